@@ -1,0 +1,13 @@
+"""Weights of other frameworks, in and out."""
+
+from dnr_jax.convert.state_dict import (
+    AUTHORS,
+    MMACTION2,
+    TORCHVISION,
+    ConversionError,
+    Naming,
+    from_state_dict,
+    to_state_dict,
+)
+
+__all__ = ["AUTHORS", "MMACTION2", "TORCHVISION", "ConversionError", "Naming", "from_state_dict", "to_state_dict"]

@@ -1,0 +1,154 @@
+"""PyTorch state dicts in and out: names and layouts, without torch.
+
+A state dict here is a mapping from torch's names to numpy arrays in torch's layouts. Each :class:`Naming` is a list of
+rewriting rules from our module paths to another code base's, so that any part of a network (a cell, a norm, a stage,
+a backbone, a recogniser) converts by the same rules, in both directions.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+StateDict = dict[str, np.ndarray]
+Variables = dict[str, Any]
+
+_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+_CELL = (
+    (r"\blayer_(\d+)/input", r"w_ih.\1"),
+    (r"\blayer_(\d+)/hidden", r"w_hh.\1"),
+    (r"/squeeze$", r".seq.0"),
+    (r"/expand$", r".seq.2"),
+    (r"\brelay1?\b", "lstm"),
+)
+
+
+class ConversionError(ValueError):
+    """A state dict does not fit the variables: says which names are missing, unexpected or of another shape."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Naming:
+    """How a code base names the modules of our networks.
+
+    Attributes:
+      rules: ``(pattern, replacement)`` pairs applied in turn to our module path (``layer1/block0/norm2``); what is left
+        of the slashes becomes dots.
+    """
+
+    rules: tuple[tuple[str, str], ...]
+
+    def key(self, path: str) -> str:
+        """Return the state-dict key of the variable at ``path`` (``layer1/block0/norm2/scale``)."""
+        module, _, leaf = path.rpartition("/")
+        for pattern, replacement in self.rules:
+            module = re.sub(pattern, replacement, module)
+        return ".".join(filter(None, (module.replace("/", "."), _LEAVES[leaf])))
+
+
+AUTHORS = Naming(
+    rules=(
+        *_CELL,
+        (r"^head/fc", "cls_head.fc_cls"),
+        (r"\bblock(\d+)", r"ModuleList.\1"),
+        (r"\bnorm(\d)", r"bn\1"),
+        (r"\bshortcut_conv", "downsample.0"),
+        (r"\bshortcut_norm", "downsample.1"),
+    )
+)
+"""The authors' released DNR code (``resnet_dnr.py``), alone or inside mmaction's ``TSN2D``."""
+
+MMACTION2 = Naming(
+    rules=(
+        (r"^head/fc", "cls_head.fc_cls"),
+        (r"\bblock(\d+)", r"\1"),
+        (r"\bshortcut_(conv|norm)", r"downsample.\1"),
+        (r"\bconv(\d)", r"conv\1.conv"),
+        (r"\bnorm(\d)", r"conv\1.bn"),
+        (r"\bdownsample\.norm", "downsample.bn"),
+    )
+)
+"""MMAction2's ``Recognizer2D`` with a ResNet."""
+
+TORCHVISION = Naming(
+    rules=(
+        (r"^backbone/", ""),
+        (r"^head/fc", "fc"),
+        (r"\bblock(\d+)", r"\1"),
+        (r"\bnorm(\d)", r"bn\1"),
+        (r"\bshortcut_conv", "downsample.0"),
+        (r"\bshortcut_norm", "downsample.1"),
+    )
+)
+"""torchvision's ResNet."""
+
+
+def _to_torch_layout(array: np.ndarray) -> np.ndarray:
+    """HWIO convolution and IO linear kernels to OIHW and OI; vectors stay."""
+    return array.transpose((*range(array.ndim - 1, array.ndim - 3, -1), *range(array.ndim - 2)))
+
+
+def _from_torch_layout(array: np.ndarray) -> np.ndarray:
+    return array.transpose((*range(2, array.ndim), 1, 0))
+
+
+def _flat(variables: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
+    """Key every leaf by its collection and its path."""
+    return {
+        (collection, path): leaf
+        for collection, tree in variables.items()
+        for path, leaf in traverse_util.flatten_dict(tree, sep="/").items()
+    }
+
+
+def to_state_dict(variables: Mapping[str, Any], naming: Naming) -> StateDict:
+    """Export ``params`` and ``batch_stats`` under another code base's names and in torch's layouts.
+
+    Args:
+      variables: collections of a network here, or of any part of it; gradients and other trees of the same structure
+        convert as well.
+      naming: the code base.
+
+    Returns:
+      One array for each variable. torch's ``num_batches_tracked`` counters are left out.
+    """
+    state = {}
+    for (_, path), leaf in _flat(variables).items():
+        array = np.asarray(leaf)
+        state[naming.key(path)] = _to_torch_layout(array) if array.ndim > 1 else array
+    return state
+
+
+def from_state_dict(state: Mapping[str, np.ndarray], template: Mapping[str, Any], naming: Naming) -> Variables:
+    """Import a state dict.
+
+    Args:
+      state: arrays under the code base's names, in torch's layouts.
+      template: variables of the network to fill, or their shapes (``jax.eval_shape`` of ``model.init``).
+      naming: the code base.
+
+    Returns:
+      Variables of the template's structure and dtypes.
+
+    Raises:
+      ConversionError: where a name is missing or unexpected, or a shape differs; it lists all of them.
+    """
+    wanted = {naming.key(path): (collection, path, leaf) for (collection, path), leaf in _flat(template).items()}
+    given = {k: np.asarray(v) for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    problems = [f"missing: {k}" for k in wanted if k not in given]
+    problems += [f"unexpected: {k}" for k in given if k not in wanted]
+    filled: dict[str, dict[str, Any]] = {collection: {} for collection in template}
+    for key in wanted.keys() & given.keys():
+        collection, path, leaf = wanted[key]
+        array = given[key]
+        array = _from_torch_layout(array) if array.ndim > 1 else array
+        if array.shape != leaf.shape:
+            problems.append(f"shape: {key} is {given[key].shape}; here {path} is {tuple(leaf.shape)}")
+        filled[collection][path] = jax.numpy.asarray(array, leaf.dtype)
+    if problems:
+        raise ConversionError("the state dict does not fit the network:\n  " + "\n  ".join(sorted(problems)))
+    return {c: traverse_util.unflatten_dict(flat, sep="/") for c, flat in filled.items()}

@@ -1,0 +1,177 @@
+"""Pure functions of arrays that the normalisation layers are built of.
+
+Shapes: ``N`` clips, ``T`` frames, ``*S`` spatial axes (``H, W``), ``C`` channels, ``G`` frame groups, ``R`` sets of
+clips that share statistics. Sums are taken in float32, or in float64 where the features are float64.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Moments(NamedTuple):
+    """First and second moment of features: mean of ``x`` and of ``x * x``, both of one shape."""
+
+    mean: jax.Array
+    mean_square: jax.Array
+
+    @property
+    def variance(self) -> jax.Array:
+        """Biased variance; clipped at 0, where rounding would make it negative."""
+        return jnp.maximum(self.mean_square - jnp.square(self.mean), 0)
+
+
+def statistics_dtype(dtype: jnp.dtype) -> jnp.dtype:
+    """Return the dtype in which statistics of features of ``dtype`` are kept: float32 or wider.
+
+    Raises:
+      TypeError: where ``dtype`` is not a floating-point type.
+    """
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"features must be floating point, got {dtype}: normalise the pixels first")
+    return jnp.dtype(dtype) if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
+
+
+def frame_moments(x: jax.Array) -> Moments:
+    """Reduce features to the moments of each frame, the one time that the features are read.
+
+    Every statistic and every descriptor of this package is a mean of these.
+
+    Args:
+      x: features ``[N, T, *S, C]``.
+
+    Returns:
+      Moments ``[N, T, C]`` over the spatial axes.
+    """
+    wide = x.astype(statistics_dtype(x.dtype))
+    axes = tuple(range(2, x.ndim - 1))
+    return Moments(jnp.mean(wide, axes), jnp.mean(jnp.square(wide), axes))
+
+
+def check_groups(num_frames: int, num_groups: int) -> None:
+    """Raise ValueError unless ``num_frames`` can be cut into ``num_groups`` equal groups of consecutive frames."""
+    if num_groups < 1 or num_frames % num_groups:
+        raise ValueError(
+            f"{num_frames} frames cannot be cut into {num_groups} equal groups: "
+            "choose a number of groups (or a relay distance) that divides the number of frames"
+        )
+
+
+def group_frames(per_frame: jax.Array, num_groups: int) -> jax.Array:
+    """Cut the frame axis into groups of consecutive frames: ``[N, T, C]`` to ``[N, G, T / G, C]``."""
+    n, t, c = per_frame.shape
+    check_groups(t, num_groups)
+    return per_frame.reshape(n, num_groups, t // num_groups, c)
+
+
+def batch_moments(moments: Moments, num_groups: int = 1, clips_per_statistics: int = 0) -> Moments:
+    """Pool the moments of frames over clips and over the frames of a group.
+
+    Args:
+      moments: moments of frames ``[N, T, C]``.
+      num_groups: frame groups with statistics of their own, ``G``.
+      clips_per_statistics: consecutive clips that share statistics; 0 means all of them. This is the batch size per
+        device of the paper's Table 3, as a property of the computation and not of the device layout.
+
+    Returns:
+      Moments ``[R, G, C]``, ``R = N / clips_per_statistics``.
+
+    Raises:
+      ValueError: where the clips or the frames do not divide.
+    """
+    n = moments.mean.shape[0]
+    clips = clips_per_statistics or n
+    if n % clips:
+        raise ValueError(f"clips_per_statistics={clips} does not divide the batch of {n} clips")
+
+    def pool(m: jax.Array) -> jax.Array:
+        grouped = group_frames(m, num_groups)
+        return jnp.mean(grouped.reshape(n // clips, clips, *grouped.shape[1:]), axis=(1, 3))
+
+    return Moments(pool(moments.mean), pool(moments.mean_square))
+
+
+def updated_average(average: jax.Array, observed: jax.Array, momentum: float) -> jax.Array:
+    """Fold observations, in the order of the groups, into an exponential moving average.
+
+    One update per group, as the authors' code does it one after the other, in closed form:
+    ``m**G * average + (1 - m) * sum_g m**(G - 1 - g) * observed[g]``. The sets of clips are averaged.
+
+    Args:
+      average: running average ``[C]``.
+      observed: ``[R, G, C]``.
+      momentum: share of the old value kept at each update (Flax's convention; torch's momentum is ``1 - momentum``).
+    """
+    groups = observed.shape[1]
+    weights = (1 - momentum) * momentum ** jnp.arange(groups - 1, -1, -1, dtype=average.dtype)
+    return momentum**groups * average + weights @ jnp.mean(observed, axis=0).astype(average.dtype)
+
+
+def unbiased(variance: jax.Array, count: int) -> jax.Array:
+    """Bessel-corrected variance of ``count`` values, which is what torch keeps as the running variance."""
+    return variance * (count / max(count - 1, 1))
+
+
+def scale_and_offset(
+    mean: jax.Array, variance: jax.Array, scale: jax.Array, shift: jax.Array, epsilon: float
+) -> tuple[jax.Array, jax.Array]:
+    """Fold standardisation (Equation 1) and linear transform (Equation 2) into one ``x * a + b``.
+
+    Args:
+      mean: broadcastable with ``scale``.
+      variance: likewise.
+      scale: gamma.
+      shift: beta.
+      epsilon: added to the variance.
+
+    Returns:
+      ``a`` and ``b``, in the dtype of the statistics.
+    """
+    a = scale * jax.lax.rsqrt(variance + epsilon)
+    return a, shift - mean * a
+
+
+def modulate(x: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+    """Write ``x * a + b``: one fused multiply-add over the features.
+
+    Args:
+      x: features ``[N, T, *S, C]``.
+      a: ``[N or 1, F, C]``, ``F`` in (1, groups, T): one factor per channel for each of ``F`` runs of frames.
+      b: like ``a``.
+
+    Returns:
+      Features of the shape and dtype of ``x``; the arithmetic is done in the dtype of ``a``.
+    """
+    t = x.shape[1]
+
+    def per_frame(v: jax.Array) -> jax.Array:
+        frames = v if v.shape[1] in (1, t) else jnp.repeat(v, t // v.shape[1], axis=1)
+        return jnp.expand_dims(frames, range(2, x.ndim - 1))
+
+    return (x.astype(a.dtype) * per_frame(a) + per_frame(b)).astype(x.dtype)
+
+
+def interlace(x: jax.Array, fraction: float = 0.125) -> jax.Array:
+    """Exchange channels between neighbouring frames (Section 3.3, after the Temporal Shift Module).
+
+    The first ``fraction`` of the channels is taken from the next frame, the second from the one before, the others
+    stay; beyond the ends of the clip are zeros. Equals MMAction2's ``TemporalShift.shift`` with
+    ``shift_div = 1 / fraction``.
+
+    Args:
+      x: features ``[N, T, *S, C]``.
+      fraction: between 0 and 0.5.
+
+    Raises:
+      ValueError: for another fraction.
+    """
+    if not 0 <= fraction <= 0.5:
+        raise ValueError(f"interlace fraction must be between 0 and 0.5, got {fraction}")
+    fold = int(x.shape[-1] * fraction)
+    if not fold:
+        return x
+    edge = jnp.zeros_like(x[:, :1, ..., :fold])
+    from_next = jnp.concatenate([x[:, 1:, ..., :fold], edge], axis=1)
+    from_previous = jnp.concatenate([edge, x[:, :-1, ..., fold : 2 * fold]], axis=1)
+    return jnp.concatenate([from_next, from_previous, x[..., 2 * fold :]], axis=-1)

@@ -1,0 +1,59 @@
+"""Recognisers: a backbone on frames and a head that turns its features into class scores."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dnr_jax.dnr.functional import statistics_dtype
+
+
+class TSNHead(nn.Module):
+    """Head of the Temporal Segment Network: spatial mean, segment consensus, dropout, linear.
+
+    Attributes:
+      num_classes: number of scores.
+      dropout: share of features dropped in training.
+      param_dtype: dtype of the parameters; pooling and the linear layer run in it or wider.
+    """
+
+    num_classes: int
+    dropout: float = 0.4
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, features: jax.Array, *, train: bool) -> jax.Array:
+        """Map ``[N, T, H, W, C]`` to scores ``[N, num_classes]``; needs the ``dropout`` key in training."""
+        wide = features.astype(statistics_dtype(features.dtype))
+        frames = jnp.mean(wide, axis=(2, 3))
+        consensus = jnp.mean(frames, axis=1)
+        kept = nn.Dropout(self.dropout, deterministic=not train)(consensus)
+        # MMAction2 draws the classifier's weights from N(0, 0.01).
+        return nn.Dense(
+            self.num_classes, kernel_init=nn.initializers.normal(0.01), param_dtype=self.param_dtype, name="fc"
+        )(kept)
+
+
+class TSN(nn.Module):
+    """Temporal Segment Network: the same 2D backbone on every frame, scores averaged over the frames.
+
+    Attributes:
+      backbone: maps ``[N, T, H, W, 3]`` to ``[N, T, H', W', C']``.
+      head: maps those features to scores.
+    """
+
+    backbone: nn.Module
+    head: nn.Module
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Score clips.
+
+        Args:
+          x: frames ``[N, T, H, W, 3]``, normalised.
+          train: training mode: batch statistics and dropout. Needs ``mutable=["batch_stats"]`` and a ``dropout`` key.
+
+        Returns:
+          Scores before the softmax ``[N, num_classes]``, float32.
+        """
+        return self.head(self.backbone(x, train=train), train=train)

@@ -1,0 +1,227 @@
+"""ResNets on frames, with a choice of normalisation for every position of a block.
+
+The networks are torchvision's (stride in the 3x3 convolution of a bottleneck, padding symmetric), applied to each frame
+of ``[N, T, H, W, C]``. A block is a cell over depth, ``(carry, x) -> (carry, y)``: the carry is the state of the
+cross-layer relay, one entry for each position that relays.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dnr_jax.dnr import DNRSpec, RelayCell, interlace
+from dnr_jax.models.layers import conv
+
+Carry = tuple[Any, ...]
+
+
+class ResidualBlock(nn.Module):
+    """What basic and bottleneck blocks share: convolutions, each followed by a norm, and a shortcut.
+
+    Attributes:
+      features: channels of the inner convolutions.
+      spec: the norms.
+      cells: the stage's shared relay cells, one or None for each norm.
+      strides: spatial stride of the block.
+      interlace_fraction: share of channels exchanged with each neighbouring frame at the input of the residual
+        branch; 0 for none.
+      dtype: dtype of activations.
+      param_dtype: dtype of parameters and statistics.
+    """
+
+    features: int
+    spec: DNRSpec
+    cells: tuple[RelayCell | None, ...]
+    strides: int = 1
+    interlace_fraction: float = 0.0
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @staticmethod
+    def widths(features: int) -> tuple[int, ...]:
+        """Return the channels after each convolution of a block of ``features``."""
+        raise TypeError("ResidualBlock is abstract: use BasicBlock or Bottleneck")
+
+    @nn.nowrap
+    def layers(self) -> tuple[tuple[int, int, int], ...]:
+        """Return ``(channels, kernel size, stride)`` of each convolution."""
+        raise TypeError("ResidualBlock is abstract: use BasicBlock or Bottleneck")
+
+    @nn.compact
+    def __call__(self, carry: Carry, x: jax.Array, train: bool) -> tuple[Carry, jax.Array]:
+        """Apply the block.
+
+        Args:
+          carry: state of the relay at each norm.
+          x: ``[N, T, H, W, C]``.
+          train: whether norms use, and update with, the statistics of the batch.
+
+        Returns:
+          The new carry and ``[N, T, H', W', widths[-1]]``.
+        """
+        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        relayed = []
+        y = interlace(x, self.interlace_fraction)
+        layers = self.layers()
+        for i, (width, kernel_size, strides) in enumerate(layers):
+            y = conv(width, kernel_size, strides, name=f"conv{i + 1}", **dtypes)(y)
+            norm = self.spec.norm(self.spec.kinds[i], self.cells[i], name=f"norm{i + 1}", param_dtype=self.param_dtype)
+            state, y = norm(carry[i], y, use_running_average=not train)
+            relayed.append(state)
+            if i < len(layers) - 1:
+                y = nn.relu(y)
+        if self.strides > 1 or x.shape[-1] != y.shape[-1]:
+            x = conv(y.shape[-1], 1, self.strides, name="shortcut_conv", **dtypes)(x)
+            shortcut_norm = self.spec.norm("bn", name="shortcut_norm", param_dtype=self.param_dtype)
+            _, x = shortcut_norm(None, x, use_running_average=not train)
+        return tuple(relayed), nn.relu(x + y)
+
+
+class BasicBlock(ResidualBlock):
+    """Two 3x3 convolutions (ResNet-18 and 34)."""
+
+    @staticmethod
+    def widths(features: int) -> tuple[int, ...]:
+        """Return the channels after each convolution."""
+        return features, features
+
+    @nn.nowrap
+    def layers(self) -> tuple[tuple[int, int, int], ...]:
+        """Return ``(channels, kernel size, stride)`` of each convolution."""
+        return (self.features, 3, self.strides), (self.features, 3, 1)
+
+
+class BottleneckBlock(ResidualBlock):
+    """1x1, 3x3 and 1x1 convolution with an expansion of 4 (ResNet-50, 101 and 152)."""
+
+    @staticmethod
+    def widths(features: int) -> tuple[int, ...]:
+        """Return the channels after each convolution."""
+        return features, features, 4 * features
+
+    @nn.nowrap
+    def layers(self) -> tuple[tuple[int, int, int], ...]:
+        """Return ``(channels, kernel size, stride)`` of each convolution."""
+        return (self.features, 1, 1), (self.features, 3, self.strides), (4 * self.features, 1, 1)
+
+
+class Stage(nn.Module):
+    """Residual blocks of one width. Owns the cross-layer cells that its blocks share, and starts their state.
+
+    Attributes:
+      block: the class of the blocks.
+      features: channels of the blocks' inner convolutions.
+      num_blocks: number of blocks.
+      spec: the norms.
+      strides: spatial stride of the first block.
+      interlace_fraction: see :class:`ResidualBlock`.
+      dtype: dtype of activations.
+      param_dtype: dtype of parameters and statistics.
+    """
+
+    block: type[ResidualBlock]
+    features: int
+    num_blocks: int
+    spec: DNRSpec
+    strides: int = 1
+    interlace_fraction: float = 0.0
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Map ``[N, T, H, W, C]`` to ``[N, T, H', W', C']``."""
+        widths = self.block.widths(self.features)
+        cells = tuple(self.spec.relay_cell(i, width, self.param_dtype) for i, width in enumerate(widths))
+        carry: Carry = (None,) * len(widths)
+        for i in range(self.num_blocks):
+            block = self.block(
+                features=self.features,
+                spec=self.spec,
+                cells=cells,
+                strides=self.strides if i == 0 else 1,
+                interlace_fraction=self.interlace_fraction,
+                dtype=self.dtype,
+                param_dtype=self.param_dtype,
+                name=f"block{i}",
+            )
+            carry, x = block(carry, x, train)
+        return x
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """Block type and blocks of each stage."""
+
+    block: type[ResidualBlock]
+    stages: tuple[int, ...]
+
+
+ARCHITECTURES = {
+    18: Architecture(BasicBlock, (2, 2, 2, 2)),
+    34: Architecture(BasicBlock, (3, 4, 6, 3)),
+    50: Architecture(BottleneckBlock, (3, 4, 6, 3)),
+    101: Architecture(BottleneckBlock, (3, 4, 23, 3)),
+    152: Architecture(BottleneckBlock, (3, 8, 36, 3)),
+}
+STEMS = ("imagenet", "small")
+
+
+class ResNet(nn.Module):
+    """ResNet without its classifier, applied to each frame.
+
+    Attributes:
+      depth: 18, 34, 50, 101 or 152.
+      spec: the norms of the blocks; the stem's and the shortcuts' norms are static.
+      width: channels of the stem and of the first stage's inner convolutions.
+      stem: ``imagenet`` (7x7 convolution with stride 2, max pooling) or ``small`` (3x3 convolution).
+      interlace_fraction: see :class:`ResidualBlock`.
+      dtype: dtype of activations.
+      param_dtype: dtype of parameters and statistics.
+    """
+
+    depth: int = 50
+    spec: DNRSpec = DNRSpec()
+    width: int = 64
+    stem: str = "imagenet"
+    interlace_fraction: float = 0.0
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Extract features.
+
+        Args:
+          x: frames ``[N, T, H, W, 3]``, normalised.
+          train: whether norms use, and update with, the statistics of the batch.
+
+        Returns:
+          ``[N, T, H', W', C']`` in ``dtype``.
+        """
+        small = self.stem == "small"
+        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        x = conv(self.width, 3 if small else 7, 1 if small else 2, name="conv1", **dtypes)(x)
+        stem_norm = self.spec.norm("bn", name="norm1", param_dtype=self.param_dtype)
+        _, x = stem_norm(None, x, use_running_average=not train)
+        x = nn.relu(x)
+        if not small:
+            x = nn.max_pool(x, (1, 3, 3), (1, 2, 2), padding=((0, 0), (1, 1), (1, 1)))
+        self.sow("intermediates", "stem", x)
+        architecture = ARCHITECTURES[self.depth]
+        for i, num_blocks in enumerate(architecture.stages):
+            stage = Stage(
+                architecture.block,
+                self.width * 2**i,
+                num_blocks,
+                self.spec,
+                strides=1 if i == 0 else 2,
+                interlace_fraction=self.interlace_fraction,
+                name=f"layer{i + 1}",
+                **dtypes,
+            )
+            x = stage(x, train)
+        return x
