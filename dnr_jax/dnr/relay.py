@@ -138,9 +138,14 @@ class RelayCell(nn.Module):
         Returns:
           The carry after the last step and ``(scale, shift)``, each ``[N, G, ..., C]``.
         """
-        scan = nn.scan(_step, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1)
+        # Two steps a trip: the paper's two groups need no loop, and the program does not grow with their number.
+        scan = nn.scan(
+            _step, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1, unroll=2
+        )
         last, outputs = [], (descriptors, descriptors)
         for layer, first in zip(self.layer, carry, strict=True):
-            state, outputs = scan(layer, first, layer.project(outputs[0]))
+            gates = layer.project(outputs[0])
+            # The parameters may be wider than the descriptors, and a scan keeps the dtype of its carry.
+            state, outputs = scan(layer, jax.tree.map(lambda s, g=gates: s.astype(g.dtype), first), gates)
             last.append(state)
         return tuple(last), outputs

@@ -1,0 +1,24 @@
+"""Demo: generated videos whose classes come in pairs that differ only in the order of time. Minutes on two cores.
+
+The argument is the arm of the comparison: ``dnr`` (default), ``bn``, ``bn_interlace`` or ``dnr_no_interlace``.
+"""
+
+from dnr_jax.config import DataConfig, ExperimentConfig, ModelConfig, OptimizerConfig, TrainConfig, with_variant
+
+
+def get_config(arg: str = "") -> ExperimentConfig:
+    config = ExperimentConfig(
+        model=ModelConfig(depth=18, width=16, stem="small", num_classes=0, dropout=0.2),
+        data=DataConfig(
+            source="demo",
+            num_frames=8,
+            sampling="segments",
+            short_side=0,
+            crop_size=32,
+            multi_scale_crop=False,
+            flip=False,  # a mirrored video that moves left is one that moves right
+        ),
+        optimizer=OptimizerConfig(learning_rate=0.05, base_batch_size=8, warmup_steps=50),
+        train=TrainConfig(batch_size=8, steps=600, eval_every=200, log_every=20),
+    )
+    return with_variant(config, arg)

@@ -1,0 +1,104 @@
+"""The ``dnr`` command: evaluate a trained network, and label video files with it.
+
+Modules that take long to import are imported by the subcommand that needs them, so that ``dnr --help`` does not wait.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+
+from dnr_jax.config import ConfigError, with_views
+
+
+def _views(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d*)x([13])", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is not CLIPSxCROPS, such as 10x3 (crops: 1 or 3)")
+    return int(match[1]), int(match[2])
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dnr", description="Video action recognition with DNR.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    evaluate = commands.add_parser("evaluate", help="score the validation videos of a run")
+    evaluate.add_argument("--batch-size", type=_positive, help="videos a step; default: as in the run's configuration")
+    predict = commands.add_parser("predict", help="label video files")
+    predict.add_argument("--top", type=_positive, default=5, help="labels a video (default: 5)")
+    predict.add_argument("videos", nargs="+", metavar="VIDEO", help="video file of any format that FFmpeg reads")
+    for command in (evaluate, predict):
+        command.add_argument("--workdir", required=True, help="work directory of a training run")
+        command.add_argument("--checkpoint", choices=("latest", "best"), default="latest")
+        command.add_argument(
+            "--views", type=_views, metavar="CLIPSxCROPS", help="views of a video, such as 10x3; default: as in the run"
+        )
+    evaluate.set_defaults(run=_evaluate)
+    predict.set_defaults(run=_predict)
+    return parser
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from dnr_jax.data.sources import load_sources
+    from dnr_jax.evaluation.evaluate import evaluate, undecoded_note, views
+    from dnr_jax.evaluation.run import load_run
+    from dnr_jax.training.devices import make_mesh
+
+    mesh = make_mesh()
+    run = load_run(args.workdir, mesh, args.checkpoint)
+    config = run.config
+    config.evaluation = with_views(config.evaluation, args.views)
+    config.evaluation.batch_size = args.batch_size or config.evaluation.batch_size
+    try:
+        _, source = load_sources(config.data)
+    except (FileNotFoundError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+    report = evaluate(run.model, run.variables, source, config, mesh, progress=True)
+    protocol = views(config.evaluation, config.data.crop_size)
+    report.write(args.workdir, step=run.step, checkpoint=args.checkpoint, views=protocol)
+    print(f"{args.checkpoint} checkpoint, step {run.step}, views {protocol}")
+    print(f"top-5 {report.top5:.1%}, mean class accuracy {report.mean_class_accuracy:.1%}")
+    if report.undecoded:
+        print(undecoded_note(report.undecoded))
+    print(report)
+    return 0
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from dnr_jax.evaluation.predict import predict
+
+    failures = 0
+    predictions = predict(args.workdir, args.videos, args.top, args.views, args.checkpoint)
+    with tqdm(predictions, total=len(args.videos), unit="video", disable=len(args.videos) == 1, leave=False) as bar:
+        for prediction in bar:
+            failures += bool(prediction.error)
+            # Written between two states of the progress bar, which stands on the same terminal.
+            bar.write(str(prediction), file=sys.stderr if prediction.error else sys.stdout)
+    return 1 if failures else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+      argv: arguments after the program's name; default: those of the process.
+
+    Returns:
+      The exit status: 0; 1 where a video could not be decoded; 2 for what a person has to correct.
+    """
+    args = _parser().parse_args(argv)
+    from dnr_jax.training.devices import enable_compilation_cache
+
+    enable_compilation_cache()
+    try:
+        return args.run(args)
+    except ConfigError as error:
+        print(f"dnr {args.command}: {error}", file=sys.stderr)
+        return 2

@@ -1,0 +1,581 @@
+"""The typed configuration of an experiment.
+
+A file in ``configs/`` returns one :class:`ExperimentConfig` from ``get_config(arg)``. Every field can be overridden on
+the command line (``--config.optimizer.learning_rate=0.05``). The dataclasses are mutable because the command line
+writes into them; :func:`validate` is called once, before anything is compiled.
+"""
+
+import ast
+import dataclasses
+import difflib
+import importlib.util
+import json
+import pathlib
+import re
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from absl import flags
+from etils import epath
+
+from dnr_jax.dnr.spec import DNRSpec
+
+DEPTHS = (18, 34, 50, 101, 152)
+"""The ResNets there are."""
+VARIANTS = ("dnr", "bn", "bn_interlace", "dnr_no_interlace")
+"""The four arms that tell the contribution of DNR from that of the channel interlacing; see :func:`with_variant`."""
+
+
+class ConfigError(ValueError):
+    """Something that a person set is wrong; the message says what, where, and what would be right."""
+
+
+@dataclasses.dataclass
+class NormConfig:
+    """Which normalisation stands where; mirrors :class:`dnr_jax.dnr.DNRSpec`, which explains each field."""
+
+    norm1: str = "cl"
+    norm2: str = "ct"
+    norm3: str = "bn"
+    relay_distance: int = 4
+    num_groups: int = 0
+    granularity: str = "group"
+    reduction: int = 4
+    depth: int = 1
+    statistics: str = "group"
+    clips_per_statistics: int = 0
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    def spec(self) -> DNRSpec:
+        """Return the checked, immutable form; raises ValueError for a value out of range."""
+        return DNRSpec(**dataclasses.asdict(self))
+
+
+@dataclasses.dataclass
+class ModelConfig:
+    """The network: a backbone, its norms, and the head."""
+
+    name: str = "tsn"
+    """Recogniser; ``tsn`` is the only one."""
+    depth: int = 50
+    """ResNet depth: 18, 34, 50, 101 or 152."""
+    width: int = 64
+    """Channels of the stem (64 in the paper); narrower networks for small experiments."""
+    stem: str = "imagenet"
+    """``imagenet``: 7x7 stride 2 and max pooling; ``small``: 3x3 stride 1, for frames of about 32 pixels."""
+    num_classes: int = 400
+    """0: as many as the data has."""
+    dropout: float = 0.4
+    interlace: bool = True
+    """Shift channels along time at the input of each residual branch (Section 3.3)."""
+    interlace_fraction: float = 0.125
+    """Share of the channels taken from the next frame, and as many from the one before (TSM's 1 / shift_div)."""
+    dtype: str = "float32"
+    """Activations: ``float32`` or ``bfloat16``. Parameters, statistics and relay states stay in float32."""
+    norm: NormConfig = dataclasses.field(default_factory=NormConfig)
+
+
+@dataclasses.dataclass
+class DataConfig:
+    """Where the videos are, which frames are read, and what is done to them."""
+
+    source: str = "list"
+    """``list``: annotation files with ``path label`` lines; ``folder``: one folder a class; ``demo``: generated."""
+    root: str = ""
+    """Folder that the paths of the lists are relative to; for ``folder``, it holds ``train/`` and ``val/``."""
+    train_list: str = ""
+    val_list: str = ""
+    label_map: str = ""
+    """Optional text file, one class name a line, in the order of the labels."""
+    cache_dir: str = ""
+    """Where the demo's videos are kept; empty: the user's cache folder."""
+    demo_train_videos: int = 480
+    demo_val_videos: int = 120
+    num_frames: int = 8
+    """Frames of a clip, T."""
+    sampling: str = "dense"
+    """``dense``: ``num_frames`` frames ``frame_interval`` apart from a random start;
+    ``segments``: one frame from each of ``num_frames`` equal segments (TSN)."""
+    frame_interval: int = 8
+    short_side: int = 256
+    """Frames are resized so that their shorter side has this many pixels; 0 keeps their size."""
+    crop_size: int = 224
+    multi_scale_crop: bool = True
+    """Training crop: multi-scale (1, .875, .75, .66) from corners and centre; otherwise the centre."""
+    flip: bool = True
+    """Mirror half of the training clips. Switch off where a class has a left or a right."""
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    num_threads: int = 0
+    """Decoding threads a process (or a worker); 0: one a core (the workers share the cores), at most 16."""
+    num_workers: int = 0
+    """Worker processes; 0: threads only."""
+    max_failures: float = 0.1
+    """The run ends when more than this share of the videos read so far could not be decoded."""
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """Shape of a training clip: ``(T, H, W, 3)``."""
+        return self.num_frames, self.crop_size, self.crop_size, 3
+
+
+@dataclasses.dataclass
+class OptimizerConfig:
+    """SGD with momentum, as in the authors' configuration."""
+
+    learning_rate: float = 0.1
+    """At ``base_batch_size``; scaled linearly with the batch."""
+    base_batch_size: int = 64
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-4
+    decay_norm_and_bias: bool = True
+    """Decay the norms' parameters and the biases too, as the authors' configuration does."""
+    clip_norm: float = 40.0
+    """Largest global norm of the gradient; 0 switches clipping off."""
+    schedule: str = "cosine"
+    """``cosine`` (to 0 at the end) or ``constant``."""
+    warmup_steps: int = 0
+    warmup_ratio: float = 0.01
+    """The warm-up starts at this share of the learning rate."""
+
+
+@dataclasses.dataclass
+class TrainConfig:
+    """The loop."""
+
+    batch_size: int = 64
+    """Clips a step, over all devices and processes."""
+    epochs: float = 196.0
+    steps: int = 0
+    """Length in steps; 0: as ``epochs`` says."""
+    label_smoothing: float = 0.0
+    seed: int = 0
+    log_every: int = 20
+    eval_every: int = 0
+    """Steps between evaluations; 0: once an epoch."""
+    checkpoint_every: int = 0
+    """Steps between checkpoints; 0: with each evaluation."""
+
+
+@dataclasses.dataclass
+class EvaluationConfig:
+    """How a video is scored."""
+
+    batch_size: int = 0
+    """Videos a step, rounded up to a multiple of the devices; 0: the training batch."""
+    clips: int = 1
+    """Clips in time, evenly spaced (10 in the paper's Kinetics protocol)."""
+    crops: int = 1
+    """Crops a clip: 1 (centre) or 3 (along the longer side)."""
+    crop_size: int = 0
+    """0: as in training (256 in the paper's Kinetics protocol)."""
+    average: str = "probability"
+    """What is averaged over the views: ``probability`` (MMAction2) or ``logit`` (the authors' code)."""
+
+
+@dataclasses.dataclass
+class ExperimentConfig:
+    """Everything a run depends on."""
+
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+
+
+def with_variant(config: ExperimentConfig, variant: str) -> ExperimentConfig:
+    """Set the norms and the interlacing of one arm of the comparison between DNR and batch normalisation.
+
+    Args:
+      config: changed in place.
+      variant: ``dnr`` or empty (as configured, with interlacing), ``bn`` (batch normalisation, no interlacing),
+        ``bn_interlace`` or ``dnr_no_interlace``.
+
+    Returns:
+      ``config``.
+
+    Raises:
+      ConfigError: for another variant.
+    """
+    variant = variant or "dnr"
+    if variant not in VARIANTS:
+        raise ConfigError(f"no variant {variant!r}{_nearest(variant, VARIANTS)}. Variants: {', '.join(VARIANTS)}")
+    if variant.startswith("bn"):
+        config.model.norm.norm1 = config.model.norm.norm2 = config.model.norm.norm3 = "bn"
+    config.model.interlace = variant in ("dnr", "bn_interlace")
+    return config
+
+
+def single_view(evaluation: EvaluationConfig) -> EvaluationConfig:
+    """Return the setting of the evaluations during training: one clip and one centre crop of the training size."""
+    return dataclasses.replace(evaluation, clips=1, crops=1, crop_size=0)
+
+
+def with_views(evaluation: EvaluationConfig, views: tuple[int, int] | None) -> EvaluationConfig:
+    """Return the setting with another number of ``(clips, crops)``, or the same where that is None."""
+    return dataclasses.replace(evaluation, clips=views[0], crops=views[1]) if views else evaluation
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of a (nested) config dataclass by their dotted names, in the order of the fields."""
+    leaves = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        name = f"{prefix}{field.name}"
+        leaves.update(flatten(value, f"{name}.") if dataclasses.is_dataclass(value) else {name: value})
+    return leaves
+
+
+def to_json(config: ExperimentConfig) -> str:
+    """Return the config as indented JSON; :func:`from_json` reads it back."""
+    return json.dumps(dataclasses.asdict(config), indent=2)
+
+
+def from_json(text: str) -> ExperimentConfig:
+    """Read what :func:`to_json` wrote. Fields that are not there keep their defaults.
+
+    Raises:
+      ConfigError: for a field that does not exist or a value of the wrong type, naming all of them.
+    """
+    config = _from_dict(ExperimentConfig, json.loads(text), "")
+    if problems := list(_type_problems(config)):
+        raise ConfigError("\n".join(problems))
+    return config
+
+
+def _from_dict(kind: Any, values: dict[str, Any], prefix: str) -> Any:
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    if unknown := [name for name in values if name not in fields]:
+        raise ConfigError("\n".join(_unknown_field(prefix + name, name, kind, prefix) for name in unknown))
+    converted = {}
+    for name, value in values.items():
+        if dataclasses.is_dataclass(fields[name].type):
+            value = _from_dict(fields[name].type, value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            value = tuple(value)
+        converted[name] = value
+    return kind(**converted)
+
+
+# Validation
+
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "model.name": ("tsn",),
+    "model.depth": DEPTHS,
+    "model.stem": ("imagenet", "small"),
+    "model.dtype": ("float32", "bfloat16"),
+    "data.source": ("list", "folder", "demo"),
+    "data.sampling": ("dense", "segments"),
+    "optimizer.schedule": ("cosine", "constant"),
+    "evaluation.crops": (1, 3),
+    "evaluation.average": ("probability", "logit"),
+}
+_AT_LEAST: dict[str, float] = {
+    "model.width": 1,
+    "model.num_classes": 0,
+    "data.demo_train_videos": 1,
+    "data.demo_val_videos": 1,
+    "data.num_frames": 1,
+    "data.frame_interval": 1,
+    "data.short_side": 0,
+    "data.crop_size": 1,
+    "data.num_threads": 0,
+    "data.num_workers": 0,
+    "optimizer.base_batch_size": 1,
+    "optimizer.weight_decay": 0,
+    "optimizer.clip_norm": 0,
+    "optimizer.warmup_steps": 0,
+    "train.batch_size": 1,
+    "train.steps": 0,
+    "train.log_every": 1,
+    "train.eval_every": 0,
+    "train.checkpoint_every": 0,
+    "train.seed": 0,
+    "evaluation.batch_size": 0,
+    "evaluation.clips": 1,
+    "evaluation.crop_size": 0,
+}
+_INTERVALS: dict[str, str] = {
+    "model.dropout": "[0, 1)",
+    "model.interlace_fraction": "[0, 0.5]",
+    "data.max_failures": "[0, 1]",
+    "optimizer.momentum": "[0, 1)",
+    "optimizer.warmup_ratio": "(0, 1]",
+    "train.label_smoothing": "[0, 1)",
+}
+
+
+def validate(config: ExperimentConfig, num_devices: int = 1, num_processes: int = 1) -> None:
+    """Check everything that can be checked before the data is read and anything is compiled.
+
+    Args:
+      config: the experiment.
+      num_devices: devices of all processes, over which a batch is divided.
+      num_processes: processes, each of which reads its share of a batch.
+
+    Raises:
+      ConfigError: all problems, one a line: the field, what is wrong, what would be right.
+    """
+    problems = list(_type_problems(config))
+    if not problems:  # the checks of values compare numbers, and would stumble over a value of another type
+        problems = [
+            *_value_problems(config),
+            *_norm_problems(config),
+            *_length_problems(config),
+            *_frame_problems(config),
+            *_batch_problems(config, num_devices, num_processes),
+            *_path_problems(config.data),
+        ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _type_problems(config: Any, prefix: str = "") -> Iterator[str]:
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(field.type):
+            if isinstance(value, typing.cast(type, field.type)):
+                yield from _type_problems(value, f"{name}.")
+            else:
+                yield f"{name}: is {value!r}; expected a section with fields"
+        elif not _has_type(value, field.type):
+            yield f"{name}: is {value!r}; expected {_describe(field.type)}"
+
+
+def _has_type(value: Any, kind: Any) -> bool:
+    if typing.get_origin(kind) is tuple:
+        parts = typing.get_args(kind)
+        return isinstance(value, tuple) and len(value) == len(parts) and all(map(_has_type, value, parts))
+    # A bool is an int in Python, but not where somebody meant a number.
+    return type(value) in ((int, float) if kind is float else (kind,))
+
+
+def _describe(kind: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    return names.get(kind) or f"{len(typing.get_args(kind))} numbers, such as (1.0, 2.0, 3.0)"
+
+
+def _value_problems(config: ExperimentConfig) -> Iterator[str]:
+    values = flatten(config)
+    for name, choices in _CHOICES.items():
+        if values[name] not in choices:
+            nearest = _nearest(str(values[name]), [str(choice) for choice in choices])
+            yield f"{name}: is {values[name]!r}{nearest}; expected one of {', '.join(map(str, choices))}"
+    for name, least in _AT_LEAST.items():
+        if not values[name] >= least:
+            yield f"{name}: is {values[name]}; expected at least {least}"
+    for name, interval in _INTERVALS.items():
+        if not _inside(values[name], interval):
+            yield f"{name}: is {values[name]}; expected a number in {interval}"
+    if not config.optimizer.learning_rate > 0:
+        yield f"optimizer.learning_rate: is {config.optimizer.learning_rate}; expected a positive number"
+    if config.optimizer.nesterov and not config.optimizer.momentum:
+        yield "optimizer.nesterov: needs optimizer.momentum above 0"
+    if min(config.data.std) <= 0:
+        yield f"data.std: is {config.data.std}; expected positive numbers"
+
+
+def _inside(value: float, interval: str) -> bool:
+    low, high = ast.literal_eval(f"({interval[1:-1]})")
+    return (low < value < high) or (value == low and interval[0] == "[") or (value == high and interval[-1] == "]")
+
+
+def _norm_problems(config: ExperimentConfig) -> Iterator[str]:
+    # Each check of DNRSpec looks at one field, so a spec with that field alone finds the problems one by one.
+    for name, value in flatten(config.model.norm).items():
+        try:
+            DNRSpec(**{name: value})
+        except ValueError as error:
+            yield f"model.norm.{error}"
+
+
+def _length_problems(config: ExperimentConfig) -> Iterator[str]:
+    if not config.train.steps and not config.train.epochs > 0:
+        yield f"train.epochs: is {config.train.epochs}; expected a positive number, or a length in train.steps"
+
+
+def _frame_problems(config: ExperimentConfig) -> Iterator[str]:
+    norm, data = config.model.norm, config.data
+    if "ct" in (norm.norm1, norm.norm2, norm.norm3) and data.num_frames > 0 and not list(_norm_problems(config)):
+        try:
+            norm.spec().norm("ct").groups(data.num_frames)
+        except ValueError as error:
+            yield f"model.norm.{'num_groups' if norm.num_groups else 'relay_distance'}: {error}"
+    for name, size in (("data", data.crop_size), ("evaluation", config.evaluation.crop_size)):
+        if 0 < data.short_side < size:
+            yield f"{name}.crop_size: is {size}; expected at most data.short_side, which is {data.short_side}"
+
+
+def _batch_problems(config: ExperimentConfig, num_devices: int, num_processes: int) -> Iterator[str]:
+    # Evaluation pads its batches, so its batch size is free.
+    size, clips = config.train.batch_size, config.model.norm.clips_per_statistics
+    if size % num_devices or size % num_processes:
+        smaller = size - size % num_devices
+        nearest = f"{smaller} or {smaller + num_devices}" if smaller else f"{num_devices}"
+        yield (
+            f"train.batch_size: {size} clips cannot be divided over {num_devices} devices of {num_processes} "
+            f"processes; the nearest that can: {nearest}"
+        )
+    if clips > 0 and size % clips:
+        yield f"model.norm.clips_per_statistics: {clips} does not divide train.batch_size, which is {size}"
+
+
+def _path_problems(data: DataConfig) -> Iterator[str]:
+    if data.source == "list":
+        for name in ("train_list", "val_list"):
+            path = getattr(data, name)
+            if not path:
+                yield f"data.{name}: is empty; data.source 'list' needs an annotation file with 'path label' lines"
+            elif not epath.Path(path).is_file():
+                yield f"data.{name}: there is no file {path!r}"
+        if data.root and not epath.Path(data.root).is_dir():
+            yield f"data.root: there is no folder {data.root!r}; the lists' paths are relative to it"
+        if data.label_map and not epath.Path(data.label_map).is_file():
+            yield f"data.label_map: there is no file {data.label_map!r}"
+    if data.source == "folder":
+        if not data.root:
+            yield "data.root: is empty; data.source 'folder' needs a folder with train/<class> and val/<class>"
+        for split in ("train", "val") if data.root else ():
+            if not (epath.Path(data.root) / split).is_dir():
+                yield f"data.root: there is no folder '{data.root}/{split}'; expected <class>/<video> in it"
+
+
+# The command line
+
+_OVERRIDE = re.compile(r"--?(?P<negated>no)?config\.(?P<name>[^=]+)(=(?P<value>.*))?", re.DOTALL)
+_PARSERS: dict[Any, flags.ArgumentParser] = {
+    int: flags.IntegerParser(),
+    float: flags.FloatParser(),
+    bool: flags.BooleanParser(),
+    str: flags.ArgumentParser(),
+}
+
+
+def check_overrides(argv: Sequence[str], config: ExperimentConfig) -> None:
+    """Check arguments ``--config.section.field=value`` against the config that they change.
+
+    ``ml_collections`` refuses the same arguments with a traceback; here the answer is one line for each.
+
+    Args:
+      argv: command line; other arguments are ignored.
+      config: what the fields are looked up in; not changed.
+
+    Raises:
+      ConfigError: for a field that does not exist, with the nearest name and the section's fields, or for a value
+        that its field cannot take.
+    """
+    problems = []
+    for argument, following in zip(argv, [*argv, None][1:], strict=True):
+        if match := _OVERRIDE.fullmatch(argument):
+            try:
+                kind = _field_type(config, match["name"])
+                _check_value(match, kind, following)
+            except ConfigError as error:
+                problems.append(f"{argument.partition('=')[0]}: {error}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _field_type(config: Any, name: str) -> Any:
+    """Return the type of the field with a dotted name."""
+    section, prefix = config, ""
+    *parents, last = name.split(".")
+    for part in parents:
+        if not dataclasses.is_dataclass(getattr(section, part, None)):
+            raise ConfigError(_unknown_field(name, part, section, prefix))
+        section, prefix = getattr(section, part), f"{prefix}{part}."
+    types = {field.name: field.type for field in dataclasses.fields(section)}
+    if last not in types:
+        raise ConfigError(_unknown_field(name, last, section, prefix))
+    if dataclasses.is_dataclass(types[last]):
+        fields = ", ".join(flatten(getattr(section, last)))
+        raise ConfigError(f"{name} is a section; set one of its fields: {fields}")
+    return types[last]
+
+
+def _check_value(match: re.Match[str], kind: Any, following: str | None) -> None:
+    """Raise unless the value of an override, which may stand in the argument ``following`` it, is of type ``kind``."""
+    if kind is bool and match["value"] is None:
+        return  # --config.data.flip and --noconfig.data.flip
+    text = following if match["value"] is None else match["value"]
+    expected = f"expected {_describe(kind)}"
+    if match["negated"] or text is None:
+        raise ConfigError(f"has no value; {expected}")
+    try:
+        value = _PARSERS[kind].parse(text) if kind in _PARSERS else ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        raise ConfigError(f"{text!r} does not fit; {expected}") from None
+    if kind not in _PARSERS and not _has_type(value, kind):
+        raise ConfigError(f"{text!r} does not fit; {expected}")
+
+
+def _unknown_field(full_name: str, part: str, section: Any, prefix: str) -> str:
+    names = [field.name for field in dataclasses.fields(section)]
+    where = f"section {prefix[:-1]!r}" if prefix else "the config"
+    suggestion = _nearest(part, names) or _nearest_leaf(full_name)
+    return f"no field {full_name!r}{suggestion}. Fields of {where}: {', '.join(names)}"
+
+
+def _nearest_leaf(name: str) -> str:
+    """Suggest a field of another section, for a name without its section or in the wrong one."""
+    last = name.rpartition(".")[2]
+    leaves = {leaf.rpartition(".")[2]: leaf for leaf in flatten(ExperimentConfig())}
+    found = difflib.get_close_matches(last, leaves, n=1)
+    return f" (did you mean {leaves[found[0]]!r}?)" if found else ""
+
+
+def _nearest(name: str, candidates: Sequence[str]) -> str:
+    found = difflib.get_close_matches(name, candidates, n=1)
+    return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def load_config(path: str) -> ExperimentConfig:
+    """Return the config of a file in the form ``file.py`` or ``file.py:argument``.
+
+    Raises:
+      ConfigError: where the file does not exist or refuses the argument.
+    """
+    file, _, argument = path.partition(":")
+    spec = importlib.util.spec_from_file_location("config_config", file)
+    if not pathlib.Path(file).is_file() or spec is None or spec.loader is None:
+        siblings = sorted(str(sibling) for sibling in pathlib.Path(file).parent.glob("*.py"))
+        beside = f". Files beside it: {', '.join(siblings)}" if siblings else ""
+        raise ConfigError(f"there is no config file {file!r}{_nearest(file, siblings)}{beside}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(argument)
+
+
+def check_command_line(argv: Sequence[str], default: str, folder: pathlib.Path) -> list[str]:
+    """Check the config flags of a command line and make ``--config`` explicit.
+
+    Args:
+      argv: the command line, the program's name first.
+      default: config file where no ``--config`` is given.
+      folder: where a relative config file is looked for when the working directory does not have it.
+
+    Returns:
+      The command line with ``--config=file`` as its first argument, where ``ml_collections`` expects it.
+
+    Raises:
+      ConfigError: for a config file that cannot be loaded, and as :func:`check_overrides` does.
+    """
+    program, *arguments = argv
+    path, rest = default, []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if re.fullmatch(r"--?config", argument):
+            path = next(remaining, "")
+        elif match := re.fullmatch(r"--?config=(.*)", argument):
+            path = match[1]
+        else:
+            rest.append(argument)
+    file, colon, variant = path.partition(":")
+    if not pathlib.Path(file).is_file():
+        path = f"{folder / file}{colon}{variant}"
+    check_overrides(rest, load_config(path))
+    return [program, f"--config={path}", *rest]

@@ -1,0 +1,352 @@
+"""Batches of clips: shuffled, sharded over processes, decoded in threads or worker processes, resumable.
+
+The order of the videos and every random number follow from the seed and the step alone. Threads, workers and processes
+change who does the work, not what comes out: the global batch of a step is the same for any number of processes.
+
+A video that cannot be decoded costs its sample only; it is logged, marked in the batch, and counted by
+:class:`FailureLog`.
+"""
+
+import dataclasses
+import functools
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import grain
+import numpy as np
+from absl import flags
+
+from dnr_jax.config import DataConfig, EvaluationConfig
+from dnr_jax.data import sampling
+from dnr_jax.data.decode import DecodeError, Pick, decode_frames
+from dnr_jax.data.sources import VideoSource
+from dnr_jax.data.transforms import TestTransform, TrainTransform
+
+_logger = logging.getLogger(__name__)
+
+Batch: TypeAlias = dict[str, np.ndarray]
+Sample: TypeAlias = dict[str, np.ndarray | np.generic]
+
+# How many of the following videos may stand in for one that cannot be decoded.
+_MAX_SUBSTITUTES = 8
+# A share of failures means nothing before so many videos, nor a batch of failures that holds fewer than these.
+_MIN_READ = 20
+_MIN_BATCH = 4
+_BUS_ERROR = "exit code -7"
+
+
+class BatchIterator(Iterator[Batch]):
+    """An iterator over batches that owns threads and processes: close it, or use it in a ``with`` statement."""
+
+    def __init__(self, dataset: grain.IterDataset, num_batches: int | None = None):
+        """Starts reading ``dataset``; ``num_batches`` is its length, ``None`` if it has no end."""
+        self._batches = iter(dataset)
+        self._num_batches = num_batches
+
+    def __next__(self) -> Batch:
+        """Returns the next batch.
+
+        Raises:
+          RuntimeError: A worker process ended.
+        """
+        try:
+            return next(self._batches)
+        except RuntimeError as error:
+            if _BUS_ERROR not in str(error):
+                raise
+            raise RuntimeError(
+                "a worker process died of a bus error: shared memory (/dev/shm) is too small for the clips. Enlarge it "
+                "(docker run --shm-size=8g), or set data.num_workers to 0 to decode in threads"
+            ) from error
+
+    def __len__(self) -> int:
+        """The number of batches of the whole pass; training batches have no end, and no length."""
+        if self._num_batches is None:
+            raise TypeError("the training batches have no end")
+        return self._num_batches
+
+    def close(self) -> None:
+        """Stops threads and workers."""
+        self._batches.close()
+
+    def __enter__(self) -> "BatchIterator":
+        """Returns the iterator itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Stops threads and workers."""
+        self.close()
+
+
+def train_iterator(
+    source: VideoSource,
+    data: DataConfig,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> BatchIterator:
+    """Endless training batches, reshuffled every epoch.
+
+    An epoch has ``len(source) // (batch_size * process_count)`` steps; the videos left over differ from epoch to epoch.
+    A video that cannot be decoded is replaced by the next one in the source, and that by the one after, up to 8 times.
+
+    Args:
+      source: The videos.
+      data: Sampling, transforms, threads and workers.
+      batch_size: Clips a step of this process.
+      seed: Seed of order, sampling and transforms.
+      start_step: Step of the first batch returned: resuming gives what an uninterrupted run would have seen.
+      process_index: This process among all.
+      process_count: All processes.
+
+    Returns:
+      An iterator of batches of B = ``batch_size`` samples: ``video`` uint8 ``[B, T, H, W, 3]``; ``label`` int32
+      ``[B]``; ``index`` int64 ``[B]``, position in ``source`` of the video shown; ``failed`` int64 ``[B]``, position of
+      the video that should have been shown, or -1; ``weight`` float32 ``[B]``, 0 (and a black clip) where nothing could
+      be shown, otherwise 1.
+
+    Raises:
+      ValueError: There are fewer videos than fit in a batch, or a field of ``data`` has an unknown value.
+    """
+    global_batch = batch_size * process_count
+    if len(source) < global_batch:
+        raise ValueError(
+            f"a batch of {global_batch} clips ({batch_size} in each of {process_count} processes) needs as many "
+            f"training videos, but there are {len(source)}; lower train.batch_size or add videos"
+        )
+    _check_sampling(data)
+    epoch = len(source) // global_batch * global_batch
+    order = grain.MapDataset.range(len(source)).seed(seed).shuffle()[:epoch].repeat()
+    # Random numbers depend on the place in the global order, so they are drawn before the order is cut.
+    samples = order.random_map(_TrainReader(source, data))[start_step * global_batch + process_index :: process_count]
+    return BatchIterator(_read(samples, data, batch_size))
+
+
+def evaluation_iterator(
+    source: VideoSource,
+    data: DataConfig,
+    evaluation: EvaluationConfig,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> BatchIterator:
+    """One pass over all videos; every process gets the same number of batches.
+
+    Args:
+      source: The videos.
+      data: Sampling, transforms, threads and workers.
+      evaluation: Clips and crops a video.
+      batch_size: Videos a step of this process.
+      process_index: This process among all.
+      process_count: All processes.
+
+    Returns:
+      An iterator, with a length, of batches of B = ``batch_size`` videos of V = clips x crops views each: ``video``
+      uint8 ``[B, V, T, H, W, 3]``, the crops of a clip next to each other; ``label`` int32 ``[B]``; ``index`` int64
+      ``[B]``, position in ``source``, -1 for the padding of the last batches; ``failed`` int64 ``[B]``, the same
+      position where the video could not be decoded, otherwise -1; ``weight`` float32 ``[B]``, 0 for padding and
+      failures, which are black, otherwise 1.
+
+    Raises:
+      ValueError: A field of ``data`` or ``evaluation`` has an unknown value.
+    """
+    _check_sampling(data)
+    global_batch = batch_size * process_count
+    num_batches = -(-len(source) // global_batch)
+    padding = [-1] * (num_batches * global_batch - len(source))
+    order = [*range(len(source)), *padding][process_index::process_count]
+    samples = grain.MapDataset.source(order).map(_EvaluationReader(source, data, evaluation))
+    return BatchIterator(_read(samples, data, batch_size), num_batches)
+
+
+def load_clip(path: str | bytes, data: DataConfig, evaluation: EvaluationConfig) -> np.ndarray:
+    """Reads one video as the evaluation does.
+
+    Args:
+      path: The video file, or its bytes.
+      data: Sampling and transforms.
+      evaluation: Clips and crops.
+
+    Returns:
+      uint8 ``[V, T, H, W, 3]`` with V = clips x crops; the crops of a clip are neighbours.
+
+    Raises:
+      DecodeError: The video cannot be decoded.
+      ValueError: A field of ``data`` or ``evaluation`` has an unknown value.
+    """
+    _check_sampling(data)
+    transform = TestTransform(data.short_side, evaluation.crop_size or data.crop_size, evaluation.crops)
+    frames, _ = decode_frames(path, _test_pick(data, evaluation.clips))
+    crops = transform(frames)
+    views = crops.reshape(evaluation.crops, evaluation.clips, data.num_frames, *crops.shape[2:]).swapaxes(0, 1)
+    return views.reshape(-1, *views.shape[2:])
+
+
+class FailureLog:
+    """Counts the videos that could not be decoded, names them, and ends the run when there are too many.
+
+    It sees the batches of one process.
+    """
+
+    def __init__(self, source: VideoSource, max_fraction: float):
+        """Starts at zero.
+
+        Args:
+          source: The videos that the batches' indices refer to.
+          max_fraction: Largest share of failures among the videos read, once 20 have been read.
+        """
+        self._source = source
+        self._max_fraction = max_fraction
+        self._read = 0
+        self._count = 0
+        self._failed: dict[int, None] = {}  # a set that keeps the order
+
+    @property
+    def count(self) -> int:
+        """How often a video could not be decoded; one that fails in every epoch counts in each."""
+        return self._count
+
+    @property
+    def names(self) -> list[str]:
+        """The videos that could not be decoded, in the order in which they were met."""
+        return [self._source.names[index] for index in self._failed]
+
+    def update(self, batch: Mapping[str, np.ndarray]) -> None:
+        """Takes note of a batch.
+
+        Raises:
+          RuntimeError: More than ``max_fraction`` of the videos read failed, or a whole batch did.
+        """
+        failed = np.asarray(batch["failed"])
+        read = int(np.sum(np.asarray(batch["index"]) >= 0))
+        self._read += read
+        self._count += int(np.sum(failed >= 0))
+        self._failed.update(dict.fromkeys(failed[failed >= 0].tolist()))
+        if read >= _MIN_BATCH and not np.any(batch["weight"]):
+            self._stop("a whole batch of videos could not be decoded")
+        if self._read >= _MIN_READ and self._count > self._max_fraction * self._read:
+            self._stop(f"more than data.max_failures = {self._max_fraction} of the videos could not be decoded")
+
+    def state(self) -> dict[str, Any]:
+        """Everything to go on from, as numbers and lists that JSON can hold."""
+        return {"read": self._read, "count": self._count, "failed": list(self._failed)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what :meth:`state` returned."""
+        self._read, self._count = state["read"], state["count"]
+        self._failed = dict.fromkeys(state["failed"])
+
+    def _stop(self, reason: str) -> None:
+        names = self.names
+        raise RuntimeError(
+            f"{reason}: {self._count} of {self._read}, among them {', '.join(names[:5])}. The warnings above say why; "
+            "check that the files are whole, or raise data.max_failures"
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _TrainReader:
+    """Position in the source, random numbers -> one sample."""
+
+    source: VideoSource
+    data: DataConfig
+
+    def __call__(self, index: int, rng: np.random.Generator) -> Sample:
+        for attempt in range(_MAX_SUBSTITUTES + 1):
+            position = (index + attempt) % len(self.source)
+            clip = _decode_or_warn(self.source, position, functools.partial(self._clip, rng=rng))
+            if clip is not None:
+                return _sample(clip, self.source.labels[position], position, failed=index if attempt else -1)
+        shape = (self.data.num_frames, self.data.crop_size, self.data.crop_size, 3)
+        return _blank(shape, self.source.labels[index], index, failed=index)
+
+    def _clip(self, path: str, rng: np.random.Generator) -> np.ndarray:
+        data = self.data
+        frames, _ = decode_frames(path, _train_pick(data, rng))
+        return TrainTransform(data.short_side, data.crop_size, data.multi_scale_crop, data.flip)(frames, rng)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _EvaluationReader:
+    """Position in the source, or -1 for padding -> one sample."""
+
+    source: VideoSource
+    data: DataConfig
+    evaluation: EvaluationConfig
+
+    def __call__(self, index: int) -> Sample:
+        side = self.evaluation.crop_size or self.data.crop_size
+        shape = (self.evaluation.clips * self.evaluation.crops, self.data.num_frames, side, side, 3)
+        if index < 0:
+            return _blank(shape, np.int32(0), index, failed=-1)
+        views = _decode_or_warn(self.source, index, lambda path: load_clip(path, self.data, self.evaluation))
+        if views is None:
+            return _blank(shape, self.source.labels[index], index, failed=index)
+        return _sample(views, self.source.labels[index], index, failed=-1)
+
+
+def _sample(video: np.ndarray, label: np.int32, index: int, failed: int, weight: float = 1.0) -> Sample:
+    return {
+        "video": video,
+        "label": label,
+        "index": np.int64(index),
+        "failed": np.int64(failed),
+        "weight": np.float32(weight),
+    }
+
+
+def _blank(shape: tuple[int, ...], label: np.int32, index: int, failed: int) -> Sample:
+    return _sample(np.zeros(shape, np.uint8), label, index, failed, weight=0.0)
+
+
+def _decode_or_warn(source: VideoSource, index: int, read: Callable[[str], np.ndarray]) -> np.ndarray | None:
+    try:
+        return read(source.paths[index])
+    except DecodeError as error:
+        _warn_once(source.names[index], str(error))
+        return None
+
+
+@functools.cache
+def _warn_once(name: str, reason: str) -> None:
+    _logger.warning("cannot decode %s (%s)", name, reason)
+
+
+def _check_sampling(data: DataConfig) -> None:
+    if data.sampling not in ("dense", "segments"):
+        raise ValueError(f"data.sampling is '{data.sampling}'; expected 'dense' or 'segments'")
+
+
+def _train_pick(data: DataConfig, rng: np.random.Generator) -> Pick:
+    if data.sampling == "segments":
+        return lambda total: sampling.segments_train(total, data.num_frames, rng)
+    return lambda total: sampling.dense_train(total, data.num_frames, data.frame_interval, rng)
+
+
+def _test_pick(data: DataConfig, num_clips: int) -> Pick:
+    if data.sampling == "segments":
+        return lambda total: sampling.segments_test(total, data.num_frames, num_clips)
+    return lambda total: sampling.dense_test(total, data.num_frames, data.frame_interval, num_clips)
+
+
+def _read(samples: grain.MapDataset, data: DataConfig, batch_size: int) -> grain.IterDataset:
+    """Decodes samples ahead of time in threads or workers, and batches them in a thread of this process.
+
+    Workers hand over samples, not batches: so the batches are the same for any number of workers, and no more samples
+    are in memory than are being decoded.
+    """
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # grain reads flags that nobody parses outside absl.app
+    cores = (os.cpu_count() or 1) // max(data.num_workers, 1)
+    threads = data.num_threads or min(max(cores, 1), 16)
+    dataset = samples.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
+    if data.num_workers:
+        dataset = dataset.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=data.num_workers, per_worker_buffer_size=2)
+        )
+    batches = dataset.batch(batch_size, drop_remainder=True)
+    return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=2)

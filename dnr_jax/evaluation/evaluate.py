@@ -1,0 +1,199 @@
+"""Scoring a set of videos with a trained network, each video exactly once."""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from dnr_jax.config import EvaluationConfig, ExperimentConfig
+from dnr_jax.data.pipeline import evaluation_iterator
+from dnr_jax.data.sources import VideoSource
+from dnr_jax.evaluation import metrics
+from dnr_jax.training.devices import Prefetcher
+from dnr_jax.training.step import EvalStep, make_eval_step
+
+REPORT_FILE = "evaluation.json"
+CONFUSION_FILE = "confusion_matrix.png"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Report:
+    """What a network makes of a set of videos.
+
+    Attributes:
+      scores: probabilities float32 ``[videos, classes]``, in the order of the source.
+      labels: int32 ``[videos]``.
+      names: names of the videos.
+      classes: names of the classes.
+      undecoded: names of the videos that could not be decoded; they do not count.
+    """
+
+    scores: np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    undecoded: tuple[str, ...] = ()
+
+    @property
+    def top1(self) -> float:
+        """Share of videos whose best class is right."""
+        return metrics.top_k_accuracy(self.scores, self.labels, 1)
+
+    @property
+    def top5(self) -> float:
+        """Share of videos whose class is among the best five."""
+        return metrics.top_k_accuracy(self.scores, self.labels, 5)
+
+    @property
+    def mean_class_accuracy(self) -> float:
+        """Top-1 averaged over the classes instead of the videos."""
+        return metrics.mean_class_accuracy(self.scores, self.labels)
+
+    @property
+    def correct(self) -> int:
+        """Number of videos whose best class is right."""
+        return int(np.trace(self.confusion))
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """Videos of each class (row) taken for each class (column): int64 ``[classes, classes]``."""
+        return metrics.confusion_matrix(self.scores, self.labels)
+
+    def summary(self) -> dict[str, float]:
+        """Return the numbers, for a metrics file."""
+        return {
+            "top1": self.top1,
+            "top5": self.top5,
+            "mean_class_accuracy": self.mean_class_accuracy,
+            "correct": self.correct,
+            "videos": len(self.labels),
+            "undecoded": len(self.undecoded),
+        }
+
+    def __str__(self) -> str:
+        """The one line that a run ends with."""
+        return f"validation top-1 {self.top1:.1%} ({self.correct}/{len(self.labels)} videos)"
+
+    def write(self, workdir: str | pathlib.Path, **details: Any) -> None:
+        """Write ``evaluation.json``, with ``details`` first, and the picture of the confusion matrix."""
+        per_class = {
+            name: {"correct": int(row[label]), "videos": int(row.sum())}
+            for label, (name, row) in enumerate(zip(self.classes, self.confusion, strict=True))
+        }
+        content = details | self.summary() | {"undecoded_videos": self.undecoded, "classes": per_class}
+        pathlib.Path(workdir, REPORT_FILE).write_text(json.dumps(content, indent=2) + "\n")
+        plot_confusion(self.confusion, self.classes, pathlib.Path(workdir, CONFUSION_FILE))
+
+
+def plot_confusion(confusion: np.ndarray, classes: tuple[str, ...], path: str | pathlib.Path) -> None:
+    """Draw a confusion matrix, each row as shares of its class; up to 50 classes are named.
+
+    Args:
+      confusion: int64 ``[classes, classes]``.
+      classes: their names.
+      path: the picture to write; its suffix is the format.
+    """
+    side = min(3 + 0.35 * len(classes), 12)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    figure.colorbar(axes.imshow(shares, vmin=0, vmax=1, cmap="Blues"), label="share of the class's videos")
+    if len(classes) <= 50:
+        axes.set_xticks(range(len(classes)), classes, rotation=90)
+        axes.set_yticks(range(len(classes)), classes)
+    axes.set(xlabel="predicted", ylabel="true")
+    figure.savefig(path, dpi=120)
+
+
+def score_videos(
+    eval_step: EvalStep,
+    variables: dict[str, Any],
+    source: VideoSource,
+    config: ExperimentConfig,
+    mesh: Mesh,
+    evaluation: EvaluationConfig,
+    progress: bool = False,
+) -> Report:
+    """Score all videos of a source, which all processes share, with a step made before.
+
+    Args:
+      eval_step: from :func:`dnr_jax.training.step.make_eval_step`.
+      variables: ``params`` and ``batch_stats``.
+      source: the videos.
+      config: the experiment.
+      mesh: the devices.
+      evaluation: how many clips and crops a video.
+      progress: whether to show a progress bar.
+    """
+    size = -(-(config.evaluation.batch_size or config.train.batch_size) // mesh.size) * mesh.size
+    batches = evaluation_iterator(
+        source, config.data, evaluation, size // jax.process_count(), jax.process_index(), jax.process_count()
+    )
+    results = []
+    shown = tqdm(total=len(batches), desc="evaluating", unit="batch", disable=not progress, leave=False)
+    with contextlib.closing(Prefetcher(batches, mesh)) as prefetched, shown as bar:
+        for _, batch in prefetched:
+            results.append(jax.device_get(eval_step(variables, batch)))
+            bar.update()
+    return _report(results, source)
+
+
+def _report(results: list[dict[str, np.ndarray]], source: VideoSource) -> Report:
+    """Put results in the order of the source, without padding and without videos that could not be decoded."""
+    joined = {name: np.concatenate([result[name] for result in results]) for name in results[0]}
+    counted = np.flatnonzero(joined["weight"])
+    order = counted[np.argsort(joined["index"][counted])]
+    return Report(
+        scores=joined["scores"][order],
+        labels=joined["label"][order],
+        names=tuple(source.names[i] for i in joined["index"][order]),
+        classes=tuple(source.classes),
+        undecoded=tuple(source.names[i] for i in sorted(joined["failed"][joined["failed"] >= 0])),
+    )
+
+
+def evaluate(
+    model: nn.Module,
+    variables: dict[str, Any],
+    source: VideoSource,
+    config: ExperimentConfig,
+    mesh: Mesh,
+    evaluation: EvaluationConfig | None = None,
+    progress: bool = False,
+) -> Report:
+    """Score all videos of a source, each exactly once, averaged over its views.
+
+    Args:
+      model: maps ``[N, T, H, W, 3]`` to scores before the softmax ``[N, classes]``.
+      variables: ``params`` and ``batch_stats``.
+      source: the videos.
+      config: the experiment.
+      mesh: the devices.
+      evaluation: how many clips and crops a video; default: as ``config`` says.
+      progress: whether to show a progress bar.
+
+    Returns:
+      The same report in every process.
+    """
+    step = make_eval_step(model, config, mesh)
+    return score_videos(step, variables, source, config, mesh, evaluation or config.evaluation, progress)
+
+
+def views(evaluation: EvaluationConfig, data_crop_size: int) -> str:
+    """Return views in the notation of result tables: clips x crops and their size, such as ``10x3 of 256``."""
+    return f"{evaluation.clips}x{evaluation.crops} of {evaluation.crop_size or data_crop_size}"
+
+
+def undecoded_note(names: Sequence[str]) -> str:
+    """Return a sentence that names videos which could not be decoded; empty where there are none."""
+    more = ", ..." if len(names) > 10 else ""
+    return f"{len(names)} videos could not be decoded and do not count: {', '.join(names[:10])}{more}" if names else ""

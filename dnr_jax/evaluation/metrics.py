@@ -1,0 +1,34 @@
+"""Metrics of class scores: pure functions of NumPy arrays.
+
+``scores`` is ``[videos, classes]``, the larger the better; ``labels`` is an integer array ``[videos]``. Between equal
+scores the class with the smaller number comes first. An empty set of videos has a metric of 0.
+"""
+
+import numpy as np
+
+
+def ranking(scores: np.ndarray, k: int) -> np.ndarray:
+    """Return the ``k`` best classes of each video, the best first: int64 ``[videos, min(k, classes)]``."""
+    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+
+
+def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
+    """Return the share of videos whose label is among the ``k`` best classes."""
+    hits = np.any(ranking(scores, k) == labels[:, None], axis=1)
+    return float(np.mean(hits)) if len(labels) else 0.0
+
+
+def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return how often each class (row) was taken for each class (column): int64 ``[classes, classes]``."""
+    classes = scores.shape[1]
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, (labels, ranking(scores, 1)[:, 0]), 1)
+    return counts
+
+
+def mean_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean, over the classes that have videos, of the share of the class's videos that are right."""
+    counts = confusion_matrix(scores, labels)
+    videos = counts.sum(axis=1)
+    present = videos > 0
+    return float(np.mean(np.diag(counts)[present] / videos[present])) if present.any() else 0.0

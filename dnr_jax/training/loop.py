@@ -1,0 +1,341 @@
+"""The training loop: from a configuration to a trained network in a folder.
+
+The folder of a run holds ``config.json``, ``classes.txt``, ``checkpoints/``, ``metrics.jsonl``, ``tensorboard/``,
+``training_curve.png``, and at the end ``evaluation.json`` and ``confusion_matrix.png``. The same call again goes on
+from the latest checkpoint; the outcome is the same, bit for bit, as if the run had never stopped.
+"""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from tqdm import tqdm
+
+from dnr_jax.config import (
+    ConfigError,
+    EvaluationConfig,
+    ExperimentConfig,
+    flatten,
+    from_json,
+    single_view,
+    to_json,
+    validate,
+)
+from dnr_jax.data.pipeline import FailureLog, train_iterator
+from dnr_jax.data.sources import VideoSource, load_sources
+from dnr_jax.evaluation.evaluate import Report, score_videos, undecoded_note, views
+from dnr_jax.evaluation.run import CLASSES_FILE, CONFIG_FILE
+from dnr_jax.models import create_model
+from dnr_jax.training.checkpoint import CHECKPOINTS_FOLDER, Checkpoints
+from dnr_jax.training.devices import Prefetcher, make_mesh
+from dnr_jax.training.metrics import MetricWindow, NonFiniteError
+from dnr_jax.training.optimizer import make_optimizer, make_schedule
+from dnr_jax.training.report import Recorder
+from dnr_jax.training.state import abstract_state, create_state
+from dnr_jax.training.step import all_finite, make_eval_step, make_train_step
+
+CHANGEABLE = frozenset(
+    {
+        "train.steps",
+        "train.epochs",
+        "train.log_every",
+        "train.eval_every",
+        "train.checkpoint_every",
+        "data.num_threads",
+        "data.num_workers",
+        "data.max_failures",
+        "data.cache_dir",
+    }
+    | {f"evaluation.{field.name}" for field in dataclasses.fields(EvaluationConfig)}
+)
+"""Fields that may differ when a run goes on: its length, and what does not enter the gradient."""
+
+
+def train(config: ExperimentConfig, workdir: str | os.PathLike[str]) -> Report:
+    """Train a network, or go on training it, and evaluate it.
+
+    Args:
+      config: the experiment. Prepared by this function: what it leaves to the data is filled in.
+      workdir: folder of the run.
+
+    Returns:
+      The evaluation of the network after the last step.
+
+    Raises:
+      ConfigError: for a configuration that cannot work, or that is not the one of the run in ``workdir``.
+      NonFiniteError: when the loss is no longer finite, naming the step and its clips.
+      RuntimeError: when too many videos cannot be decoded.
+      SystemExit: after SIGINT or SIGTERM, when a checkpoint has been written.
+    """
+    workdir = pathlib.Path(workdir)
+    validate(config, jax.device_count(), jax.process_count())
+    sources = _load_sources(config)
+    with contextlib.ExitStack() as stack:
+        _check_workdir(config, workdir)
+        workdir.mkdir(parents=True, exist_ok=True)
+        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir)))
+        trainer = Trainer(config, workdir, sources, checkpoints)
+        stack.callback(trainer.recorder.close)
+        trainer.fit()
+        return trainer.finish()
+
+
+def _load_sources(config: ExperimentConfig) -> tuple[VideoSource, VideoSource]:
+    """Return training and validation videos, and fill in the number of classes."""
+    try:
+        training, validation = load_sources(config.data)
+    except (FileNotFoundError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+    classes = len(training.classes)
+    config.model.num_classes = config.model.num_classes or classes
+    if classes > config.model.num_classes:
+        raise ConfigError(f"model.num_classes: is {config.model.num_classes}, but the data has {classes} classes")
+    if len(training) < config.train.batch_size:
+        raise ConfigError(
+            f"train.batch_size: is {config.train.batch_size}, more than the {len(training)} training videos"
+        )
+    return training, validation
+
+
+def _check_workdir(config: ExperimentConfig, workdir: pathlib.Path) -> None:
+    """Raise ConfigError where the folder holds checkpoints of another experiment."""
+    saved = workdir / CONFIG_FILE
+    if not saved.is_file() or not any((workdir / CHECKPOINTS_FOLDER).glob("[0-9]*")):
+        return
+    old, new = flatten(from_json(saved.read_text())), flatten(config)
+    different = [name for name in new if name not in CHANGEABLE and new[name] != old[name]]
+    if different:
+        lines = [f"  {name}: {old[name]!r} there, {new[name]!r} now" for name in different]
+        raise ConfigError(
+            f"'{workdir}' holds a run with another configuration; choose another --workdir, or the same values:\n"
+            + "\n".join(lines)
+        )
+
+
+class Trainer:
+    """The parts of a run, and the state that moves through them."""
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        workdir: pathlib.Path,
+        sources: tuple[VideoSource, VideoSource],
+        checkpoints: Checkpoints,
+    ):
+        """Build the network and its steps, and restore the latest checkpoint if there is one."""
+        self.config = config
+        self.workdir = workdir
+        self.training, self.validation = sources
+        self.checkpoints = checkpoints
+        self.steps_per_epoch = len(self.training) // config.train.batch_size
+        self.total_steps = config.train.steps or max(round(config.train.epochs * self.steps_per_epoch), 1)
+        self.mesh = make_mesh()
+        self.model = create_model(config.model)
+        schedule = make_schedule(config.optimizer, config.train.batch_size, self.total_steps)
+        self.tx = make_optimizer(config.optimizer, schedule)
+        self.train_step = make_train_step(self.model, self.tx, schedule, config, self.mesh)
+        self.eval_step = make_eval_step(self.model, config, self.mesh)
+        self.failures = FailureLog(self.training, config.data.max_failures)
+        self.window = MetricWindow(self.training.names)
+        self.report: Report | None = None  # of the last evaluation of the state as it is now
+        self.is_first_process = jax.process_index() == 0
+        self.step = self._restore()
+        self._write_settings()
+        self.recorder = Recorder(workdir, self.step, self.is_first_process)
+
+    def _restore(self) -> int:
+        """Set the state to the latest checkpoint, or to the start; return the number of steps taken."""
+        clip = self.config.data.clip_shape
+        step = self.checkpoints.latest_step
+        if step is None:
+            self.state = create_state(self.model, self.tx, clip, self.mesh, self.config.train.seed)
+            return 0
+        if step > self.total_steps:
+            raise ConfigError(f"'{self.workdir}' holds {step} steps, more than the {self.total_steps} asked for")
+        abstract = abstract_state(self.model, self.tx, clip, self.mesh)
+        self.state, progress = self.checkpoints.restore(abstract, step)
+        self.failures.restore(progress["failures"])
+        self.window.restore(progress["window"])
+        return step
+
+    def _write_settings(self) -> None:
+        """Print and save the resolved configuration."""
+        if not self.is_first_process:
+            return
+        (self.workdir / CONFIG_FILE).write_text(to_json(self.config) + "\n")
+        (self.workdir / CLASSES_FILE).write_text("\n".join(self.training.classes) + "\n")
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
+        print(to_json(self.config))
+        print(
+            f"{parameters:,} parameters; {len(self.training)} training and {len(self.validation)} validation videos of "
+            f"{len(self.training.classes)} classes; steps: {self.total_steps}; devices: {self.mesh.size}"
+        )
+        print(f"{'continuing' if self.step else 'starting'} at step {self.step} in {self.workdir}", flush=True)
+
+    def fit(self) -> None:
+        """Take the steps that are left."""
+        if self.step == self.total_steps:
+            return
+        batches = Prefetcher(self._batches(), self.mesh)
+        with contextlib.closing(batches), self._progress_bar() as bar, StopRequest() as stop:
+            self._logged = self.step, time.monotonic()
+            while self.step < self.total_steps:
+                self._take_step(*next(batches))
+                bar.update(self.config.train.batch_size)
+                self._after_step(bar)
+                if self._should_stop(stop):
+                    self._leave(stop)
+
+    def _batches(self) -> Any:
+        processes = jax.process_count()
+        return train_iterator(
+            self.training,
+            self.config.data,
+            self.config.train.batch_size // processes,
+            self.config.train.seed,
+            start_step=self.step,
+            process_index=jax.process_index(),
+            process_count=processes,
+        )
+
+    def _progress_bar(self) -> tqdm:
+        clips = self.config.train.batch_size
+        return tqdm(
+            total=self.total_steps * clips,
+            initial=self.step * clips,
+            desc="training",
+            unit="clip",
+            unit_scale=True,
+            mininterval=0.5 if sys.stderr.isatty() else 10.0,  # a line each time, where the output is a file
+            disable=not self.is_first_process,
+        )
+
+    def _take_step(self, host_batch: dict[str, np.ndarray], device_batch: dict[str, jax.Array]) -> None:
+        self.failures.update(host_batch)
+        self.state, metrics = self.train_step(self.state, device_batch)
+        self.step += 1
+        self.report = None
+        self.window.add(self.step, metrics, host_batch["index"])
+
+    def _after_step(self, bar: tqdm) -> None:
+        """Do what is due after this step, in the order that a resumed run relies on: rows first, then checkpoint."""
+        train, last = self.config.train, self.step == self.total_steps
+        if self.step % train.log_every == 0 or last:
+            self._log(bar)
+        if last or self.step % (train.eval_every or self.steps_per_epoch) == 0:
+            self._validate()
+            self._save(self.report)
+        elif train.checkpoint_every and self.step % train.checkpoint_every == 0:
+            self._save()
+
+    def _log(self, bar: tqdm) -> None:
+        """Write the means since the last time."""
+        means = self.window.take()
+        (step, then), now = self._logged, time.monotonic()
+        self._logged = self.step, now
+        bar.set_postfix(loss=f"{means['loss']:.3f}", accuracy=f"{means['accuracy']:.1%}", refresh=False)
+        metrics = {"epoch": self.step / self.steps_per_epoch, **means, "undecoded": self.failures.count}
+        rate = (self.step - step) * self.config.train.batch_size / (now - then)
+        self.recorder.write("train", self.step, metrics, {"seconds": now - then, "clips_per_second": rate})
+
+    def _validate(self) -> None:
+        """Evaluate with a single view and record the outcome."""
+        self.window.check()
+        started = time.monotonic()
+        self.report = self._evaluate(single_view(self.config.evaluation))
+        self.recorder.write("validation", self.step, self.report.summary(), {"seconds": time.monotonic() - started})
+        self.recorder.plot()
+
+    def _evaluate(self, evaluation: EvaluationConfig) -> Report:
+        show = self.is_first_process and sys.stderr.isatty()
+        return score_videos(
+            self.eval_step, self.state.variables, self.validation, self.config, self.mesh, evaluation, show
+        )
+
+    def _save(self, report: Report | None = None) -> None:
+        """Start to write a checkpoint, unless the state is no longer finite."""
+        self.window.check()
+        if not all_finite(self.state):
+            raise NonFiniteError(
+                f"after step {self.step} a parameter or a running statistic is not finite. No checkpoint was written "
+                f"of it; a smaller optimizer.learning_rate or optimizer.clip_norm may help"
+            )
+        progress = {"failures": self.failures.state(), "window": self.window.state()}
+        self.checkpoints.save(self.state, progress, self.step, report.top1 if report else None)
+
+    def _should_stop(self, stop: "StopRequest") -> bool:
+        """Return whether any process was asked to stop; several processes look only at steps that are logged."""
+        if jax.process_count() == 1:
+            return stop.signal is not None
+        if self.step % self.config.train.log_every:
+            return False
+        return bool(np.any(multihost_utils.process_allgather(np.asarray(stop.signal is not None))))
+
+    def _leave(self, stop: "StopRequest") -> None:
+        """Write a checkpoint and end the program, with the exit status that shells expect."""
+        if self.checkpoints.latest_step != self.step:
+            self._save()
+        self.checkpoints.wait()
+        print(
+            f"\nstopped after step {self.step} of {self.total_steps}; a checkpoint is in {self.workdir}. "
+            "The same command again goes on from there.",
+            file=sys.stderr,
+        )
+        raise SystemExit(128 + (stop.signal or signal.SIGTERM))
+
+    def finish(self) -> Report:
+        """Evaluate as the configuration says, write the report and print the last line."""
+        evaluation, data = self.config.evaluation, self.config.data
+        protocol = views(evaluation, data.crop_size)
+        report = self.report if protocol == views(single_view(evaluation), data.crop_size) else None
+        report = report or self._evaluate(evaluation)
+        if self.is_first_process:
+            report.write(self.workdir, step=self.step, views=protocol)
+            self.recorder.plot()
+            for note in (undecoded_note(self.failures.names), undecoded_note(report.undecoded)):
+                print(note, end="\n" if note else "")
+            print(report, flush=True)
+        return report
+
+
+class StopRequest:
+    """Turns the first SIGINT or SIGTERM within a ``with`` block into a wish; a second one ends the program at once.
+
+    Attributes:
+      signal: number of the signal, or None.
+    """
+
+    def __init__(self) -> None:
+        """Start without a wish."""
+        self.signal: int | None = None
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        """Listen; only the main thread of a program can."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        self._restore()
+        print("\nstopping after this step; once more to stop at once", file=sys.stderr)
+
+    def _restore(self) -> None:
+        while self._previous:
+            signal.signal(*self._previous.popitem())
+
+    def __exit__(self, *exception: object) -> None:
+        """Put back what was listening before."""
+        self._restore()

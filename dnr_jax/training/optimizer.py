@@ -1,0 +1,65 @@
+"""The optimiser of the paper's recipe: SGD with momentum, coupled weight decay, clipping, cosine with warm-up."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dnr_jax.config import OptimizerConfig
+
+
+def peak_learning_rate(config: OptimizerConfig, batch_size: int) -> float:
+    """Return the learning rate before the schedule: scaled linearly with the batch (Goyal et al., 2017)."""
+    return config.learning_rate * batch_size / config.base_batch_size
+
+
+def make_schedule(config: OptimizerConfig, batch_size: int, total_steps: int) -> optax.Schedule:
+    """Return the learning rate as a function of the step, counted from 0.
+
+    The regular rate is ``peak * (1 + cos(pi * step / total_steps)) / 2``, or constant. The linear warm-up multiplies
+    it, as mmcv does, by a factor that grows from ``warmup_ratio`` at step 0 to 1 at ``warmup_steps``.
+
+    Args:
+      config: the optimiser's section.
+      batch_size: clips a step, over all devices.
+      total_steps: length of the run.
+    """
+    peak = peak_learning_rate(config, batch_size)
+
+    def schedule(step: jax.Array | int) -> jax.Array:
+        now = jnp.asarray(step, jnp.float32)
+        rate = jnp.float32(peak)
+        if config.schedule == "cosine":
+            rate = rate * 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.minimum(now / total_steps, 1.0)))
+        if config.warmup_steps:
+            missing = jnp.maximum(1.0 - now / config.warmup_steps, 0.0)
+            rate = rate * (1.0 - missing * (1.0 - config.warmup_ratio))
+        return rate
+
+    return schedule
+
+
+def decay_mask(params: optax.Params) -> optax.Params:
+    """Return which parameters are weights proper: true for kernels, false for biases and the norms' scales."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+
+def make_optimizer(config: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Return the update rule of ``torch.optim.SGD`` after ``clip_grad_norm_``.
+
+    With the clipped gradient ``g``, the buffer ``v`` (0 at the start) and the learning rate ``lr``::
+
+        g = g + weight_decay * w
+        v = momentum * v + g
+        w = w - lr * v                       (Nesterov: w - lr * (g + momentum * v))
+
+    Args:
+      config: the optimiser's section.
+      schedule: the learning rate, from :func:`make_schedule`.
+    """
+    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
+    return optax.chain(
+        clip,
+        optax.add_decayed_weights(config.weight_decay, mask=None if config.decay_norm_and_bias else decay_mask),
+        optax.trace(config.momentum, config.nesterov) if config.momentum else optax.identity(),
+        optax.scale_by_learning_rate(schedule),
+    )

@@ -1,0 +1,83 @@
+"""The state of a training run: one pytree, of which a checkpoint is a copy."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax.sharding import Mesh
+
+from dnr_jax.training.devices import replicated
+
+
+class TrainState(struct.PyTreeNode):
+    """Everything that a step reads and writes.
+
+    Attributes:
+      step: steps taken, int32 scalar.
+      params: parameters of the network.
+      batch_stats: its running statistics.
+      opt_state: state of the optimiser.
+      key: random key of the run; each step folds its number in.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: optax.OptState
+    key: jax.Array
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The variables that ``model.apply`` takes."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def _initializer(model: nn.Module, tx: optax.GradientTransformation, clip_shape: tuple[int, ...]) -> Any:
+    def init(key: jax.Array) -> TrainState:
+        params_key, run_key = jax.random.split(key)
+        variables = model.init({"params": params_key}, jnp.zeros((1, *clip_shape), jnp.float32), train=False)
+        params = variables["params"]
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=tx.init(params),
+            key=run_key,
+        )
+
+    return init
+
+
+def abstract_state(
+    model: nn.Module, tx: optax.GradientTransformation, clip_shape: tuple[int, ...], mesh: Mesh
+) -> TrainState:
+    """Return the shapes, dtypes and shardings of the state without computing it.
+
+    Args:
+      model: maps ``[N, T, H, W, 3]`` to scores.
+      tx: the optimiser.
+      clip_shape: ``(T, H, W, 3)``.
+      mesh: the devices.
+    """
+    shapes = jax.eval_shape(_initializer(model, tx, clip_shape), jax.random.key(0))
+    sharding = replicated(mesh)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+
+
+def create_state(
+    model: nn.Module, tx: optax.GradientTransformation, clip_shape: tuple[int, ...], mesh: Mesh, seed: int
+) -> TrainState:
+    """Return the state before the first step, initialised on the devices where it stays.
+
+    Args:
+      model: maps ``[N, T, H, W, 3]`` to scores.
+      tx: the optimiser.
+      clip_shape: ``(T, H, W, 3)``.
+      mesh: the devices.
+      seed: all randomness of the network follows from it.
+    """
+    init = jax.jit(_initializer(model, tx, clip_shape), out_shardings=replicated(mesh))
+    return init(jax.random.key(seed))

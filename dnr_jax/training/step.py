@@ -1,0 +1,135 @@
+"""The jitted steps of training and evaluation. Video arrives as uint8 and is normalised on the device."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from dnr_jax.config import DataConfig, ExperimentConfig
+from dnr_jax.training.devices import Batch, along_batch, replicated
+from dnr_jax.training.state import TrainState
+
+Metrics = dict[str, jax.Array]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+EvalStep = Callable[[dict, Batch], dict[str, jax.Array]]
+
+
+def normalize(video: jax.Array, data: DataConfig, dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    """Return ``(video - mean) / std`` of frames ``[..., 3]`` with values from 0 to 255, in ``dtype``."""
+    shape = (1,) * (video.ndim - 1) + (3,)
+    mean, std = (jnp.asarray(v, jnp.float32).reshape(shape) for v in (data.mean, data.std))
+    return ((video.astype(jnp.float32) - mean) / std).astype(dtype)
+
+
+def weighted_mean(values: jax.Array, weight: jax.Array) -> jax.Array:
+    """Return the mean of ``values [B]`` under ``weight [B]``; 0 where all weights are 0."""
+    return jnp.sum(values * weight) / jnp.maximum(jnp.sum(weight), 1.0)
+
+
+def cross_entropy(logits: jax.Array, label: jax.Array, smoothing: float = 0.0) -> jax.Array:
+    """Return the cross-entropy of each sample against its smoothed label.
+
+    Args:
+      logits: ``[B, K]``.
+      label: int32 ``[B]``.
+      smoothing: share of the target that is spread evenly over all ``K`` classes.
+
+    Returns:
+      ``[B]``, in nats.
+    """
+    target = optax.smooth_labels(jax.nn.one_hot(label, logits.shape[-1], dtype=logits.dtype), smoothing)
+    return optax.softmax_cross_entropy(logits, target)
+
+
+def make_train_step(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    config: ExperimentConfig,
+    mesh: Mesh,
+) -> TrainStep:
+    """Return the jitted training step ``(state, batch) -> (state, metrics)``; the old state is donated.
+
+    The batch has ``video`` uint8 ``[B, T, H, W, 3]``, ``label`` int32 ``[B]`` and ``weight`` float32 ``[B]``, cut along
+    ``B`` over the devices; samples of weight 0 do not count in the loss. Dropout depends on the run's key and on the
+    number of the step only. The metrics are float32 scalars: ``loss``, ``accuracy``, ``grad_norm`` (before clipping)
+    and ``learning_rate``.
+
+    Args:
+      model: maps ``[N, T, H, W, 3]`` to scores ``[N, K]``.
+      tx: the optimiser.
+      schedule: its learning rate, for the metrics.
+      config: the experiment.
+      mesh: the devices.
+    """
+    dtype = jnp.dtype(config.model.dtype)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        video = normalize(batch["video"], config.data, dtype)
+        rngs = {"dropout": jax.random.fold_in(state.key, state.step)}
+
+        def objective(params: optax.Params) -> tuple[jax.Array, tuple[jax.Array, dict]]:
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            logits, updated = model.apply(variables, video, train=True, mutable=["batch_stats"], rngs=rngs)
+            losses = cross_entropy(logits, batch["label"], config.train.label_smoothing)
+            return weighted_mean(losses, batch["weight"]), (logits, updated.get("batch_stats", {}))
+
+        (loss, (logits, batch_stats)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        hits = (jnp.argmax(logits, axis=-1) == batch["label"]).astype(jnp.float32)
+        metrics = {
+            "loss": loss,
+            "accuracy": weighted_mean(hits, batch["weight"]),
+            "grad_norm": optax.tree.norm(grads),
+            "learning_rate": schedule(state.step),
+        }
+        params = optax.apply_updates(state.params, updates)
+        return state.replace(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state), metrics
+
+    copy, cut = replicated(mesh), along_batch(mesh)
+    return jax.jit(step, in_shardings=(copy, cut), out_shardings=(copy, copy), donate_argnums=0)
+
+
+def make_eval_step(model: nn.Module, config: ExperimentConfig, mesh: Mesh) -> EvalStep:
+    """Return the jitted evaluation step ``(variables, batch) -> result``.
+
+    The batch has ``video`` uint8 ``[B, V, T, H, W, 3]`` with ``V`` views a video, cut along ``B`` over the devices.
+    The views are scored one after the other, so that memory does not grow with ``V``, and averaged:
+    ``config.evaluation.average`` says whether as probabilities or as logits.
+
+    The result is a copy on every device and process: the batch's other entries, and ``scores`` float32 ``[B, K]``, the
+    probabilities of the classes.
+
+    Args:
+      model: maps ``[N, T, H, W, 3]`` to scores before the softmax ``[N, K]``.
+      config: the experiment.
+      mesh: the devices.
+    """
+    dtype = jnp.dtype(config.model.dtype)
+    of_probabilities = config.evaluation.average == "probability"
+
+    def step(variables: dict, batch: Batch) -> dict[str, jax.Array]:
+        views = batch["video"]
+
+        def score(view: jax.Array) -> jax.Array:
+            # Slicing keeps the batch axis where it is, and so its sharding; mapping over a moved axis would copy.
+            video = jax.lax.dynamic_index_in_dim(views, view, axis=1, keepdims=False)
+            logits = model.apply(variables, normalize(video, config.data, dtype), train=False)
+            logits = jax.lax.with_sharding_constraint(logits, along_batch(mesh))
+            return jax.nn.softmax(logits) if of_probabilities else logits
+
+        average = jnp.mean(jax.lax.map(score, jnp.arange(views.shape[1])), axis=0)
+        scores = average if of_probabilities else jax.nn.softmax(average)
+        return {name: array for name, array in batch.items() if name != "video"} | {"scores": scores}
+
+    return jax.jit(step, in_shardings=(replicated(mesh), along_batch(mesh)), out_shardings=replicated(mesh))
+
+
+@jax.jit
+def all_finite(tree: TrainState) -> jax.Array:
+    """Return whether every number of a tree is finite, as a boolean scalar."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))

@@ -1,0 +1,154 @@
+import logging
+
+import numpy as np
+import pytest
+
+from dnr_jax.config import DataConfig
+from dnr_jax.data import sources
+
+
+@pytest.fixture
+def kinetics(tmp_path):
+    """Three videos (empty files: only their names matter here), a label map and a list."""
+    for name in ("a/one.mp4", "a/with a space.mp4", "b/two.mp4"):
+        (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "videos" / name).touch()
+    (tmp_path / "labels.txt").write_text("abseiling\nair drumming\nwaxing legs\n\n")
+    (tmp_path / "list.txt").write_text("a/one.mp4 0\n\n  \na/with a space.mp4 0\nb/two.mp4\t2\n")
+    return tmp_path
+
+
+def read(folder, **kwargs):
+    return sources.read_list(str(folder / "list.txt"), str(folder / "videos"), **kwargs)
+
+
+def test_read_list(kinetics):
+    source = read(kinetics, label_map=str(kinetics / "labels.txt"))
+    assert len(source) == 3
+    assert source.names == ("a/one.mp4", "a/with a space.mp4", "b/two.mp4")
+    assert source.paths == tuple(str(kinetics / "videos" / name) for name in source.names)
+    assert source.classes == ("abseiling", "air drumming", "waxing legs")
+    assert source.labels.dtype == np.int32
+    np.testing.assert_array_equal(source.labels, [0, 0, 2])
+
+
+def test_read_list_without_label_map_calls_classes_by_number(kinetics):
+    assert read(kinetics).classes == ("0", "1", "2")
+
+
+def test_read_list_takes_absolute_paths_as_they_are(kinetics):
+    path = kinetics / "videos" / "a" / "one.mp4"
+    (kinetics / "list.txt").write_text(f"{path} 1\n")
+    assert sources.read_list(str(kinetics / "list.txt"), "/elsewhere").paths == (str(path),)
+
+
+@pytest.mark.parametrize("line", ["b/two.mp4", "b/two.mp4 walk", "b/two.mp4 -1", "7"])
+def test_read_list_names_the_malformed_line(kinetics, line):
+    (kinetics / "list.txt").write_text(f"a/one.mp4 0\n\n{line}\n")
+    with pytest.raises(ValueError, match=rf"list\.txt:3: '{line}'; expected 'path label'"):
+        read(kinetics)
+
+
+def test_read_list_rejects_labels_outside_the_map(kinetics):
+    (kinetics / "list.txt").write_text("a/one.mp4 0\nb/two.mp4 3\n")
+    with pytest.raises(ValueError, match=r"list\.txt:2: label 3 is out of range; .* names 3 classes.* 0 to 2"):
+        read(kinetics, label_map=str(kinetics / "labels.txt"))
+
+
+def test_read_list_leaves_out_missing_videos_and_says_so(kinetics, caplog):
+    (kinetics / "list.txt").write_text("a/gone.mp4 0\nb/two.mp4 2\n")
+    with caplog.at_level(logging.WARNING):
+        source = read(kinetics)
+    assert source.names == ("b/two.mp4",)
+    np.testing.assert_array_equal(source.labels, [2])
+    assert "1 of 2 videos are missing" in caplog.text and "a/gone.mp4" in caplog.text
+
+
+def test_read_list_does_not_look_for_files_in_buckets(kinetics):
+    source = sources.read_list(str(kinetics / "list.txt"), "gs://bucket/videos")
+    assert source.paths[0] == "gs://bucket/videos/a/one.mp4"
+
+
+def test_read_list_raises_when_nothing_is_there(kinetics):
+    (kinetics / "list.txt").write_text("".join(f"{number}.mp4 0\n" for number in range(9)))
+    with pytest.raises(
+        FileNotFoundError, match=r"none of the 9 videos .* 0\.mp4, 1\.mp4, 2\.mp4, \.\.\.; set data\.root"
+    ):
+        read(kinetics)
+
+
+def test_read_list_of_an_empty_or_missing_file(kinetics):
+    (kinetics / "list.txt").write_text("\n")
+    with pytest.raises(ValueError, match="is empty; expected one 'path label' a line"):
+        read(kinetics)
+    with pytest.raises(FileNotFoundError, match="no such annotation file"):
+        sources.read_list(str(kinetics / "other.txt"), "")
+    (kinetics / "list.txt").write_text("a/one.mp4 0\n")
+    with pytest.raises(FileNotFoundError, match="no such label map"):
+        read(kinetics, label_map="nowhere.txt")
+
+
+def test_scan_folder(kinetics):
+    (kinetics / "videos" / "a" / "notes.txt").touch()
+    (kinetics / "videos" / "a" / "LOUD.AVI").touch()
+    source = sources.scan_folder(str(kinetics / "videos"))
+    assert source.names == ("a/LOUD.AVI", "a/one.mp4", "a/with a space.mp4", "b/two.mp4")
+    assert source.paths[-1] == str(kinetics / "videos" / "b" / "two.mp4")
+    assert source.classes == ("a", "b")
+    assert source.labels.dtype == np.int32
+    np.testing.assert_array_equal(source.labels, [0, 0, 0, 1])
+
+
+def test_scan_folder_with_given_classes_keeps_their_order(kinetics):
+    source = sources.scan_folder(str(kinetics / "videos"), ["b", "empty", "a"])
+    np.testing.assert_array_equal(source.labels, [0, 2, 2])
+    with pytest.raises(ValueError, match="folders b are none of the training classes a, c"):
+        sources.scan_folder(str(kinetics / "videos"), ["a", "c"])
+
+
+def test_scan_folder_without_videos(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no video found"):
+        sources.scan_folder(str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        sources.scan_folder(str(tmp_path / "nowhere"))
+
+
+def test_load_sources_of_folders(data):
+    train, val = sources.load_sources(data)
+    assert (len(train), len(val)) == (11, 5)
+    assert train.classes == val.classes == ("jump", "run", "walk")
+    np.testing.assert_array_equal(val.labels, [0, 0, 0, 1, 1])
+
+
+def test_load_sources_of_lists(kinetics):
+    (kinetics / "val.txt").write_text("a/one.mp4 1\n")
+    config = DataConfig(
+        root=str(kinetics / "videos"), train_list=str(kinetics / "list.txt"), val_list=str(kinetics / "val.txt")
+    )
+    train, val = sources.load_sources(config)
+    assert train.classes == val.classes == ("0", "1", "2")
+    (kinetics / "val.txt").write_text("a/one.mp4 5\n")
+    with pytest.raises(ValueError, match=r"val\.txt: label 5 is out of range; the labels of .*list\.txt are 0 to 2"):
+        sources.load_sources(config)
+
+
+def test_load_sources_of_the_demo(tmp_path):
+    config = DataConfig(source="demo", cache_dir=str(tmp_path), demo_train_videos=16, demo_val_videos=8)
+    train, val = sources.load_sources(config)
+    assert len(train.classes) == 8
+    np.testing.assert_array_equal(np.bincount(train.labels), [2] * 8)
+    np.testing.assert_array_equal(np.bincount(val.labels), [1] * 8)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"source": "kinetics"}, "data.source is 'kinetics'; expected one of list, folder, demo"),
+        ({"source": "folder"}, "data.root is empty"),
+        ({"source": "list", "train_list": "x"}, "data.val_list is empty"),
+        ({"source": "list"}, "data.train_list is empty"),
+    ],
+)
+def test_load_sources_says_what_is_missing(fields, message):
+    with pytest.raises(ValueError, match=message):
+        sources.load_sources(DataConfig(**fields))

@@ -1,0 +1,139 @@
+"""Pure functions of arrays, each against the loop or the formula that it replaces."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dnr_jax.dnr import functional, interlace
+from tests.dnr import reference
+
+
+def normal(*shape: int) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(0).normal(1.0, 2.0, shape))
+
+
+@pytest.mark.parametrize(
+    ("features", "statistics"),
+    [("float64", "float64"), ("float32", "float32"), ("bfloat16", "float32"), ("float16", "float32")],
+)
+def test_statistics_are_kept_in_float32_or_wider(features, statistics):
+    assert functional.statistics_dtype(jnp.dtype(features)) == jnp.dtype(statistics)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "bool", "complex64"])
+def test_features_that_are_not_floating_point_are_refused(dtype):
+    with pytest.raises(TypeError, match=f"got {dtype}: normalise the pixels"):
+        functional.statistics_dtype(jnp.dtype(dtype))
+
+
+@pytest.mark.parametrize("spatial", [(), (3,), (3, 2), (2, 3, 2)])
+def test_frame_moments_reduce_every_spatial_axis(x64, spatial):
+    x = np.asarray(normal(2, 4, *spatial, 3))
+    flat = x.reshape(2, 4, -1, 3)
+    moments = functional.frame_moments(jnp.asarray(x))
+    np.testing.assert_allclose(moments.mean, flat.mean(2), rtol=1e-12)
+    np.testing.assert_allclose(moments.variance, flat.var(2), rtol=1e-10, atol=1e-12)
+
+
+def test_sums_of_half_precision_features_do_not_overflow():
+    moments = functional.frame_moments(jnp.full((1, 1, 64, 64, 1), 300, jnp.float16))
+    assert moments.mean.item() == 300
+    assert moments.mean_square.item() == 90000
+
+
+def test_variance_is_never_negative():
+    moments = functional.Moments(jnp.full((3,), 1.0), jnp.full((3,), 1.0 - 1e-6))
+    assert moments.variance.tolist() == [0, 0, 0]
+
+
+def test_groups_are_of_consecutive_frames():
+    frames = jnp.arange(6.0).reshape(1, 6, 1)
+    assert functional.group_frames(frames, 3)[0, :, :, 0].tolist() == [[0, 1], [2, 3], [4, 5]]
+
+
+@pytest.mark.parametrize("num_groups", [4, 0, -1])
+def test_frames_that_cannot_be_grouped_are_named(num_groups):
+    with pytest.raises(ValueError, match=f"6 frames cannot be cut into {num_groups} equal groups"):
+        functional.group_frames(jnp.zeros((1, 6, 1)), num_groups)
+
+
+@pytest.mark.parametrize(("num_groups", "clips"), [(1, 0), (2, 0), (4, 2), (2, 1), (1, 4)])
+def test_batch_moments_pool_each_set_of_clips_and_each_group(x64, num_groups, clips):
+    x = np.asarray(normal(4, 8, 3, 2, 5))
+    pooled = functional.batch_moments(functional.frame_moments(jnp.asarray(x)), num_groups, clips)
+    sets, length = 4 // (clips or 4), 8 // num_groups
+    assert pooled.mean.shape == (sets, num_groups, 5)
+    for r in range(sets):
+        for g in range(num_groups):
+            members = np.split(x, sets)[r][:, g * length : (g + 1) * length]
+            np.testing.assert_allclose(pooled.mean[r, g], members.mean((0, 1, 2, 3)), rtol=1e-12)
+            np.testing.assert_allclose(pooled.variance[r, g], members.var((0, 1, 2, 3)), rtol=1e-10)
+
+
+def test_clips_that_cannot_share_statistics_are_named():
+    with pytest.raises(ValueError, match="clips_per_statistics=3 does not divide the batch of 4 clips"):
+        functional.batch_moments(functional.frame_moments(jnp.zeros((4, 2, 1))), 1, 3)
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.5, 0.0])
+@pytest.mark.parametrize("num_groups", [1, 4])
+def test_updated_average_is_one_update_after_another(x64, momentum, num_groups):
+    average, observed = normal(5), normal(3, num_groups, 5)
+    expected = average
+    for g in range(num_groups):
+        expected = momentum * expected + (1 - momentum) * (observed[0, g] + observed[1, g] + observed[2, g]) / 3
+    np.testing.assert_allclose(functional.updated_average(average, observed, momentum), expected, rtol=1e-12)
+
+
+def test_unbiased_variance(x64):
+    values = np.asarray(normal(7))
+    np.testing.assert_allclose(functional.unbiased(jnp.asarray(values.var()), 7), values.var(ddof=1), rtol=1e-12)
+
+
+def test_variance_of_a_single_value_stays_finite():
+    assert functional.unbiased(jnp.zeros(()), 1) == 0
+
+
+@pytest.mark.parametrize("runs", [1, 2, 8])
+@pytest.mark.parametrize("clips", [1, 2])
+def test_modulate_gives_each_run_of_frames_its_factors(x64, runs, clips):
+    x, a, b = normal(2, 8, 3, 2, 4), normal(clips, runs, 4), normal(clips, runs, 4) + 1
+    found = functional.modulate(x, a, b)
+    x, a, b = np.asarray(x), np.asarray(a), np.asarray(b)
+    for n in range(2):
+        for t in range(8):
+            row = n % clips, t * runs // 8
+            np.testing.assert_allclose(found[n, t], x[n, t] * a[row] + b[row], rtol=1e-12)
+
+
+def test_folded_standardisation_is_equations_1_and_2(x64):
+    mean, scale, shift = normal(3, 4)
+    variance = jnp.square(normal(4))
+    x = normal(2, 1, 4)
+    a, b = functional.scale_and_offset(mean, variance, scale, shift, 1e-3)
+    for row, found in zip(x[:, 0], functional.modulate(x, a[None, None], b[None, None])[:, 0], strict=True):
+        expected = scale * (row - mean) / jnp.sqrt(variance + 1e-3) + shift
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.125, 0.5])
+@pytest.mark.parametrize("num_frames", [1, 4])
+def test_interlace_is_a_shift_of_channels(fraction, num_frames):
+    x = normal(2, num_frames, 2, 3, 8)
+    np.testing.assert_array_equal(interlace(x, fraction), reference.interlace(x, fraction))
+
+
+def test_interlace_takes_the_first_channels_from_the_next_frame_and_the_second_from_the_one_before():
+    frames = jnp.broadcast_to(jnp.array([1.0, 2.0, 3.0])[:, None], (3, 4))
+    assert interlace(frames[None], 0.25)[0].tolist() == [[2, 0, 1, 1], [3, 1, 2, 2], [0, 2, 3, 3]]
+
+
+def test_interlace_keeps_the_dtype():
+    assert interlace(jnp.ones((1, 2, 1, 1, 8), jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 0.51, 1.0])
+def test_interlace_refuses_fractions_out_of_range(fraction):
+    with pytest.raises(ValueError, match=f"between 0 and 0.5, got {fraction}"):
+        interlace(jnp.zeros((1, 2, 1, 1, 8)), fraction)

@@ -1,0 +1,461 @@
+"""Normalisation layers against the literal reference, and the invariants that every one of them keeps."""
+
+import dataclasses
+import functools
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.extend.core import ClosedJaxpr
+from jax.sharding import NamedSharding, PartitionSpec
+
+from dnr_jax.dnr import BatchNorm, CrossLayerDNR, CrossTemporalDNR, RelayCell
+from tests.dnr import reference
+from tests.dnr.reference import jit
+
+C = 8
+
+
+def features(*shape: int, seed: int = 0) -> jax.Array:
+    """Return features whose mean and spread differ from channel to channel."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(*shape, C)) * rng.uniform(0.5, 2.0, C) + rng.normal(size=C)
+    return jnp.asarray(x)
+
+
+def variables_of(layer: nn.Module, x: jax.Array, seed: int = 1):
+    """Return random variables of a layer, as double as the features."""
+    init = functools.partial(layer.init, use_running_average=True)
+    return reference.variables_like(jax.eval_shape(init, jax.random.key(0), None, x), seed)
+
+
+def train(layer: nn.Module, variables, x: jax.Array, carry=None):
+    """Return ``((carry, y), running statistics)``."""
+    out, updates = layer.apply(variables, carry, x, use_running_average=False, mutable=["batch_stats"])
+    return out, updates["batch_stats"]
+
+
+def evaluate(layer: nn.Module, variables, x: jax.Array, carry=None):
+    """Return ``(carry, y)``."""
+    return layer.apply(variables, carry, x, use_running_average=True)
+
+
+jit_train = jit(train, static_argnums=0)
+jit_evaluate = jit(evaluate, static_argnums=0)
+
+
+def gradients(forward, params, x):
+    """Outputs in both modes, statistics, and the gradients of a random linear function of the outputs."""
+
+    def loss(params, x):
+        found = forward(params, x)
+        probes = [features(*y.shape[:-1], seed=i) for i, y in enumerate(found[:2], 10)]
+        return sum(jnp.sum(probe * y) for probe, y in zip(probes, found[:2], strict=True)), found
+
+    return jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(params, x)
+
+
+# Any two settings meet at each pair of their levels, but that the groupings are spread over the other settings.
+CROSS_TEMPORAL = [
+    ({"num_groups": 1}, 2, 1, "group", "group", 1, 1, 0, (3, 2)),
+    ({"num_groups": 1}, 2, 1, "frame", "clip", 2, 4, 1, (5,)),
+    ({"num_groups": 2}, 4, 2, "group", "clip", 1, 4, 2, (2, 1, 3)),
+    ({"num_groups": 2}, 4, 2, "frame", "group", 2, 1, 0, (2, 1, 3)),
+    ({"num_groups": 4}, 4, 4, "group", "group", 2, 4, 2, (5,)),
+    ({"num_groups": 4}, 8, 4, "frame", "clip", 1, 1, 2, (3, 2)),
+    ({"relay_distance": 1}, 8, 8, "group", "group", 1, 4, 1, (2, 1, 3)),
+    ({"relay_distance": 2}, 6, 3, "frame", "group", 1, 4, 0, (5,)),
+    ({"relay_distance": 4}, 8, 2, "group", "clip", 2, 1, 1, (3, 2)),
+    ({"relay_distance": 4}, 1, 1, "frame", "group", 2, 4, 2, (3, 2)),
+    ({"relay_distance": 8}, 8, 1, "group", "clip", 1, 1, 0, (3, 2)),
+]
+
+
+@pytest.mark.parametrize(
+    ("grouping", "num_frames", "groups", "granularity", "statistics", "depth", "reduction", "clips", "spatial"),
+    CROSS_TEMPORAL,
+)
+def test_cross_temporal_is_the_reference(
+    x64, grouping, num_frames, groups, granularity, statistics, depth, reduction, clips, spatial
+):
+    layer = CrossTemporalDNR(
+        **grouping,
+        granularity=granularity,
+        statistics=statistics,
+        depth=depth,
+        reduction=reduction,
+        clips_per_statistics=clips,
+        momentum=0.8,
+        epsilon=1e-3,
+        param_dtype=jnp.float64,
+    )
+    x = features(2 * clips or 2, num_frames, *spatial)
+    variables = variables_of(layer, x)
+    settings = {"granularity": granularity, "statistics": statistics, "clips_per_statistics": clips}
+
+    def ours(params, x):
+        variables_here = variables | {"params": params}
+        (_, y), stats = train(layer, variables_here, x)
+        return y, evaluate(layer, variables_here, x)[1], stats
+
+    def literal(params, x):
+        norm = functools.partial(
+            reference.cross_temporal, params, variables["batch_stats"], x, groups=groups, **settings
+        )
+        y, stats = norm(train=True, momentum=0.8, epsilon=1e-3)
+        return y, norm(train=False, momentum=0.8, epsilon=1e-3)[0], stats
+
+    reference.assert_close(
+        gradients(ours, variables["params"], x),
+        gradients(literal, variables["params"], x),
+    )
+
+
+class Chain(nn.Module):
+    """Three cross-layer norms with one cell, each on what the one before made."""
+
+    depth: int
+    clips: int
+
+    @nn.compact
+    def __call__(self, carry, x, *, use_running_average):
+        cell = RelayCell(C, 2, self.depth, jnp.float64, name="cell")
+        for i in range(3):
+            norm = CrossLayerDNR(
+                cell=cell,
+                clips_per_statistics=self.clips,
+                use_running_average=use_running_average,
+                param_dtype=jnp.float64,
+                name=f"norm{i}",
+            )
+            carry, y = norm(carry, x)
+            x = jnp.tanh(y) + x
+        return carry, x
+
+
+@pytest.mark.parametrize(("depth", "clips"), [(1, 0), (2, 2)])
+def test_cross_layer_relays_from_block_to_block(x64, depth, clips):
+    layer = Chain(depth, clips)
+    x = features(4, 2, 3, 2)
+    variables = variables_of(layer, x)
+
+    def ours(params, x):
+        variables_here = variables | {"params": params}
+        (carry, y), stats = train(layer, variables_here, x)
+        return y, evaluate(layer, variables_here, x)[1], carry, stats
+
+    def literal_chain(params, x, train):
+        stats, state = {}, None
+        for i in range(3):
+            state, y, stats[f"norm{i}"] = reference.cross_layer(
+                params["cell"],
+                variables["batch_stats"][f"norm{i}"],
+                state,
+                x,
+                train=train,
+                clips_per_statistics=clips,
+            )
+            x = jnp.tanh(y) + x
+        return tuple(state), x, stats
+
+    def literal(params, x):
+        state, y, stats = literal_chain(params, x, True)
+        return y, literal_chain(params, x, False)[1], state, stats
+
+    reference.assert_close(
+        gradients(ours, variables["params"], x),
+        gradients(literal, variables["params"], x),
+    )
+
+
+def test_cross_layer_without_a_carry_starts_from_zeros(x64):
+    layer = make("cl", param_dtype=jnp.float64)
+    x = features(2, 1, 3, 2)
+    variables = variables_of(layer, x)
+    zeros = layer.cell.initialize_carry((2,), jnp.float64)
+    reference.assert_close(jit_evaluate(layer, variables, x), jit_evaluate(layer, variables, x, zeros))
+
+
+def test_cross_layer_without_a_cell_says_what_to_give():
+    with pytest.raises(ValueError, match=r"CrossLayerDNR\(cell=RelayCell\(C\)\)"):
+        CrossLayerDNR().init(jax.random.key(0), None, features(1, 1, 2), use_running_average=True)
+
+
+@pytest.mark.parametrize(("clips", "spatial"), [(0, (3, 2)), (2, (5,)), (1, (2, 1, 3))])
+def test_batch_norm_is_torchs(x64, clips, spatial):
+    layer = BatchNorm(clips_per_statistics=clips, param_dtype=jnp.float64)
+    x = features(4, 2, *spatial)
+    variables = variables_of(layer, x)
+
+    def ours(params, x):
+        variables_here = variables | {"params": params}
+        (_, y), stats = train(layer, variables_here, x)
+        return y, evaluate(layer, variables_here, x)[1], stats
+
+    def literal(params, x):
+        norm = functools.partial(reference.batch_norm, params, variables["batch_stats"], x)
+        y, stats = norm(train=True, clips_per_statistics=clips)
+        return y, norm(train=False)[0], stats
+
+    reference.assert_close(
+        gradients(ours, variables["params"], x),
+        gradients(literal, variables["params"], x),
+    )
+
+
+@pytest.mark.parametrize("kind", ["bn", "ct-group"])
+def test_carry_of_other_layers_is_handed_on_untouched(x64, kind):
+    layer = make(kind, param_dtype=jnp.float64)
+    carry, x = object(), features(1, 4, 2)
+
+    def check(variables):
+        assert evaluate(layer, variables, x, carry)[0] is carry
+        assert train(layer, variables, x, carry)[0][0] is carry
+
+    jax.eval_shape(check, variables_of(layer, x))
+
+
+class TestGroups:
+    """How many groups a clip is cut into."""
+
+    @pytest.mark.parametrize(
+        ("fields", "num_frames", "groups"),
+        [
+            ({}, 8, 2),
+            ({}, 4, 1),
+            ({}, 3, 1),
+            ({}, 1, 1),
+            ({"relay_distance": 1}, 5, 5),
+            ({"num_groups": 4}, 8, 4),
+            ({"num_groups": 4, "relay_distance": 3}, 8, 4),
+        ],
+    )
+    def test_count(self, fields, num_frames, groups):
+        assert CrossTemporalDNR(**fields).groups(num_frames) == groups
+
+    @pytest.mark.parametrize(
+        ("fields", "num_frames", "message"),
+        [
+            ({}, 6, "relay_distance=4 does not divide the clip of 6 frames: choose a divisor"),
+            ({"num_groups": 4}, 6, "6 frames cannot be cut into 4 equal groups: choose"),
+            ({"num_groups": 2}, 1, "1 frames cannot be cut into 2 equal groups: choose"),
+        ],
+    )
+    def test_frames_that_do_not_divide_are_named(self, fields, num_frames, message):
+        layer = CrossTemporalDNR(**fields)
+        with pytest.raises(ValueError, match=message):
+            layer.init(jax.random.key(0), None, features(1, num_frames, 2), use_running_average=True)
+
+
+def make(kind: str, **fields) -> nn.Module:
+    """Return a layer of each kind in the table of invariants."""
+    if kind == "bn":
+        return BatchNorm(**fields)
+    if kind == "cl":
+        return CrossLayerDNR(cell=RelayCell(C, 1, param_dtype=fields.get("param_dtype", jnp.float32)), **fields)
+    settings = {"ct-group": {}, "ct-frame": {"granularity": "frame"}, "ct-deep": {"depth": 2, "statistics": "clip"}}
+    return CrossTemporalDNR(num_groups=2, reduction=1, **settings[kind], **fields)
+
+
+@functools.partial(jit, static_argnums=0)
+@functools.partial(jax.value_and_grad, argnums=(1, 2), has_aux=True)
+def loss(layer, params, x, stats, carry=None):
+    """A function of the training output that is linear with random weights, and the new statistics."""
+    (_, y), stats = train(layer, {"params": params, "batch_stats": stats}, x, carry)
+    return jnp.sum(y * features(*y.shape[:-1], seed=5)), stats
+
+
+@pytest.mark.parametrize("kind", ["bn", "cl", "ct-group", "ct-frame", "ct-deep"])
+class TestInvariants:
+    """What holds for every layer."""
+
+    @pytest.fixture
+    def layer(self, kind):
+        return make(kind, param_dtype=jnp.float64)
+
+    @pytest.fixture
+    def x(self, x64):
+        return features(8, 4, 3, 2)
+
+    @pytest.fixture
+    def variables(self, layer, x):
+        return variables_of(layer, x)
+
+    def test_compilation_changes_nothing(self, layer, variables, x):
+        reference.assert_close(jit_train(layer, variables, x), train(layer, variables, x))
+
+    @pytest.mark.parametrize("clips", [0, 2])
+    def test_eight_devices_equal_one(self, layer, variables, x, clips):
+        layer = layer.copy(clips_per_statistics=clips)
+        mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+        spread = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+        copied = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
+        found = jit_train(layer, copied, spread)
+        assert len(found[0][1].sharding.device_set) == 8
+        reference.assert_close(jax.device_get(found), jax.device_get(jit_train(layer, variables, x)))
+
+    def test_training_moves_the_statistics_and_evaluation_does_not(self, layer, variables, x):
+        _, updates = layer.apply(variables, None, x, use_running_average=True, mutable=["batch_stats"])
+        jax.tree.map(np.testing.assert_array_equal, updates["batch_stats"], variables["batch_stats"])
+        _, stats = jit_train(layer, variables, x)
+        moved = jax.tree.map(lambda new, old: (new != old).all(), stats, variables["batch_stats"])
+        assert all(jax.tree.leaves(moved))
+
+    def test_initialisation_leaves_the_statistics_at_0_and_1(self, layer, x):
+        stats = jit(functools.partial(layer.init, use_running_average=False))(jax.random.key(0), None, x)["batch_stats"]
+        assert (stats["mean"] == 0).all()
+        assert (stats["var"] == 1).all()
+
+    def test_a_clip_is_evaluated_alone_as_among_others(self, layer, variables, x):
+        alone, among = jit_evaluate(layer, variables, x[2:3]), jit_evaluate(layer, variables, x)
+        reference.assert_close(alone[1], among[1][2:3])
+
+    def test_a_single_pixel_trains(self, layer, variables, x):
+        if isinstance(layer, CrossTemporalDNR):
+            layer = layer.copy(num_groups=0)
+        (_, y), stats = jit_train(layer, variables, x[:1, :1, :1, :1])
+        assert y.shape == (1, 1, 1, 1, C)
+        assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((y, stats)))
+
+    def test_every_parameter_learns(self, layer, variables, x):
+        relayed = features(2, 8, seed=3)  # from an earlier layer; all but CrossLayerDNR pass it by
+        _, grads = loss(layer, variables["params"], x, variables["batch_stats"], ((relayed[0], relayed[1]),))
+        for path, grad in jax.tree_util.tree_leaves_with_path(grads):
+            assert jnp.isfinite(grad).all() and jnp.any(grad != 0), jax.tree_util.keystr(path)
+
+    def test_vmap_is_a_loop(self, layer, variables, x):
+        xs = jnp.stack([x[:4], x[4:]])
+        looped = [jit_train(layer, variables, x) for x in xs]
+        found = jit(jax.vmap(functools.partial(train, layer, variables)))(xs)
+        reference.assert_close(found, jax.tree.map(lambda *parts: jnp.stack(parts), *looped))
+
+    def test_remat_changes_nothing(self, layer, variables, x):
+        layer = layer.copy(use_running_average=False)
+        fields = {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer)}
+        again = nn.remat(type(layer))(**fields)
+
+        def values(layer, params):
+            def forward(params):
+                (_, y), updates = layer.apply(variables | {"params": params}, None, x, mutable=["batch_stats"])
+                return jnp.sum(y * features(*y.shape[:-1], seed=5)), updates["batch_stats"]
+
+            return jax.value_and_grad(forward, has_aux=True)(params)
+
+        reference.assert_close(*(jit(functools.partial(values, norm))(variables["params"]) for norm in (again, layer)))
+
+    @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+    def test_features_keep_their_dtype_and_state_stays_wide(self, kind, variables, x, dtype):
+        layer = make(kind)
+        variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), variables)
+        x = x.astype(dtype)
+        (carry, y), stats = jit_train(layer, variables, x)
+        (wide_carry, wide_y), wide_stats = jit_train(layer, variables, x.astype(jnp.float32))
+        assert (y.dtype, wide_y.dtype) == (dtype, jnp.float32)
+        assert {leaf.dtype for leaf in jax.tree.leaves((carry, stats))} == {jnp.dtype(jnp.float32)}
+        # All arithmetic is in float32, but for its order the same; the output is rounded once, by half a unit.
+        order = {"rtol": 1e-5, "atol": 1e-6}
+        jax.tree.map(functools.partial(np.testing.assert_allclose, **order), (carry, stats), (wide_carry, wide_stats))
+        rounding = float(jnp.finfo(dtype).eps) / 2
+        np.testing.assert_allclose(y.astype(jnp.float32), wide_y, rtol=rounding * 1.01, atol=order["atol"])
+
+    def test_integer_features_are_refused(self, kind):
+        with pytest.raises(TypeError, match="got uint8"):
+            make(kind).init(jax.random.key(0), None, jnp.ones((1, 4, 2, 2, C), jnp.uint8), use_running_average=True)
+
+    def test_clips_that_cannot_share_statistics_are_refused(self, layer, variables, x):
+        with pytest.raises(ValueError, match="clips_per_statistics=3 does not divide the batch of 8 clips"):
+            train(layer.copy(clips_per_statistics=3), variables, x)
+
+    def test_the_mode_must_be_said_once(self, layer, variables, x):
+        with pytest.raises(ValueError, match="use_running_average"):
+            layer.apply(variables, None, x)
+
+
+@pytest.mark.parametrize("granularity", ["group", "frame"])
+def test_later_groups_do_not_change_earlier_ones(x64, granularity):
+    layer = CrossTemporalDNR(relay_distance=2, granularity=granularity, reduction=1, param_dtype=jnp.float64)
+    x = features(2, 8, 3, 2)
+    variables = variables_of(layer, x)
+    changed = jit_evaluate(layer, variables, x.at[:, 4:6].add(1.0))[1]
+    before = jit_evaluate(layer, variables, x)[1]
+    np.testing.assert_array_equal(changed[:, :4], before[:, :4])
+    assert (changed[:, 6:] != before[:, 6:]).all()  # the relay reaches the last group
+
+
+def test_frames_relay_along_interleaved_chains(x64):
+    layer = CrossTemporalDNR(relay_distance=2, granularity="frame", reduction=1, param_dtype=jnp.float64)
+    x = features(2, 8, 3, 2)
+    variables = variables_of(layer, x)
+    changed = jit_evaluate(layer, variables, x.at[:, 2].add(1.0))[1] != jit_evaluate(layer, variables, x)[1]
+    assert changed.all((0, 2, 3, 4)).tolist() == [False, False, True, False, True, False, True, False]
+    assert changed.any((0, 2, 3, 4)).tolist() == changed.all((0, 2, 3, 4)).tolist()
+
+
+def equations(jaxpr):
+    """All equations of a program that compute something, those of inner programs included."""
+    for equation in jaxpr.eqns:
+        if equation.outvars:
+            yield equation
+        for parameter in jax.tree.leaves(equation.params):
+            if isinstance(parameter, ClosedJaxpr):
+                yield from equations(parameter.jaxpr)
+
+
+def named(jaxpr, name: str) -> list:
+    return [equation for equation in equations(jaxpr) if equation.primitive.name == name]
+
+
+class TestProgram:
+    """The traced program does no more than the recurrence asks for."""
+
+    SPATIAL = (7, 11)  # sizes that no other dimension has
+
+    def trace(self, layer: nn.Module):
+        x = jax.ShapeDtypeStruct((2, 8, *self.SPATIAL, C), jnp.float32)
+        init = functools.partial(layer.init, use_running_average=True)
+        variables = jax.eval_shape(init, jax.random.key(0), None, x)
+        return jax.make_jaxpr(functools.partial(train, layer))(variables, x).jaxpr
+
+    @pytest.mark.parametrize("granularity", ["group", "frame"])
+    @pytest.mark.parametrize("depth", [1, 2])
+    def test_one_loop_for_each_layer_of_the_cell(self, granularity, depth):
+        jaxpr = self.trace(CrossTemporalDNR(num_groups=4, granularity=granularity, depth=depth))
+        loops = named(jaxpr, "scan")
+        assert [loop.params["length"] for loop in loops] == [4] * depth
+        assert not named(jaxpr, "while")
+        for loop in loops:
+            body = loop.params["jaxpr"].jaxpr
+            assert len(named(body, "dot_general")) == 2  # the hidden half of the gates; the input half is outside
+            sizes = {size for e in equations(body) for v in (*e.invars, *e.outvars) for size in v.aval.shape}
+            assert sizes.isdisjoint((*self.SPATIAL, math.prod(self.SPATIAL)))
+
+    @pytest.mark.parametrize("kind", ["bn", "cl"])
+    def test_no_loop_without_a_recurrence_in_time(self, kind):
+        jaxpr = self.trace(make(kind))
+        assert not named(jaxpr, "scan")
+        assert not named(jaxpr, "while")
+
+    @pytest.mark.parametrize("kind", ["bn", "cl", "ct-group", "ct-frame"])
+    def test_features_are_summed_twice_and_written_once(self, kind):
+        jaxpr = self.trace(make(kind))
+        sums = [e for e in named(jaxpr, "reduce_sum") if self.SPATIAL[0] in e.invars[0].aval.shape]
+        assert len(sums) == 2  # x for statistics and descriptors alike, and its square
+        arithmetic = ("add", "sub", "mul", "div", "square", "integer_pow", "max", "exp", "logistic", "tanh")
+        full = [e.primitive.name for e in equations(jaxpr) if self.SPATIAL == e.outvars[0].aval.shape[2:4]]
+        assert sorted(set(arithmetic) & set(full)) == ["add", "mul", "square"]
+        assert [full.count(name) for name in ("add", "mul", "square")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("clips", "communicates"), [(0, True), (1, False)])
+def test_clips_that_share_statistics_on_one_device_need_no_communication(x64, clips, communicates):
+    layer = CrossTemporalDNR(num_groups=2, clips_per_statistics=clips, param_dtype=jnp.float64)
+    x = features(8, 4, 3, 2)
+    variables = variables_of(layer, x)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    spread = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+    output = jit(lambda variables, x: train(layer, variables, x)[0][1])
+    program = output.lower(variables, spread).compile().as_text()
+    assert any(word in program for word in ("all-reduce", "all-gather", "all-to-all")) == communicates

@@ -1,0 +1,95 @@
+"""The choice of norms: what is refused, and that every setting reaches its layer."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import pytest
+
+from dnr_jax.config import NormConfig
+from dnr_jax.dnr import BatchNorm, CrossLayerDNR, CrossTemporalDNR, DNRSpec, RelayCell
+
+
+def test_defaults_are_the_papers_best_setting():
+    spec = DNRSpec()
+    assert spec.kinds == ("cl", "ct", "bn")
+    assert (spec.relay_distance, spec.num_groups) == (4, 0)
+    assert (spec.reduction, spec.depth) == (4, 1)
+
+
+def test_the_authors_code_has_four_groups():
+    spec = DNRSpec.authors(reduction=2)
+    assert (spec.num_groups, spec.reduction) == (4, 2)
+    assert DNRSpec.authors(num_groups=2).num_groups == 2
+
+
+def test_static_is_batch_normalisation_everywhere():
+    assert DNRSpec.static(momentum=0.5) == DNRSpec("bn", "bn", "bn", momentum=0.5)
+
+
+def test_config_mirrors_the_spec():
+    assert dataclasses.asdict(NormConfig()) == dataclasses.asdict(DNRSpec())
+    assert NormConfig(norm3="ct", depth=2).spec() == DNRSpec(norm3="ct", depth=2)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("norm1", "gn", "norm1 must be one of bn, cl, ct; got 'gn'"),
+        ("norm2", "CT", "norm2 must be one of bn, cl, ct; got 'CT'"),
+        ("norm3", None, "norm3 must be one of bn, cl, ct; got None"),
+        ("granularity", "clip", "granularity must be one of group, frame; got 'clip'"),
+        ("statistics", "frame", "statistics must be one of group, clip; got 'frame'"),
+        ("relay_distance", 0, "relay_distance must be at least 1; got 0"),
+        ("num_groups", -1, "num_groups must be at least 0; got -1"),
+        ("reduction", 0, "reduction must be at least 1; got 0"),
+        ("depth", 0, "depth must be at least 1; got 0"),
+        ("clips_per_statistics", -1, "clips_per_statistics must not be negative; got -1"),
+        ("momentum", 1.0, r"momentum must be in \[0, 1\); got 1.0"),
+        ("momentum", -0.1, r"momentum must be in \[0, 1\); got -0.1"),
+        ("epsilon", 0.0, "epsilon must be positive; got 0.0"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        DNRSpec(**{field: value})
+
+
+SPEC = DNRSpec(
+    relay_distance=2,
+    num_groups=3,
+    granularity="frame",
+    reduction=5,
+    depth=6,
+    statistics="clip",
+    clips_per_statistics=7,
+    momentum=0.8,
+    epsilon=0.9,
+)
+SHARED = {"clips_per_statistics": 7, "momentum": 0.8, "epsilon": 0.9, "param_dtype": jnp.float16}
+TEMPORAL = {
+    "relay_distance": 2,
+    "num_groups": 3,
+    "granularity": "frame",
+    "reduction": 5,
+    "depth": 6,
+    "statistics": "clip",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "layer"),
+    [
+        ("bn", BatchNorm(**SHARED, name="norm")),
+        ("cl", CrossLayerDNR(cell=RelayCell(8), **SHARED, name="norm")),
+        ("ct", CrossTemporalDNR(**TEMPORAL, **SHARED, name="norm")),
+    ],
+)
+def test_settings_reach_the_layer(kind, layer):
+    assert SPEC.norm(kind, RelayCell(8), name="norm", param_dtype=jnp.float16) == layer
+
+
+def test_only_cross_layer_positions_share_a_cell():
+    spec = DNRSpec("ct", "cl", "cl", reduction=2, depth=3)
+    assert spec.relay_cell(0, 8) is None
+    assert spec.relay_cell(1, 8, jnp.float16) == RelayCell(8, 2, 3, jnp.float16, name="relay2")
+    assert spec.relay_cell(2, 8).name == "relay3"

@@ -1,0 +1,34 @@
+import pathlib
+
+import jax
+import pytest
+
+from dnr_jax.evaluation import run
+from dnr_jax.training import loop
+from dnr_jax.training.devices import make_mesh
+from tests.training import tiny
+
+
+@pytest.fixture(scope="package")
+def videos(tmp_path_factory) -> pathlib.Path:
+    return tiny.write_videos(tmp_path_factory.mktemp("tiny_videos"), train=24)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def tiny_models():
+    """Let the loop train, and runs be loaded with, the tiny network."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "create_model", tiny.tiny_network)
+        patch.setattr(run, "create_model", tiny.tiny_network)
+        patch.setattr(loop, "make_mesh", lambda: make_mesh(jax.devices()[:4]))
+        yield
+
+
+@pytest.fixture(scope="package")
+def workdir(videos, tmp_path_factory) -> pathlib.Path:
+    """A run whose best checkpoint is not its latest."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    config = tiny.tiny_config(videos, batch_size=8, steps=60, log_every=20, eval_every=20)
+    config.optimizer.base_batch_size = 8
+    loop.train(config, folder)
+    return folder

@@ -1,0 +1,140 @@
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from dnr_jax import cli
+from dnr_jax.evaluation import run
+from dnr_jax.training import devices, loop
+from tests.training import tiny
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny_models():
+    cache = jax.config.jax_compilation_cache_dir
+    mesh = devices.make_mesh(jax.devices()[:4])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "create_model", tiny.tiny_network)
+        patch.setattr(run, "create_model", tiny.tiny_network)
+        patch.setattr(loop, "make_mesh", lambda: mesh)
+        yield
+    jax.config.update("jax_compilation_cache_dir", cache)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> pathlib.Path:
+    return tiny.write_videos(tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture(scope="module")
+def workdir(videos, tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("run")
+    loop.train(tiny.tiny_config(videos, batch_size=8), folder)
+    return folder
+
+
+def test_evaluate_ends_with_the_line_and_writes_the_report(workdir, capsys):
+    assert cli.main(["evaluate", "--workdir", str(workdir), "--views", "2x3", "--batch-size", "3"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "latest checkpoint, step 8, views 2x3 of 16"
+    assert re.fullmatch(r"top-5 100.0%, mean class accuracy \d+\.\d%", out[1])
+    assert re.fullmatch(r"validation top-1 \d+\.\d% \(\d/7 videos\)", out[-1])
+    written = json.loads((workdir / "evaluation.json").read_text())
+    assert (written["views"], written["checkpoint"], written["videos"]) == ("2x3 of 16", "latest", 7)
+    assert (workdir / "confusion_matrix.png").is_file()
+
+
+def test_predict_labels_what_it_can_and_names_what_it_cannot(workdir, videos, tmp_path, capsys):
+    broken, good = tmp_path / "broken.mp4", videos / "val" / "dark" / "00.mp4"
+    broken.write_bytes(b"no video")
+    assert cli.main(["predict", "--workdir", str(workdir), "--top", "2", str(broken), str(good)]) == 1
+    captured = capsys.readouterr()
+    assert "cannot decode" in captured.err
+    assert str(broken) in captured.err
+    lines = captured.out.splitlines()
+    assert lines[0] == str(good)
+    assert [bool(re.fullmatch(r" +\d+\.\d%  (dark|grey|light)", line)) for line in lines[1:]] == [True, True]
+    assert cli.main(["predict", "--workdir", str(workdir), str(good)]) == 0
+
+
+@pytest.mark.parametrize("command", [["evaluate"], ["predict", "a.mp4"]])
+def test_a_missing_run_is_one_line(command, tmp_path, capsys):
+    assert cli.main([*command, "--workdir", str(tmp_path / "none")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "there is no folder" in line
+
+
+def test_missing_data_is_one_line(workdir, videos, tmp_path, capsys):
+    for name in ("checkpoints", "classes.txt"):
+        (tmp_path / name).symlink_to(workdir / name)
+    text = (workdir / "config.json").read_text().replace(str(videos), "/nowhere/videos")
+    (tmp_path / "config.json").write_text(text)
+    assert cli.main(["evaluate", "--workdir", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "/nowhere/videos" in line
+
+
+@pytest.mark.parametrize("views", ["3", "10x2", "0x1", "x"])
+def test_views_that_make_no_sense_are_refused(views, capsys):
+    with pytest.raises(SystemExit) as refused:
+        cli.main(["evaluate", "--workdir", "w", "--views", views])
+    assert refused.value.code == 2
+    assert "CLIPSxCROPS" in capsys.readouterr().err
+
+
+def train(*arguments: str, cwd: pathlib.Path) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, str(REPOSITORY / "train.py"), *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_train_refuses_a_typo_without_a_traceback(tmp_path):
+    done = train("--config.optimizer.learning_rat=0.1", "--config.train.steps=few", cwd=tmp_path)
+    assert done.returncode == 2
+    first, second = done.stderr.splitlines()
+    assert "did you mean 'learning_rate'?" in first
+    assert "expected a whole number" in second
+
+
+def test_train_checks_the_config_before_anything_else(tmp_path):
+    done = train(
+        "--config=configs/own_videos.py:bn", "--config.data.root=none", "--config.model.depth=19", cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert [line.partition(":")[0] for line in done.stderr.removeprefix("train.py: ").splitlines()] == [
+        "model.depth",
+        "data.root",
+        "data.root",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_train_runs_from_any_folder_with_overrides_and_workers(videos, tmp_path):
+    """The real network and entry point; workers import ``train.py`` again."""
+    changes = {
+        "model.width": 4,
+        "data.root": videos,
+        "data.short_side": 0,
+        "data.crop_size": 16,
+        "data.num_frames": 4,
+        "data.num_workers": 1,
+        "data.mean": "(127.0, 127.0, 127.0)",
+        "train.steps": 2,
+        "train.eval_every": 2,
+        "train.log_every": 1,
+    }
+    overrides = [f"--config.{field}={value}" for field, value in changes.items()]
+    done = train("--config=configs/own_videos.py:bn", *overrides, "--noconfig.data.multi_scale_crop", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"validation top-1 \d+\.\d% \(\d/7 videos\)", done.stdout.splitlines()[-1])
+    saved = json.loads((tmp_path / "runs" / "own_videos_bn" / "config.json").read_text())
+    assert (saved["model"]["width"], saved["model"]["norm"]["norm1"]) == (4, "bn")
+    assert (saved["data"]["multi_scale_crop"], saved["data"]["mean"]) == (False, [127.0, 127.0, 127.0])
+    assert saved["model"]["num_classes"] == 3

@@ -1,0 +1,358 @@
+import dataclasses
+import pathlib
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from dnr_jax.config import (
+    DEPTHS,
+    VARIANTS,
+    ConfigError,
+    EvaluationConfig,
+    ExperimentConfig,
+    NormConfig,
+    check_command_line,
+    check_overrides,
+    flatten,
+    from_json,
+    load_config,
+    single_view,
+    to_json,
+    validate,
+    with_variant,
+    with_views,
+)
+from dnr_jax.dnr import DNRSpec
+from dnr_jax.models import create_model
+from dnr_jax.models.resnet import ARCHITECTURES, STEMS
+from dnr_jax.training.devices import make_mesh, place_batch
+from dnr_jax.training.optimizer import make_optimizer, make_schedule
+from dnr_jax.training.state import create_state
+from dnr_jax.training.step import make_train_step
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+CONFIGS = {path.name: path for path in sorted((REPOSITORY / "configs").glob("*.py"))}
+ARGUMENTS = {
+    "demo.py": ["", *VARIANTS],
+    "own_videos.py": ["", *VARIANTS],
+    "k400_tsn.py": ["", "bn_interlace"],
+    "k400_tsn_dnr.py": ["", "authors"],
+}
+EXPERIMENTS = [(name, argument) for name, arguments in ARGUMENTS.items() for argument in arguments]
+
+
+def valid_config() -> ExperimentConfig:
+    config = ExperimentConfig()
+    config.data.source = "demo"
+    return config
+
+
+def problems(config: ExperimentConfig, **devices: int) -> str:
+    with pytest.raises(ConfigError) as refused:
+        validate(config, **devices)
+    return str(refused.value)
+
+
+def load(name: str, argument: str = "") -> ExperimentConfig:
+    return load_config(f"{CONFIGS[name]}:{argument}")
+
+
+# Fields
+
+
+def test_the_norm_section_mirrors_the_spec():
+    assert dataclasses.asdict(NormConfig()) == dataclasses.asdict(DNRSpec())
+    assert NormConfig(norm1="bn", reduction=8).spec() == DNRSpec(norm1="bn", reduction=8)
+
+
+def test_depths_and_stems_are_those_that_the_models_have():
+    assert DEPTHS == tuple(ARCHITECTURES)
+    for stem in STEMS:
+        config = valid_config()
+        config.model.stem = stem
+        validate(config)
+
+
+def test_json_there_and_back():
+    config = valid_config()
+    config.data.mean = (1.0, 2.0, 3.0)
+    config.model.norm.depth = 3
+    assert from_json(to_json(config)) == config
+
+
+def test_an_unknown_field_in_json_is_refused():
+    text = to_json(valid_config()).replace('"momentum": 0.9,\n    "nesterov"', '"momentun": 0.9,\n    "nesterov"')
+    with pytest.raises(ConfigError, match=r"no field 'optimizer.momentun' \(did you mean 'momentum'\?\)"):
+        from_json(text)
+
+
+def test_a_value_of_the_wrong_type_in_json_is_refused():
+    with pytest.raises(ConfigError, match="model.width: is '64'; expected a whole number"):
+        from_json(to_json(valid_config()).replace('"width": 64', '"width": "64"'))
+
+
+def test_flatten_names_every_leaf():
+    leaves = flatten(ExperimentConfig())
+    assert leaves["model.norm.relay_distance"] == 4
+    assert leaves["optimizer.learning_rate"] == 0.1
+    assert not any(dataclasses.is_dataclass(value) for value in leaves.values())
+
+
+@pytest.mark.parametrize(
+    ("variant", "norms", "interlace"),
+    [
+        ("", ("cl", "ct", "bn"), True),
+        ("dnr", ("cl", "ct", "bn"), True),
+        ("dnr_no_interlace", ("cl", "ct", "bn"), False),
+        ("bn", ("bn", "bn", "bn"), False),
+        ("bn_interlace", ("bn", "bn", "bn"), True),
+    ],
+)
+def test_variants(variant, norms, interlace):
+    model = with_variant(ExperimentConfig(), variant).model
+    assert (model.norm.spec().kinds, model.interlace) == (norms, interlace)
+
+
+def test_an_unknown_variant_is_refused():
+    with pytest.raises(ConfigError, match=r"'bm' \(did you mean 'bn'\?\)"):
+        with_variant(ExperimentConfig(), "bm")
+
+
+def test_views():
+    protocol = EvaluationConfig(batch_size=8, clips=10, crops=3, crop_size=256, average="logit")
+    assert single_view(protocol) == EvaluationConfig(batch_size=8, average="logit")
+    assert with_views(protocol, (2, 1)) == dataclasses.replace(protocol, clips=2, crops=1)
+    assert with_views(protocol, None) is protocol
+
+
+# Validation
+
+
+def test_the_defaults_need_only_data():
+    validate(valid_config())
+    assert "data.train_list" in problems(ExperimentConfig())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("model.depth", 51, "is 51 (did you mean '50'?); expected one of 18, 34, 50, 101, 152"),
+        ("model.name", "tsm", "is 'tsm' (did you mean 'tsn'?); expected one of tsn"),
+        ("model.dtype", "float16", "(did you mean 'bfloat16'?); expected one of float32, bfloat16"),
+        ("model.stem", "tiny", "expected one of imagenet, small"),
+        ("model.width", 0, "is 0; expected at least 1"),
+        ("model.dropout", 1.0, "is 1.0; expected a number in [0, 1)"),
+        ("model.interlace_fraction", 0.6, "is 0.6; expected a number in [0, 0.5]"),
+        ("model.norm.norm1", "gn", "norm1 must be one of bn, cl, ct"),
+        ("model.norm.depth", 0, "depth must be at least 1"),
+        ("model.norm.relay_distance", 3, "does not divide the clip of 8 frames"),
+        ("model.norm.num_groups", 3, "8 frames cannot be cut into 3 equal groups"),
+        ("model.norm.clips_per_statistics", 12, "12 does not divide train.batch_size, which is 64"),
+        ("data.source", "lists", "(did you mean 'list'?); expected one of list, folder, demo"),
+        ("data.sampling", "sparse", "expected one of dense, segments"),
+        ("data.crop_size", 300, "is 300; expected at most data.short_side, which is 256"),
+        ("data.std", (1.0, 0.0, 1.0), "expected positive numbers"),
+        ("data.max_failures", 1.5, "expected a number in [0, 1]"),
+        ("data.num_frames", 0, "is 0; expected at least 1"),
+        ("optimizer.learning_rate", 0.0, "is 0.0; expected a positive number"),
+        ("optimizer.learning_rate", float("nan"), "expected a positive number"),
+        ("optimizer.momentum", -0.1, "expected a number in [0, 1)"),
+        ("optimizer.warmup_ratio", 0.0, "expected a number in (0, 1]"),
+        ("optimizer.schedule", "cosin", "(did you mean 'cosine'?)"),
+        ("train.epochs", 0.0, "or a length in train.steps"),
+        ("train.batch_size", 0, "is 0; expected at least 1"),
+        ("train.label_smoothing", 1.0, "expected a number in [0, 1)"),
+        ("evaluation.crops", 2, "is 2; expected one of 1, 3"),
+        ("evaluation.crop_size", 512, "expected at most data.short_side"),
+        ("evaluation.average", "mean", "expected one of probability, logit"),
+        ("model.depth", "50", "is '50'; expected a whole number"),
+        ("model.width", True, "is True; expected a whole number"),
+        ("data.flip", 1, "is 1; expected true or false"),
+        ("data.mean", (1.0, 2.0), "expected 3 numbers"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_would_be_right(field, value, message):
+    config = valid_config()
+    section, _, name = field.rpartition(".")
+    target = config
+    for part in section.split("."):
+        target = getattr(target, part)
+    setattr(target, name, value)
+    (line,) = problems(config).splitlines()
+    assert line.startswith(f"{field}")
+    assert message in line
+
+
+def test_nesterov_needs_momentum():
+    config = valid_config()
+    config.optimizer.nesterov, config.optimizer.momentum = True, 0.0
+    assert problems(config) == "optimizer.nesterov: needs optimizer.momentum above 0"
+
+
+def test_a_batch_is_divided_over_devices_and_processes():
+    config = valid_config()
+    validate(config, num_devices=8, num_processes=2)
+    config.train.batch_size = 20
+    expected = (
+        "train.batch_size: 20 clips cannot be divided over 8 devices of 2 processes; the nearest that can: 16 or 24"
+    )
+    assert problems(config, num_devices=8, num_processes=2) == expected
+
+
+def test_all_problems_are_told_at_once():
+    config = valid_config()
+    config.model.depth, config.model.norm.norm1, config.model.norm.epsilon = 51, "x", 0.0
+    config.optimizer.clip_norm, config.evaluation.clips = -1.0, 0
+    fields = [re.split(r"[: ]", line)[0] for line in problems(config).splitlines()]
+    assert fields == [
+        "model.depth",
+        "optimizer.clip_norm",
+        "evaluation.clips",
+        "model.norm.norm1",
+        "model.norm.epsilon",
+    ]
+
+
+def test_paths_are_looked_for(tmp_path):
+    config = ExperimentConfig()
+    config.data.train_list, config.data.root = str(tmp_path / "train.txt"), str(tmp_path / "videos")
+    lines = problems(config).splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["data.train_list", "data.val_list", "data.root"]
+    (tmp_path / "train.txt").touch()
+    (tmp_path / "videos" / "train").mkdir(parents=True)
+    config.data.val_list = config.data.train_list
+    validate(config)
+    config.data.source = "folder"
+    assert problems(config) == f"data.root: there is no folder '{tmp_path}/videos/val'; expected <class>/<video> in it"
+
+
+# The command line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.optimizer.learning_rat=1"], "no field 'optimizer.learning_rat' (did you mean 'learning_rate'?)"),
+        (["--config.optimiser.momentum=1"], "(did you mean 'optimizer'?). Fields of the config: model, data,"),
+        (["--config.learning_rate=1"], "(did you mean 'optimizer.learning_rate'?)"),
+        (["--config.model.norm.dept=1"], "(did you mean 'depth'?). Fields of section 'model.norm': norm1,"),
+        (["--config.train.steps.x=1"], "no field 'train.steps.x'"),
+        (["--config.train=1"], "train is a section; set one of its fields: batch_size,"),
+        (["--config.train.steps=many"], "--config.train.steps: 'many' does not fit; expected a whole number"),
+        (["--config.train.steps=1.5"], "expected a whole number"),
+        (["--config.train.steps", "many"], "'many' does not fit"),
+        (["--config.train.steps"], "has no value; expected a whole number"),
+        (["--noconfig.train.steps"], "has no value"),
+        (["--config.data.flip=maybe"], "expected true or false"),
+        (["--config.data.mean=(1,2)"], "'(1,2)' does not fit; expected 3 numbers"),
+        (["--config.optimizer.learning_rate=fast"], "expected a number"),
+    ],
+)
+def test_a_wrong_override_gets_one_readable_line(arguments, message):
+    with pytest.raises(ConfigError) as refused:
+        check_overrides(arguments, ExperimentConfig())
+    (line,) = str(refused.value).splitlines()
+    assert message in line
+
+
+def test_right_overrides_pass():
+    arguments = ["--config.optimizer.learning_rate=1e-3", "--config.train.steps", "7", "--noconfig.data.flip"]
+    more = ["--config.data.flip", "--config.data.mean=(1.0, 2, 3)", "--config.data.root=a=b", "--workdir=x", "--other"]
+    check_overrides(arguments + more, ExperimentConfig())
+
+
+def test_the_command_line_names_its_config_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    demo = REPOSITORY / "configs" / "demo.py"
+    default = ("configs/demo.py", REPOSITORY)
+    assert check_command_line(["train.py"], *default) == ["train.py", f"--config={demo}"]
+    given = ["train.py", "--config.train.steps=3", "--config", "configs/demo.py:bn", "--workdir=w"]
+    expected = ["train.py", f"--config={demo}:bn", "--config.train.steps=3", "--workdir=w"]
+    assert check_command_line(given, *default) == expected
+    with pytest.raises(ConfigError, match="there is no config file .*dem.py' \\(did you mean .*demo.py'\\?\\)"):
+        check_command_line(["train.py", "--config=configs/dem.py"], *default)
+    (tmp_path / "mine.py").write_text(
+        "from dnr_jax import config\ndef get_config(arg): return config.ExperimentConfig()"
+    )
+    assert check_command_line(["train.py", "--config=mine.py"], *default) == ["train.py", "--config=mine.py"]
+
+
+# The files in configs/
+
+
+def test_every_config_file_is_tested_and_described():
+    assert set(ARGUMENTS) == set(CONFIGS)
+    described = (REPOSITORY / "configs" / "README.md").read_text()
+    assert all(f"`{name}`" in described for name in CONFIGS)
+
+
+def with_data(config: ExperimentConfig, folder: pathlib.Path) -> ExperimentConfig:
+    """Point the config at files that exist."""
+    for split in ("train", "val"):
+        (folder / split).mkdir()
+        (folder / f"{split}.txt").touch()
+    config.data.root = str(folder)
+    config.data.train_list, config.data.val_list = str(folder / "train.txt"), str(folder / "val.txt")
+    return config
+
+
+@pytest.mark.parametrize(("name", "argument"), EXPERIMENTS)
+def test_every_config_is_valid(name, argument, tmp_path):
+    config = with_data(load(name, argument), tmp_path)
+    validate(config, num_devices=8)
+    assert from_json(to_json(config)) == config
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_an_unknown_argument_is_refused(name):
+    with pytest.raises(ConfigError, match="no variant 'nonsense'"):
+        load(name, "nonsense")
+
+
+def test_the_authors_configuration():
+    """Line by line, configs/DNR_resnet50_kinetics400_rgb_seg1_f8s8.py of their repository."""
+    config = load("k400_tsn_dnr.py")
+    assert (config.model.depth, config.model.num_classes, config.model.dropout) == (50, 400, 0.4)
+    data = config.data
+    assert (data.num_frames, data.frame_interval, data.sampling) == (8, 8, "dense")
+    assert (data.short_side, data.crop_size, data.multi_scale_crop, data.flip) == (256, 224, True, True)
+    assert (data.mean, data.std) == ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+    optimizer = config.optimizer
+    assert (optimizer.learning_rate, optimizer.momentum, optimizer.weight_decay) == (0.1, 0.9, 1e-4)
+    assert (optimizer.clip_norm, optimizer.schedule, optimizer.decay_norm_and_bias) == (40, "cosine", True)
+    assert (optimizer.warmup_steps, optimizer.warmup_ratio) == (127_840, 0.01)
+    assert (config.train.batch_size, optimizer.base_batch_size, config.train.epochs) == (64, 64, 196)
+    evaluation = config.evaluation
+    assert (evaluation.clips, evaluation.crops, evaluation.crop_size) == (10, 3, 256)
+    assert (config.model.norm.relay_distance, config.model.norm.num_groups) == (4, 0)
+    assert load("k400_tsn_dnr.py", "authors").model.norm.num_groups == 4
+
+
+def test_the_baseline_differs_in_norms_and_interlacing_only():
+    dnr, bn = flatten(load("k400_tsn_dnr.py")), flatten(load("k400_tsn.py"))
+    assert {name for name in dnr if dnr[name] != bn[name]} == {
+        "model.norm.norm1",
+        "model.norm.norm2",
+        "model.interlace",
+    }
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_network_takes_a_step_at_reduced_size(name):
+    """The norms, the optimiser and the step of the config; depth, width and frames reduced."""
+    config = load(name)
+    config.model.depth, config.model.width, config.model.num_classes = 18, 4, 5
+    config.data.crop_size, config.train.batch_size = 16, 2
+    config.model.norm.clips_per_statistics = min(config.model.norm.clips_per_statistics, 2)
+    mesh = make_mesh(jax.devices()[:1])
+    model = create_model(config.model)
+    schedule = make_schedule(config.optimizer, 2, 100)
+    tx = make_optimizer(config.optimizer, schedule)
+    state = create_state(model, tx, config.data.clip_shape, mesh, seed=0)
+    video = np.random.default_rng(0).integers(0, 256, (2, *config.data.clip_shape), np.uint8)
+    batch = {"video": video, "label": np.array([0, 3], np.int32), "weight": np.ones(2, np.float32)}
+    state, metrics = make_train_step(model, tx, schedule, config, mesh)(state, place_batch(batch, mesh))
+    assert int(state.step) == 1
+    assert all(np.isfinite(value) for value in jax.device_get(metrics).values())

@@ -1,0 +1,143 @@
+"""The documentation is true: its snippets run, its links resolve, its commands name flags and files that exist."""
+
+import dataclasses
+import itertools
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from dnr_jax import cli
+from dnr_jax.config import ExperimentConfig, check_command_line
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("colabs/*.md"), *ROOT.glob("configs/*.md")])
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
+
+
+def page_id(page: pathlib.Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page: pathlib.Path, language: str) -> list[str]:
+    return [body for found, body in BLOCK.findall(page.read_text()) if found == language]
+
+
+def commands(page: pathlib.Path) -> list[list[str]]:
+    """The words of every command in a page's shell blocks; ``a && b`` is two commands, a comment none."""
+    lines = "\n".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
+    parts = [shlex.split(part, comments=True) for line in lines for part in line.split("&&")]
+    return [words for part in parts if (words := list(itertools.dropwhile(is_assignment, part)))]
+
+
+def is_assignment(word: str) -> bool:
+    return re.match(r"[A-Z_]+=", word) is not None
+
+
+def anchors(page: pathlib.Path) -> set[str]:
+    """Anchors that GitHub gives to a page's headings."""
+    text = BLOCK.sub("", page.read_text())
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def config_fields(config: object, prefix: str = "config") -> dict[str, type]:
+    """Full names of all fields that ``--config.a.b=value`` can set."""
+    fields = {}
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), f"{prefix}.{field.name}"
+        fields |= config_fields(value, name) if dataclasses.is_dataclass(value) else {name: type(value)}
+    return fields
+
+
+FIELDS = config_fields(ExperimentConfig())
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=page_id)
+def test_the_python_of_a_page_runs(page, tmp_path):
+    """A page's snippets are one program, run in an empty folder by a user's Python: no setting of these tests."""
+    program = tmp_path / "page.py"
+    program.write_text("\n".join(blocks(page, "python")))
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+        "XDG_CACHE_HOME": str(tmp_path),
+        "MPLCONFIGDIR": str(tmp_path),
+        # Most of the time goes into compiling: with few optimisations, and not again in the next run of the tests.
+        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+    }
+    done = subprocess.run(
+        [sys.executable, program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_the_relative_links_of_a_page_resolve(page):
+    text = BLOCK.sub("", page.read_text())
+    for target in (inline or attribute for inline, attribute in LINK.findall(text)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), f"{page_id(page)} links to {target}"
+        assert not anchor or anchor in anchors(file), f"{page_id(page)}: {target} has no such heading"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_config_flags_of_a_page_exist(page):
+    for flag in re.findall(r"--(config\.[\w.]+)", page.read_text()):
+        assert flag in FIELDS, f"{page_id(page)}: --{flag}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_training_commands_of_a_page_are_accepted(page):
+    """The config file exists, the fields exist and their values have the right type."""
+    own_flags = set(re.findall(r"DEFINE_\w+\(\s*\"(\w+)\"", (ROOT / "train.py").read_text()))
+    for words in commands(page):
+        if words[:2] != ["python", "train.py"]:
+            continue
+        for argument in check_command_line(words[1:], "configs/demo.py", ROOT)[1:]:
+            name = argument.lstrip("-").partition("=")[0].removeprefix("no")
+            assert name in own_flags or name in FIELDS, f"{page_id(page)}: {argument}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_dnr_commands_of_a_page_are_accepted(page):
+    for words in commands(page):
+        if words[0] == "dnr":
+            cli._parser().parse_args(words[1:])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_files_that_a_page_names_exist(page):
+    """Whatever looks like a file of the repository, in the text and in the commands."""
+    names = re.findall(r"(?<![\w/.])((?:configs|colabs|dnr_jax|docs|tests|benchmarks)/[\w./-]+\.\w+)", page.read_text())
+    for name in names:
+        assert (ROOT / name).exists(), f"{page_id(page)} names {name}"
+
+
+def test_the_readme_has_the_two_commands():
+    text = (ROOT / "README.md").read_text()
+    assert "\npip install . && python train.py\n" in text
+    assert "\npip install '.[test]' && pytest\n" in text
+
+
+def test_scripts_that_pages_run_exist():
+    for page in PAGES:
+        for words in commands(page):
+            if words[0] in ("python", "python3") and words[1].endswith(".py"):
+                assert (ROOT / words[1]).exists(), f"{page_id(page)}: {' '.join(words)}"
+
+
+def test_the_text_that_a_citation_needs_is_there():
+    text = (ROOT / "CITATION.cff").read_text()
+    assert all(word in text for word in ("Cai", "Yao", "Chen", "Dynamic Normalization and Relay", "2021"))

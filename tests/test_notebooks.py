@@ -1,0 +1,85 @@
+"""Every notebook runs from its first cell to its last, with miniature settings, and is committed without outputs."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import nbformat
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
+
+# In a process of its own: jupyter's packages warn, and warnings are errors in these tests.
+EXECUTE = """
+import sys, nbclient, nbformat
+source, target, folder = sys.argv[1:]
+notebook = nbformat.read(source, as_version=4)
+client = nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": folder}})
+client.execute()
+nbformat.write(notebook, target)
+"""
+
+
+def name(path: pathlib.Path) -> str:
+    return path.name
+
+
+def text_outputs(notebook: nbformat.NotebookNode) -> str:
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return "".join(output["text"] for output in outputs if output.output_type == "stream" and output.name == "stdout")
+
+
+def output_types(notebook: nbformat.NotebookNode) -> set[str]:
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return {kind for output in outputs for kind in output.get("data", {})}
+
+
+def test_there_is_a_notebook():
+    assert NOTEBOOKS
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
+def test_notebook_is_committed_without_outputs(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code":
+            assert not cell.outputs and cell.execution_count is None
+
+
+@pytest.fixture
+def environment(tmp_path) -> dict[str, str]:
+    """A user's Python, whose caches and settings are in an empty folder."""
+    folders = {
+        key: str(tmp_path / key.lower())
+        for key in ("XDG_CACHE_HOME", "MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR")
+    }
+    settings = {
+        "JAX_PLATFORMS": "cpu",
+        "DNR_NOTEBOOK_MINIATURE": "1",
+        "PYTHONPATH": str(ROOT),
+        # Most of the time goes into compiling: with few optimisations, and not again in the next run of the tests.
+        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+    }
+    return os.environ | folders | settings
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
+def test_notebook_runs(path, tmp_path, environment):
+    executed, folder = tmp_path / path.name, tmp_path / "work"
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", EXECUTE, path, executed, folder],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    notebook = nbformat.read(executed, as_version=4)
+    assert "validation top-1" in text_outputs(notebook)
+    assert {"image/png", "text/html"} <= output_types(notebook)

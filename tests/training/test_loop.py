@@ -1,0 +1,280 @@
+import contextlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from dnr_jax.config import ConfigError, ExperimentConfig, flatten, from_json
+from dnr_jax.training import loop
+from dnr_jax.training.checkpoint import Checkpoints
+from dnr_jax.training.devices import make_mesh
+from dnr_jax.training.metrics import MetricWindow, NonFiniteError
+from dnr_jax.training.optimizer import make_optimizer
+from dnr_jax.training.report import CURVE_FILE, METRICS_FILE, read_metrics
+from dnr_jax.training.state import abstract_state
+from tests.training.tiny import tiny_config, tiny_network, write_videos
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+LAST_LINE = re.compile(r"validation top-1 (\d+\.\d)% \((\d+)/(\d+) videos\)")
+
+
+def rows_without_time(workdir: pathlib.Path) -> list[dict]:
+    return [
+        {name: value for name, value in row.items() if name != "time"} for row in read_metrics(workdir / METRICS_FILE)
+    ]
+
+
+def saved_bytes(workdir: pathlib.Path) -> list[bytes]:
+    """Every array of the latest checkpoint, bit for bit."""
+    config = from_json((workdir / "config.json").read_text())
+    tx = make_optimizer(config.optimizer, lambda count: 0.0)
+    mesh = make_mesh(jax.devices()[:1])
+    abstract = abstract_state(tiny_network(config.model), tx, config.data.clip_shape, mesh)
+    with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
+        state, _ = checkpoints.restore(abstract, checkpoints.latest_step)
+    leaves = jax.tree.leaves(state.replace(key=jax.random.key_data(state.key)))
+    return [np.asarray(leaf).tobytes() for leaf in leaves]
+
+
+def assert_same_run(one: pathlib.Path, other: pathlib.Path) -> None:
+    assert saved_bytes(one) == saved_bytes(other)
+    assert rows_without_time(one) == rows_without_time(other)
+    assert (one / "evaluation.json").read_text() == (other / "evaluation.json").read_text()
+
+
+@pytest.fixture(scope="module")
+def whole_run(videos, tmp_path_factory):
+    """The run that nothing interrupts, and its report."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "create_model", tiny_network)
+        patch.setattr(loop, "make_mesh", lambda: make_mesh(jax.devices()[:1]))
+        patch.setattr(loop.jax, "device_count", lambda: 1)
+        workdir = tmp_path_factory.mktemp("whole")
+        return workdir, loop.train(tiny_config(videos, checkpoint_every=3), workdir)
+
+
+def test_a_run_leaves_its_records(whole_run, videos):
+    workdir, report = whole_run
+    assert {path.name for path in workdir.iterdir()} == {
+        *("checkpoints", "config.json", "classes.txt", "metrics.jsonl", "tensorboard"),
+        *("training_curve.png", "evaluation.json", "confusion_matrix.png"),
+    }
+    assert (workdir / "classes.txt").read_text().split() == ["dark", "grey", "light"]
+    assert from_json((workdir / "config.json").read_text()).model.num_classes == 3
+    kinds = [(row["kind"], row["step"]) for row in read_metrics(workdir / METRICS_FILE)]
+    assert kinds == [("train", 2), ("train", 4), ("validation", 4), ("train", 6), ("train", 8), ("validation", 8)]
+    assert (workdir / CURVE_FILE).stat().st_size > 5000
+    written = json.loads((workdir / "evaluation.json").read_text())
+    assert (written["top1"], written["videos"], written["step"], written["views"]) == (report.top1, 7, 8, "1x1 of 16")
+
+
+def test_the_last_line_says_how_good_it_is(videos, tmp_path, tiny_loop, capsys):
+    report = loop.train(tiny_config(videos, steps=1), tmp_path)
+    last = capsys.readouterr().out.splitlines()[-1]
+    match = LAST_LINE.fullmatch(last)
+    assert match, last
+    assert int(match[3]) == 7
+    assert int(match[2]) == report.correct == round(report.top1 * 7)
+    assert match[1] == f"{100 * report.correct / 7:.1f}"
+
+
+def test_half_a_run_and_the_other_half_are_a_run(whole_run, videos, tmp_path, tiny_loop, monkeypatch):
+    """Stopped between two rows, at a step that is neither logged nor evaluated."""
+    take_step = loop.Trainer._take_step
+
+    def interrupted(trainer, *batches):
+        take_step(trainer, *batches)
+        if trainer.step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(loop.Trainer, "_take_step", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        loop.train(tiny_config(videos, checkpoint_every=3), tmp_path)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    with contextlib.closing(Checkpoints(tmp_path, read_only=True)) as checkpoints:
+        assert checkpoints.latest_step == 5
+    monkeypatch.setattr(loop.Trainer, "_take_step", take_step)
+    loop.train(tiny_config(videos, checkpoint_every=3), tmp_path)
+    assert_same_run(tmp_path, whole_run[0])
+
+
+def test_being_stopped_says_how_to_go_on(videos, tmp_path, tiny_loop, monkeypatch, capsys):
+    after_step = loop.Trainer._after_step
+
+    def interrupted(trainer, bar):
+        after_step(trainer, bar)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(loop.Trainer, "_after_step", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        loop.train(tiny_config(videos), tmp_path)
+    assert stopped.value.code == 130
+    assert "stopped after step 1 of 8" in (message := capsys.readouterr().err)
+    assert "same command" in message
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_finished_run_only_repeats_its_last_line(whole_run, videos, tmp_path, tiny_loop, capsys):
+    shutil.copytree(whole_run[0], tmp_path, dirs_exist_ok=True)
+    report = loop.train(tiny_config(videos, checkpoint_every=3), tmp_path)
+    assert capsys.readouterr().out.splitlines()[-1] == str(whole_run[1]) == str(report)
+    assert_same_run(tmp_path, whole_run[0])
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_as_if_it_had_not_been_killed(videos, tmp_path):
+    def start(workdir: pathlib.Path) -> subprocess.Popen:
+        command = [sys.executable, "-m", "tests.training.run_tiny", str(videos), str(workdir)]
+        environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+        return subprocess.Popen(
+            command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    killed = start(tmp_path / "killed")
+    wait_for_step(tmp_path / "killed", 21, killed)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert read_metrics(tmp_path / "killed" / METRICS_FILE)[-1]["step"] < 60
+    assert any((tmp_path / "killed" / "checkpoints").glob("[0-9]*"))
+    for workdir in (tmp_path / "killed", tmp_path / "whole"):
+        process = start(workdir)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err.decode()
+        assert LAST_LINE.fullmatch(out.decode().splitlines()[-1])
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+
+
+def wait_for_step(workdir: pathlib.Path, step: int, process: subprocess.Popen) -> None:
+    """Wait until a row of ``step`` is written."""
+    deadline = time.monotonic() + 200
+    while not any(row["step"] >= step for row in read_metrics(workdir / METRICS_FILE)):
+        assert process.poll() is None, process.communicate()[1].decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_run_may_be_made_longer(whole_run, videos, tmp_path, tiny_loop):
+    shutil.copytree(whole_run[0], tmp_path, dirs_exist_ok=True)
+    loop.train(tiny_config(videos, steps=10), tmp_path)
+    assert read_metrics(tmp_path / METRICS_FILE)[-1]["step"] == 10
+    assert from_json((tmp_path / "config.json").read_text()).train.steps == 10
+
+
+def test_another_experiment_is_refused_in_the_same_folder(whole_run, videos, tiny_loop):
+    config = tiny_config(videos, seed=3)
+    config.optimizer.learning_rate = 0.2
+    with pytest.raises(ConfigError) as refused:
+        loop.train(config, whole_run[0])
+    message = str(refused.value)
+    assert "optimizer.learning_rate: 0.1 there, 0.2 now" in message
+    assert "train.seed: 0 there, 3 now" in message
+    assert "steps" not in message
+
+
+def test_a_finished_run_cannot_be_made_shorter(whole_run, videos, tiny_loop):
+    with pytest.raises(ConfigError, match="holds 8 steps, more than the 4 asked for"):
+        loop.train(tiny_config(videos, steps=4, checkpoint_every=3), whole_run[0])
+
+
+def test_all_changeable_fields_are_fields():
+    assert loop.CHANGEABLE < set(flatten(ExperimentConfig()))
+
+
+def test_a_loss_that_is_not_finite_is_named_and_never_saved(videos, tmp_path, tiny_loop):
+    config = tiny_config(videos, steps=12, log_every=4, eval_every=12, checkpoint_every=3)
+    config.optimizer.learning_rate = 1e25
+    config.optimizer.clip_norm = 0.0
+    with pytest.raises(NonFiniteError) as stopped:
+        loop.train(config, tmp_path)
+    message = str(stopped.value)
+    pattern = r"step (\d+): the loss is (\S+) and the norm of its gradient (\S+), at learning rate \S+\. .*: (.*?)\. No"
+    match = re.match(pattern, message)
+    assert match, message
+    assert not np.isfinite(float(match[2])) or not np.isfinite(float(match[3]))
+    clips = match[4].split(", ")
+    assert len(clips) == 4
+    assert all((videos / "train" / clip).is_file() for clip in clips)
+    for step in (path.name for path in (tmp_path / "checkpoints").glob("[0-9]*")):
+        assert int(step) < int(match[1])
+
+
+def test_a_state_that_is_not_finite_is_not_saved(videos, tmp_path, tiny_loop, monkeypatch):
+    monkeypatch.setattr(loop, "all_finite", lambda state: False)
+    with pytest.raises(NonFiniteError, match="after step 4 a parameter or a running statistic is not finite"):
+        loop.train(tiny_config(videos), tmp_path)
+    assert list((tmp_path / "checkpoints").glob("[0-9]*")) == []
+
+
+def test_the_window_names_the_first_step_that_is_not_finite():
+    window = MetricWindow(["a.mp4", "b.mp4", "c.mp4"])
+    for step, loss in [(1, 0.5), (2, float("inf")), (3, float("nan"))]:
+        metrics = {"loss": loss, "accuracy": 0.0, "grad_norm": 1.0, "learning_rate": 0.25}
+        window.add(step, {name: jax.numpy.float32(value) for name, value in metrics.items()}, np.array([step - 1]))
+    with pytest.raises(NonFiniteError, match=r"step 2: the loss is inf .* learning rate 0.25\. .*: b.mp4\."):
+        window.check()
+
+
+def test_the_window_averages_and_survives_json():
+    def fill(window, losses):
+        for loss in losses:
+            metrics = {"loss": loss, "accuracy": 1.0, "grad_norm": 2.0, "learning_rate": loss / 8}
+            window.add(1, {name: jax.numpy.float32(value) for name, value in metrics.items()}, np.array([0]))
+
+    first, second = MetricWindow(["a"]), MetricWindow(["a"])
+    fill(first, [1.0, 2.0])
+    first.check()
+    second.restore(json.loads(json.dumps(first.state())))
+    fill(second, [6.0])
+    assert second.take() == {"loss": 3.0, "accuracy": 1.0, "grad_norm": 2.0, "learning_rate": 0.75}
+    assert second.state() == []
+
+
+def test_a_broken_video_costs_its_sample_and_is_named(tmp_path, tiny_loop, capsys):
+    videos = write_videos(tmp_path / "videos")
+    (videos / "train" / "dark" / "00.mp4").write_bytes(b"broken")
+    (videos / "val" / "grey" / "01.mp4").write_bytes(b"broken")
+    report = loop.train(tiny_config(videos, steps=3), tmp_path / "run")
+    assert len(report.labels) == 6
+    assert report.undecoded == ("grey/01.mp4",)
+    out = capsys.readouterr().out
+    assert "1 videos could not be decoded and do not count: dark/00.mp4" in out
+    assert "1 videos could not be decoded and do not count: grey/01.mp4" in out
+    assert out.splitlines()[-1].endswith("/6 videos)")
+
+
+def test_what_the_data_contradicts_is_refused_before_anything_is_written(videos, tmp_path, tiny_loop):
+    for change, message in [
+        (("model", "num_classes", 2), "model.num_classes: is 2, but the data has 3 classes"),
+        (("train", "batch_size", 16), "train.batch_size: is 16, more than the 12 training videos"),
+    ]:
+        config = tiny_config(videos)
+        section, field, value = change
+        setattr(getattr(config, section), field, value)
+        with pytest.raises(ConfigError, match=message):
+            loop.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_worker_processes_change_nothing(whole_run, videos, tmp_path, tiny_loop):
+    config = tiny_config(videos, checkpoint_every=3)
+    config.data.num_workers = 1
+    loop.train(config, tmp_path)
+    assert rows_without_time(tmp_path) == rows_without_time(whole_run[0])
+    assert saved_bytes(tmp_path) == saved_bytes(whole_run[0])
+
+
+def test_views_of_the_end_are_those_of_the_config(videos, tmp_path, tiny_loop):
+    config = tiny_config(videos, steps=2)
+    config.evaluation.clips, config.evaluation.crops = 2, 3
+    loop.train(config, tmp_path)
+    assert json.loads((tmp_path / "evaluation.json").read_text())["views"] == "2x3 of 16"

@@ -1,0 +1,97 @@
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dnr_jax.config import OptimizerConfig
+from dnr_jax.training.optimizer import decay_mask, make_optimizer, make_schedule, peak_learning_rate
+
+
+def literal_rate(config: OptimizerConfig, batch_size: int, total: int, step: int) -> float:
+    """mmcv's CosineAnnealing with target 0, and then its warm-up, written out."""
+    regular = config.learning_rate * batch_size / config.base_batch_size
+    if config.schedule == "cosine":
+        regular = 0 + 0.5 * (regular - 0) * (math.cos(math.pi * step / total) + 1)
+    if step < config.warmup_steps:
+        return regular * (1 - (1 - step / config.warmup_steps) * (1 - config.warmup_ratio))
+    return regular
+
+
+@pytest.mark.parametrize("warmup", [0, 7])
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_the_schedule_is_mmcvs(schedule, warmup):
+    config = OptimizerConfig(learning_rate=0.1, base_batch_size=64, schedule=schedule, warmup_steps=warmup)
+    rate = make_schedule(config, batch_size=16, total_steps=30)
+    for step in range(30):
+        # float32 at both ends of the cosine, where it is a difference of numbers near 1
+        np.testing.assert_allclose(rate(step), literal_rate(config, 16, 30, step), rtol=1e-6, atol=1e-9)
+
+
+def test_the_schedule_starts_at_the_ratio_and_ends_at_zero():
+    config = OptimizerConfig(learning_rate=0.4, base_batch_size=8, warmup_steps=10, warmup_ratio=0.01)
+    rate = make_schedule(config, batch_size=8, total_steps=100)
+    np.testing.assert_allclose(rate(0), 0.004, rtol=1e-6)
+    np.testing.assert_allclose(rate(100), 0.0, atol=1e-8)
+
+
+def test_the_learning_rate_follows_the_batch():
+    config = OptimizerConfig(learning_rate=0.1, base_batch_size=64)
+    assert [peak_learning_rate(config, batch) for batch in (64, 48, 32)] == pytest.approx([0.1, 0.075, 0.05])
+
+
+PARAMS = {
+    "conv1": {"kernel": np.arange(6.0).reshape(2, 3)},
+    "norm1": {"scale": np.ones(3), "bias": np.full(3, 0.5)},
+    "relay1": {"squeeze": {"kernel": np.full((3, 2), -1.0), "bias": np.full(2, 2.0)}},
+}
+
+
+def literal_sgd(config: OptimizerConfig, gradients, rates) -> dict:
+    """torch.optim.SGD after clip_grad_norm_, one parameter at a time."""
+    params = {path: value.copy() for path, value in jax.tree_util.tree_leaves_with_path(PARAMS)}
+    buffers = {path: np.zeros_like(value) for path, value in params.items()}
+    for gradient, rate in zip(gradients, rates, strict=True):
+        leaves = dict(jax.tree_util.tree_leaves_with_path(gradient))
+        norm = math.sqrt(sum(float(np.sum(leaf**2)) for leaf in leaves.values()))
+        for path, value in params.items():
+            g = leaves[path]
+            if config.clip_norm and norm > config.clip_norm:
+                g = g * config.clip_norm / norm
+            if config.decay_norm_and_bias or path[-1].key == "kernel":
+                g = g + config.weight_decay * value
+            buffers[path] = config.momentum * buffers[path] + g
+            direction = g + config.momentum * buffers[path] if config.nesterov else buffers[path]
+            params[path] = value - rate * direction
+    return params
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"clip_norm": 0.5}, {"clip_norm": 0.0}, {"decay_norm_and_bias": False}, {"nesterov": True}, {"momentum": 0.0}],
+    ids=str,
+)
+def test_the_optimizer_is_torchs_sgd(x64, changes):
+    config = dataclasses.replace(OptimizerConfig(weight_decay=0.05, schedule="constant"), **changes)
+    rng = np.random.default_rng(0)
+    gradients = [jax.tree.map(lambda v: rng.normal(size=v.shape), PARAMS) for _ in range(4)]
+    rates = [0.5, 0.25, 0.125, 0.0625]
+    tx = make_optimizer(config, lambda count: jnp.asarray(0.5, jnp.float64) * 0.5**count)
+    params, state = jax.tree.map(jnp.asarray, PARAMS), None
+    state = tx.init(params)
+    for gradient in gradients:
+        updates, state = tx.update(gradient, state, params)
+        params = jax.tree.map(jnp.add, params, updates)
+    expected = literal_sgd(config, gradients, rates)
+    for path, value in jax.tree_util.tree_leaves_with_path(params):
+        np.testing.assert_allclose(value, expected[path], rtol=1e-12, err_msg=str(path))
+
+
+def test_only_kernels_are_decayed_where_norms_and_biases_are_not():
+    assert decay_mask(PARAMS) == {
+        "conv1": {"kernel": True},
+        "norm1": {"scale": False, "bias": False},
+        "relay1": {"squeeze": {"kernel": True, "bias": False}},
+    }

@@ -1,0 +1,197 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dnr_jax.config import DataConfig, ExperimentConfig
+from dnr_jax.training.devices import Prefetcher, make_mesh, place_batch
+from dnr_jax.training.optimizer import make_optimizer, make_schedule
+from dnr_jax.training.state import abstract_state, create_state
+from dnr_jax.training.step import (
+    all_finite,
+    cross_entropy,
+    make_eval_step,
+    make_train_step,
+    normalize,
+    weighted_mean,
+)
+from tests.training.tiny import TinyNetwork, tiny_config
+
+CLASSES = 3
+
+
+def make_batch(size: int = 8, views: tuple[int, ...] = (), seed: int = 0) -> dict[str, np.ndarray]:
+    """Noise whose brightness tells the classes apart."""
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, CLASSES, size).astype(np.int32)
+    noise = rng.integers(0, 80, (size, *views, 4, 16, 16, 3))
+    return {
+        "video": (noise + 80 * label.reshape(size, *(1 for _ in noise.shape[1:]))).astype(np.uint8),
+        "label": label,
+        "weight": np.ones(size, np.float32),
+    }
+
+
+def setup(num_devices: int, **train) -> tuple:
+    config = tiny_config("", **{"batch_size": 8} | train)
+    mesh = make_mesh(jax.devices()[:num_devices])
+    model = TinyNetwork(CLASSES)
+    schedule = make_schedule(config.optimizer, 8, 10)
+    tx = make_optimizer(config.optimizer, schedule)
+    state = create_state(model, tx, config.data.clip_shape, mesh, seed=1)
+    return config, mesh, model, state, make_train_step(model, tx, schedule, config, mesh)
+
+
+def test_frames_are_normalised_as_the_config_says():
+    data = DataConfig(mean=(10.0, 20.0, 30.0), std=(1.0, 2.0, 4.0))
+    video = np.array([[10, 20, 30], [12, 24, 38], [0, 0, 0]], np.uint8)
+    expected = [[0, 0, 0], [2, 2, 2], [-10, -10, -7.5]]
+    np.testing.assert_array_equal(normalize(jnp.asarray(video), data), np.array(expected, np.float32))
+    assert normalize(jnp.asarray(video), data, jnp.bfloat16).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_against_a_loop(smoothing):
+    logits, labels = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32), [0, 3, 1, 1, 2]
+    for i, loss in enumerate(cross_entropy(jnp.asarray(logits), jnp.asarray(labels, jnp.int32), smoothing)):
+        log_p = logits[i] - np.log(np.sum(np.exp(logits[i])))
+        target = [(1 - smoothing) * (k == labels[i]) + smoothing / 4 for k in range(4)]
+        np.testing.assert_allclose(loss, -np.dot(target, log_p), rtol=1e-6)
+
+
+def test_samples_without_weight_do_not_count():
+    values, weight = jnp.array([1.0, 100.0, 3.0]), jnp.array([1.0, 0.0, 1.0])
+    assert weighted_mean(values, weight) == 2.0
+    assert weighted_mean(values, jnp.zeros(3)) == 0.0
+
+
+def test_the_loss_of_a_step_ignores_a_video_that_could_not_be_decoded():
+    _, mesh, _, state, step = setup(1)
+    batch = make_batch()
+    batch["weight"][3] = 0.0
+    other = {**batch, "label": batch["label"].copy()}
+    other["label"][3] = (batch["label"][3] + 1) % CLASSES
+    copy = jax.tree.map(jnp.copy, state)
+    after, metrics = step(state, place_batch(batch, mesh))
+    after_other, metrics_other = step(copy, place_batch(other, mesh))
+    assert jax.device_get(metrics) == jax.device_get(metrics_other)
+    jax.tree.map(np.testing.assert_array_equal, after.params, after_other.params)
+
+
+def test_eight_devices_do_what_one_does():
+    """Sums over the batch are taken in another order, which float32 shows in its last digits."""
+    outcomes = []
+    for num_devices in (1, 8):
+        _, mesh, _, state, step = setup(num_devices)
+        for seed in range(3):
+            state, metrics = step(state, place_batch(make_batch(seed=seed), mesh))
+        outcomes.append(jax.device_get((metrics, state.params, state.batch_stats, state.opt_state)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-7), *outcomes)
+
+
+def test_a_batch_is_cut_over_the_devices_and_the_state_is_not():
+    _, mesh, _, state, step = setup(8)
+    placed = place_batch(make_batch(16), mesh)
+    assert {shard.data.shape[0] for shard in placed["video"].addressable_shards} == {2}
+    state, _ = step(state, placed)
+    assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state))
+
+
+def test_a_step_learns_counts_and_gives_its_state_away():
+    config, mesh, _, state, step = setup(1)
+    old, losses = state, []
+    for _ in range(9):
+        state, metrics = step(state, place_batch(make_batch(), mesh))
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < 0.8 * losses[0]
+    assert int(state.step) == 9
+    assert old.params["fc"]["kernel"].is_deleted()
+    schedule = make_schedule(config.optimizer, 8, 10)
+    np.testing.assert_allclose(metrics["learning_rate"], schedule(8), rtol=1e-6)
+
+
+def test_dropout_depends_on_the_step_and_the_seed_only():
+    _, mesh, _, state, step = setup(1)
+    copy, later = jax.tree.map(jnp.copy, state), jax.tree.map(jnp.copy, state.replace(step=state.step + 1))
+    batch = place_batch(make_batch(), mesh)
+    losses = [float(step(s, batch)[1]["loss"]) for s in (state, copy, later)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_the_abstract_state_has_the_shapes_of_the_real_one():
+    config, mesh, model, state, _ = setup(2)
+    tx = make_optimizer(config.optimizer, make_schedule(config.optimizer, 8, 10))
+    abstract = abstract_state(model, tx, config.data.clip_shape, mesh)
+    assert jax.tree.structure(abstract) == jax.tree.structure(state)
+    for a, b in zip(jax.tree.leaves(abstract), jax.tree.leaves(state), strict=True):
+        assert (a.shape, a.dtype, a.sharding) == (b.shape, b.dtype, b.sharding)
+
+
+@pytest.mark.parametrize("average", ["probability", "logit"])
+@pytest.mark.parametrize("num_devices", [1, 4])
+def test_views_are_averaged_as_the_config_says(average, num_devices):
+    config, mesh, model, state, _ = setup(num_devices)
+    config.evaluation.average = average
+    batch = make_batch(4, views=(3,))
+    result = make_eval_step(model, config, mesh)(state.variables, place_batch(batch, mesh))
+    variables = jax.device_get(state.variables)
+    logits = [
+        model.apply(variables, normalize(jnp.asarray(batch["video"][:, view]), config.data), train=False)
+        for view in range(3)
+    ]
+    mean = sum(jax.nn.softmax(v) if average == "probability" else v for v in logits) / 3
+    expected = mean if average == "probability" else jax.nn.softmax(mean)
+    np.testing.assert_allclose(result["scores"], expected, rtol=2e-5)
+    np.testing.assert_array_equal(result["label"], batch["label"])
+    assert "video" not in result
+    assert result["scores"].sharding.is_fully_replicated
+
+
+def test_bfloat16_activations_keep_a_float32_state():
+    config, mesh, model, state, _ = setup(1)
+    config.model.dtype = "bfloat16"
+    scores = make_eval_step(model, config, mesh)(state.variables, place_batch(make_batch(4, views=(1,)), mesh))
+    assert scores["scores"].dtype == jnp.float32
+
+
+def test_all_finite_sees_a_single_nan():
+    _, _, _, state, _ = setup(1)
+    assert all_finite(state)
+    stats = jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan), state.batch_stats)
+    assert not all_finite(state.replace(batch_stats=stats))
+
+
+class Batches:
+    def __init__(self, count: int, error: Exception | None = None):
+        self.left, self.error, self.closed = list(range(count)), error, False
+
+    def __next__(self):
+        if not self.left:
+            raise self.error or StopIteration
+        return {"index": np.full(2, self.left.pop(0))}
+
+    def close(self):
+        self.closed = True
+
+
+def test_batches_are_prefetched_in_order_and_the_iterator_is_closed():
+    batches = Batches(5)
+    prefetcher = Prefetcher(batches, make_mesh(jax.devices()[:2]))
+    pairs = list(prefetcher)
+    assert [int(host["index"][0]) for host, _ in pairs] == [int(placed["index"][0]) for _, placed in pairs]
+    assert [int(host["index"][0]) for host, _ in pairs] == [0, 1, 2, 3, 4]
+    assert all(placed["index"].dtype == jnp.int32 for _, placed in pairs)
+    prefetcher.close()
+    assert batches.closed
+
+
+def test_an_error_while_reading_ahead_arrives_at_its_batch():
+    prefetcher = Prefetcher(Batches(1, OSError("disk")), make_mesh(jax.devices()[:1]))
+    next(prefetcher)
+    with pytest.raises(OSError, match="disk"):
+        next(prefetcher)
+    prefetcher.close()
+
+
+def test_the_default_config_is_an_experiment():
+    assert ExperimentConfig().data.clip_shape == (8, 224, 224, 3)
