@@ -107,3 +107,13 @@ def test_parameters_start_as_torchs_linear_layers_do():
         for name in ("kernel", "bias"):
             drawn = np.asarray(params[layer][name]).ravel() * np.sqrt(fan_in)
             assert stats.kstest(drawn, "uniform", args=(-1, 2)).pvalue > 1e-3, (layer, name)
+
+
+def test_relay_with_parameters_wider_than_the_descriptors(x64):
+    cell = RelayCell(4, param_dtype=jnp.float64)
+    descriptors = jnp.ones((2, 3, 4), jnp.float32)
+    with jax.numpy_dtype_promotion("standard"):
+        carry = cell.initialize_carry((2,), descriptors.dtype)
+        variables = cell.init(jax.random.key(0), carry, descriptors, method=cell.relay)
+        _, (scale, shift) = cell.apply(variables, carry, descriptors, method=cell.relay)
+    assert scale.dtype == shift.dtype == jnp.float64

@@ -81,7 +81,11 @@ def test_a_state_that_is_donated_while_it_is_written_is_written_whole(checkpoint
 def test_a_half_written_checkpoint_of_a_killed_run_is_not_one(tmp_path):
     with contextlib.closing(Checkpoints(tmp_path)) as first:
         first.save(make_state(1), {}, 1)
-    (tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp").mkdir()
+    (tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
     with contextlib.closing(Checkpoints(tmp_path)) as second:
         assert second.latest_step == 1
-    assert steps_on_disk(tmp_path) == [1]
+        second.save(make_state(2), {}, 2)
+        second.wait()
+        assert second.latest_step == 2
+        restored, _ = second.restore(abstract(), 2)
+    np.testing.assert_array_equal(restored.params["kernel"], np.full((400, 400), 2.0))
