@@ -18,8 +18,12 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: ./r
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
     False,
-    "Join the other processes of a cluster (one a host), as jax.distributed.initialize finds them.",
+    "Join the other processes of a cluster (one a host). TPU pods, Slurm and Open MPI say who they are; elsewhere the "
+    "next three flags do.",
 )
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "With --distributed: host:port of the first process.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "With --distributed: number of processes.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "With --distributed: number of this process, from 0.")
 
 
 def main(argv: list[str]) -> None:
@@ -32,7 +36,7 @@ def main(argv: list[str]) -> None:
     from dnr_jax.training.metrics import NonFiniteError
 
     if _DISTRIBUTED.value:
-        jax.distributed.initialize()
+        jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # app.run sets INFO, at which checkpoints fill the screen
     enable_compilation_cache()

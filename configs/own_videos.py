@@ -24,8 +24,8 @@ def get_config(arg: str = "") -> ExperimentConfig:
             source="folder",
             num_frames=8,
             sampling="segments",
-            short_side=64,
-            crop_size=56,
+            short_side=40,  # a pace that a laptop keeps up with; see above for more
+            crop_size=32,
             multi_scale_crop=True,
             flip=False,  # safe for classes with a left or a right; switch it on where there are none
         ),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -54,6 +55,10 @@ class TSN(nn.Module):
           train: training mode: batch statistics and dropout. Needs ``mutable=["batch_stats"]`` and a ``dropout`` key.
 
         Returns:
-          Scores before the softmax ``[N, num_classes]``, float32.
+          Scores before the softmax ``[N, num_classes]``, float32 or wider.
+
+        Raises:
+          AssertionError: where ``x`` has another shape, such as views that were not taken apart.
         """
+        chex.assert_shape(x, (None, None, None, None, 3), custom_message="clips must be [N, T, H, W, 3]")
         return self.head(self.backbone(x, train=train), train=train)

@@ -113,3 +113,9 @@ def test_scores_are_float32_whatever_the_activations(dtype):
     x = jax.ShapeDtypeStruct((2, 8, 32, 32, 3), jnp.float32)
     scores, _ = jax.eval_shape(functools.partial(model.init_with_output, train=False), jax.random.key(0), x)
     assert (scores.shape, scores.dtype) == ((2, 5), jnp.float32)
+
+
+def test_clips_of_another_shape_are_refused():
+    model = create_model(ModelConfig(depth=18, width=4, num_classes=3, norm=NormConfig(norm1="bn", norm2="bn")))
+    with pytest.raises(AssertionError, match=r"clips must be \[N, T, H, W, 3\]"):
+        model.init(jax.random.key(0), jnp.zeros((2, 30, 8, 16, 16, 3)), train=False)

@@ -1,11 +1,20 @@
-"""Trains the tiny network in a process of its own: ``python -m tests.training.run_tiny VIDEOS WORKDIR``."""
+"""Trains the tiny network in a process of its own, which may be one of several.
+
+``python -m tests.training.run_tiny VIDEOS WORKDIR DROPOUT [COORDINATOR PROCESSES PROCESS]``
+"""
 
 import sys
+
+import jax
 
 from dnr_jax.training import loop
 from tests.training.tiny import tiny_config, tiny_network
 
 if __name__ == "__main__":
-    videos, workdir = sys.argv[1:]
+    videos, workdir, dropout, *cluster = sys.argv[1:]
+    if cluster:
+        jax.distributed.initialize(cluster[0], int(cluster[1]), int(cluster[2]))
     loop.create_model = tiny_network
-    loop.train(tiny_config(videos, steps=60, log_every=7, eval_every=20, checkpoint_every=5), workdir)
+    config = tiny_config(videos, steps=60, log_every=7, eval_every=20, checkpoint_every=5)
+    config.model.dropout = float(dropout)
+    loop.train(config, workdir)

@@ -133,7 +133,7 @@ def test_a_finished_run_only_repeats_its_last_line(whole_run, videos, tmp_path, 
 @pytest.mark.slow
 def test_a_killed_run_ends_as_if_it_had_not_been_killed(videos, tmp_path):
     def start(workdir: pathlib.Path) -> subprocess.Popen:
-        command = [sys.executable, "-m", "tests.training.run_tiny", str(videos), str(workdir)]
+        command = [sys.executable, "-m", "tests.training.run_tiny", str(videos), str(workdir), "0.2"]
         environment = os.environ | {"JAX_PLATFORMS": "cpu"}
         return subprocess.Popen(
             command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE

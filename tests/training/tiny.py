@@ -16,17 +16,18 @@ class TinyNetwork(nn.Module):
     """Everything that a state can hold: weights, a relay, running statistics, dropout."""
 
     num_classes: int
+    dropout: float = 0.2
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         x = nn.Conv(6, (3, 3), (2, 2), dtype=x.dtype, name="conv")(x)
         _, x = CrossTemporalDNR(relay_distance=2, name="norm")(None, x, use_running_average=not train)
-        x = nn.Dropout(0.2, deterministic=not train)(jnp.mean(nn.relu(x), axis=(1, 2, 3)))
+        x = nn.Dropout(self.dropout, deterministic=not train)(jnp.mean(nn.relu(x), axis=(1, 2, 3)))
         return nn.Dense(self.num_classes, name="fc")(x.astype(jnp.float32))
 
 
 def tiny_network(config: ModelConfig) -> TinyNetwork:
-    return TinyNetwork(config.num_classes)
+    return TinyNetwork(config.num_classes, config.dropout)
 
 
 def write_videos(root: pathlib.Path, train: int = 12, val: int = 7) -> pathlib.Path:
@@ -46,7 +47,9 @@ def tiny_config(root: pathlib.Path | str, **train: int) -> ExperimentConfig:
     """Eight steps of four clips of 4 frames of 16 pixels."""
     clips = {"num_frames": 4, "sampling": "segments", "short_side": 0, "crop_size": 16}
     return ExperimentConfig(
-        model=ModelConfig(depth=18, width=4, stem="small", num_classes=0, norm=NormConfig(relay_distance=2)),
+        model=ModelConfig(
+            depth=18, width=4, stem="small", num_classes=0, dropout=0.2, norm=NormConfig(relay_distance=2)
+        ),
         data=DataConfig(source="folder", root=str(root), num_threads=1, **clips),
         optimizer=OptimizerConfig(learning_rate=0.1, base_batch_size=4, warmup_steps=2),
         train=TrainConfig(**{"batch_size": 4, "steps": 8, "log_every": 2, "eval_every": 4} | train),
