@@ -102,3 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"dnr {args.command}: {error}", file=sys.stderr)
         return 2
+
+
+if __name__ == "__main__":  # python -m dnr_jax.cli, where the dnr script is not on the path
+    sys.exit(main())
