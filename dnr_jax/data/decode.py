@@ -12,7 +12,7 @@ import io
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import av
 import numpy as np
@@ -28,6 +28,9 @@ Pick: TypeAlias = Callable[[int], np.ndarray]
 # Containers whose packets carry real presentation times, by parts of FFmpeg's format names.
 _TIMED_CONTAINERS = ("mp4", "matroska", "mpegts")
 _BUCKETS = ("gs://", "s3://")
+
+# Titles in an unknown encoding are no reason to lose a video; PyAV 19 replaces what it cannot read by itself.
+_OPEN_OPTIONS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 class _ThreadState(threading.local):
@@ -111,8 +114,7 @@ def _read_remote(source: str | bytes) -> str | bytes:
 def _open(media: str | bytes) -> Iterator[tuple[InputContainer, av.VideoStream]]:
     """Opens a file and its first video stream."""
     file = io.BytesIO(media) if isinstance(media, bytes) else media
-    # Titles in an unknown encoding are no reason to lose a video.
-    with av.open(file, "r", metadata_errors="replace") as container:
+    with av.open(file, "r", **_OPEN_OPTIONS) as container:
         if not container.streams.video or container.streams.video[0].codec_context is None:
             raise DecodeError("there is no video stream, or no decoder for it")
         stream = container.streams.video[0]

@@ -251,3 +251,16 @@ def test_encode_video_is_faithful_and_repeatable(tmp_path):
 def test_encode_video_rejects_other_shapes(tmp_path, shape):
     with pytest.raises(ValueError, match="even H and W, got shape"):
         decode.encode_video(str(tmp_path / "video.mp4"), np.zeros(shape, np.uint8))
+
+
+def test_metadata_in_an_unknown_encoding_costs_nothing(tmp_path):
+    path = tmp_path / "titled.mkv"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "t\u00fcrkis"
+        stream = container.add_stream("libx264", rate=25)
+        stream.width = stream.height = 16
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode())
+    latin = path.read_bytes().replace("t\u00fcrkis".encode(), "t\u00fcrkise".encode("latin-1"))
+    assert latin != path.read_bytes()
+    assert decode.decode_frames(latin, lambda total: np.arange(total))[0].shape == (1, 16, 16, 3)
