@@ -2,10 +2,10 @@ import dataclasses
 import json
 import logging
 import os
-import time
 import pathlib
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
