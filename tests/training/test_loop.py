@@ -107,7 +107,15 @@ def test_half_a_run_and_the_other_half_are_a_run(whole_run, videos, tmp_path, ti
     assert_same_run(tmp_path, whole_run[0])
 
 
-def test_being_stopped_says_how_to_go_on(videos, tmp_path, tiny_loop, monkeypatch, capsys):
+@pytest.fixture
+def interruptible():
+    """The handler that a program started in the foreground has; one started in the background ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_being_stopped_says_how_to_go_on(videos, tmp_path, tiny_loop, interruptible, monkeypatch, capsys):
     after_step = loop.Trainer._after_step
 
     def interrupted(trainer, bar):
@@ -121,6 +129,14 @@ def test_being_stopped_says_how_to_go_on(videos, tmp_path, tiny_loop, monkeypatc
     assert "stopped after step 1 of 8" in (message := capsys.readouterr().err)
     assert "same command" in message
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_ignored_signal_stays_ignored(interruptible):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup and shells do for programs in the background
+    with loop.StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.signal is None
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
 
 
 def test_a_finished_run_only_repeats_its_last_line(whole_run, videos, tmp_path, tiny_loop, capsys):
