@@ -68,8 +68,11 @@ class MetricWindow:
         return means
 
     def state(self) -> list[dict[str, float]]:
-        """Everything to go on from, as JSON can hold it; all metrics have been fetched."""
-        return self._rows
+        """Everything to go on from, as JSON can hold it; call :meth:`check` before.
+
+        A copy: a checkpoint is written in the background, while further steps are added here.
+        """
+        return list(self._rows)
 
     def restore(self, state: list[dict[str, float]]) -> None:
         """Go on from what :meth:`state` returned."""
