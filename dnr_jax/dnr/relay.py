@@ -138,7 +138,7 @@ class RelayCell(nn.Module):
         Returns:
           The carry after the last step and ``(scale, shift)``, each ``[N, G, ..., C]``.
         """
-        # Two steps a trip: the paper's two groups need no loop, and the program does not grow with their number.
+        # Two steps a trip: the paper's two groups run without a loop, and more groups do not make the program larger.
         scan = nn.scan(
             _step, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1, unroll=2
         )

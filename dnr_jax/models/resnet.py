@@ -41,14 +41,9 @@ class ResidualBlock(nn.Module):
     param_dtype: Any = jnp.float32
 
     @staticmethod
-    def widths(features: int) -> tuple[int, ...]:
-        """Return the channels after each convolution of a block of ``features``."""
-        raise TypeError("ResidualBlock is abstract: use BasicBlock or Bottleneck")
-
-    @nn.nowrap
-    def layers(self) -> tuple[tuple[int, int, int], ...]:
-        """Return ``(channels, kernel size, stride)`` of each convolution."""
-        raise TypeError("ResidualBlock is abstract: use BasicBlock or Bottleneck")
+    def layers(features: int, strides: int = 1) -> tuple[tuple[int, int, int], ...]:
+        """Return ``(channels, kernel size, stride)`` of each convolution of a block of ``features``."""
+        raise TypeError("ResidualBlock is abstract: use BasicBlock or BottleneckBlock")
 
     @nn.compact
     def __call__(self, carry: Carry, x: jax.Array, train: bool) -> tuple[Carry, jax.Array]:
@@ -60,12 +55,12 @@ class ResidualBlock(nn.Module):
           train: whether norms use, and update with, the statistics of the batch.
 
         Returns:
-          The new carry and ``[N, T, H', W', widths[-1]]``.
+          The new carry and ``[N, T, H', W', C']``, with the channels of the last convolution.
         """
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         relayed = []
         y = interlace(x, self.interlace_fraction)
-        layers = self.layers()
+        layers = self.layers(self.features, self.strides)
         for i, (width, kernel_size, strides) in enumerate(layers):
             y = conv(width, kernel_size, strides, name=f"conv{i + 1}", **dtypes)(y)
             norm = self.spec.norm(self.spec.kinds[i], self.cells[i], name=f"norm{i + 1}", param_dtype=self.param_dtype)
@@ -84,28 +79,18 @@ class BasicBlock(ResidualBlock):
     """Two 3x3 convolutions (ResNet-18 and 34)."""
 
     @staticmethod
-    def widths(features: int) -> tuple[int, ...]:
-        """Return the channels after each convolution."""
-        return features, features
-
-    @nn.nowrap
-    def layers(self) -> tuple[tuple[int, int, int], ...]:
+    def layers(features: int, strides: int = 1) -> tuple[tuple[int, int, int], ...]:
         """Return ``(channels, kernel size, stride)`` of each convolution."""
-        return (self.features, 3, self.strides), (self.features, 3, 1)
+        return (features, 3, strides), (features, 3, 1)
 
 
 class BottleneckBlock(ResidualBlock):
     """1x1, 3x3 and 1x1 convolution with an expansion of 4 (ResNet-50, 101 and 152)."""
 
     @staticmethod
-    def widths(features: int) -> tuple[int, ...]:
-        """Return the channels after each convolution."""
-        return features, features, 4 * features
-
-    @nn.nowrap
-    def layers(self) -> tuple[tuple[int, int, int], ...]:
+    def layers(features: int, strides: int = 1) -> tuple[tuple[int, int, int], ...]:
         """Return ``(channels, kernel size, stride)`` of each convolution."""
-        return (self.features, 1, 1), (self.features, 3, self.strides), (4 * self.features, 1, 1)
+        return (features, 1, 1), (features, 3, strides), (4 * features, 1, 1)
 
 
 class Stage(nn.Module):
@@ -134,9 +119,9 @@ class Stage(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Map ``[N, T, H, W, C]`` to ``[N, T, H', W', C']``."""
-        widths = self.block.widths(self.features)
-        cells = tuple(self.spec.relay_cell(i, width, self.param_dtype) for i, width in enumerate(widths))
-        carry: Carry = (None,) * len(widths)
+        layers = self.block.layers(self.features)
+        cells = tuple(self.spec.relay_cell(i, width, self.param_dtype) for i, (width, _, _) in enumerate(layers))
+        carry: Carry = (None,) * len(layers)
         for i in range(self.num_blocks):
             block = self.block(
                 features=self.features,

@@ -199,7 +199,7 @@ def test_remat_over_blocks_changes_nothing(x64):
 
 def test_the_abstract_block_says_what_to_use():
     block = ResidualBlock(4, DNRSpec.static(), (None, None))
-    with pytest.raises(TypeError, match="use BasicBlock or Bottleneck"):
+    with pytest.raises(TypeError, match="use BasicBlock or BottleneckBlock"):
         block.init(jax.random.key(0), (None, None), jnp.zeros((1, 1, 2, 2, 4)), False)
-    with pytest.raises(TypeError, match="use BasicBlock or Bottleneck"):
-        ResidualBlock.widths(4)
+    with pytest.raises(TypeError, match="use BasicBlock or BottleneckBlock"):
+        ResidualBlock.layers(4)
