@@ -24,9 +24,9 @@ from dnr_jax.config import ModelConfig, NormConfig
 from dnr_jax.models import create_model
 
 VARIANTS = {
-    "bn": NormConfig(norm1="bn", norm2="bn"),
-    "cl": NormConfig(norm2="bn"),
-    "ct": NormConfig(norm1="bn"),
+    "bn": NormConfig(norm1="static", norm2="static"),
+    "cl": NormConfig(norm2="static"),
+    "ct": NormConfig(norm1="static"),
     "dnr": NormConfig(),
 }
 

@@ -37,7 +37,7 @@ class NormConfig:
 
     norm1: str = "cl"
     norm2: str = "ct"
-    norm3: str = "bn"
+    norm3: str = "static"
     relay_distance: int = 4
     num_groups: int = 0
     granularity: str = "group"
@@ -205,7 +205,7 @@ def with_variant(config: ExperimentConfig, variant: str) -> ExperimentConfig:
     if variant not in VARIANTS:
         raise ConfigError(f"no variant {variant!r}{_nearest(variant, VARIANTS)}. Variants: {', '.join(VARIANTS)}")
     if variant.startswith("bn"):
-        config.model.norm.norm1 = config.model.norm.norm2 = config.model.norm.norm3 = "bn"
+        config.model.norm.norm1 = config.model.norm.norm2 = config.model.norm.norm3 = "static"
     config.model.interlace = variant in ("dnr", "bn_interlace")
     return config
 

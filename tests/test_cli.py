@@ -135,6 +135,6 @@ def test_train_runs_from_any_folder_with_overrides_and_workers(videos, tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"validation top-1 \d+\.\d% \(\d/7 videos\)", done.stdout.splitlines()[-1])
     saved = json.loads((tmp_path / "runs" / "own_videos_bn" / "config.json").read_text())
-    assert (saved["model"]["width"], saved["model"]["norm"]["norm1"]) == (4, "bn")
+    assert (saved["model"]["width"], saved["model"]["norm"]["norm1"]) == (4, "static")
     assert (saved["data"]["multi_scale_crop"], saved["data"]["mean"]) == (False, [127.0, 127.0, 127.0])
     assert saved["model"]["num_classes"] == 3

@@ -64,7 +64,7 @@ def load(name: str, argument: str = "") -> ExperimentConfig:
 
 def test_the_norm_section_mirrors_the_spec():
     assert dataclasses.asdict(NormConfig()) == dataclasses.asdict(DNRSpec())
-    assert NormConfig(norm1="bn", reduction=8).spec() == DNRSpec(norm1="bn", reduction=8)
+    assert NormConfig(norm1="static", reduction=8).spec() == DNRSpec(norm1="static", reduction=8)
 
 
 def test_depths_and_stems_are_those_that_the_models_have():
@@ -103,11 +103,11 @@ def test_flatten_names_every_leaf():
 @pytest.mark.parametrize(
     ("variant", "norms", "interlace"),
     [
-        ("", ("cl", "ct", "bn"), True),
-        ("dnr", ("cl", "ct", "bn"), True),
-        ("dnr_no_interlace", ("cl", "ct", "bn"), False),
-        ("bn", ("bn", "bn", "bn"), False),
-        ("bn_interlace", ("bn", "bn", "bn"), True),
+        ("", ("cl", "ct", "static"), True),
+        ("dnr", ("cl", "ct", "static"), True),
+        ("dnr_no_interlace", ("cl", "ct", "static"), False),
+        ("bn", ("static", "static", "static"), False),
+        ("bn_interlace", ("static", "static", "static"), True),
     ],
 )
 def test_variants(variant, norms, interlace):
@@ -145,7 +145,7 @@ def test_the_defaults_need_only_data():
         ("model.width", 0, "is 0; expected at least 1"),
         ("model.dropout", 1.0, "is 1.0; expected a number in [0, 1)"),
         ("model.interlace_fraction", 0.6, "is 0.6; expected a number in [0, 0.5]"),
-        ("model.norm.norm1", "gn", "norm1 must be one of bn, cl, ct"),
+        ("model.norm.norm1", "gn", "norm1 must be one of static, cl, ct"),
         ("model.norm.depth", 0, "depth must be at least 1"),
         ("model.norm.relay_distance", 3, "does not divide the clip of 8 frames"),
         ("model.norm.num_groups", 3, "8 frames cannot be cut into 3 equal groups"),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from dnr_jax.dnr.norm import BatchNorm, CrossLayerDNR, CrossTemporalDNR
 from dnr_jax.dnr.relay import RelayCell
 
-KINDS = ("bn", "cl", "ct")
+KINDS = ("static", "cl", "ct")
 _CHOICES = {
     "norm1": KINDS,
     "norm2": KINDS,
@@ -27,7 +27,7 @@ class DNRSpec:
     relay distance of 4 frames, ``r = 4``, ``d = 1`` (Table 1). Basic blocks have no third norm.
 
     Attributes:
-      norm1: ``bn`` (static batch normalisation), ``cl`` or ``ct``.
+      norm1: ``static`` (a learned scale and shift), ``cl`` or ``ct``.
       norm2: likewise.
       norm3: likewise.
       relay_distance: frames in a group of cross-temporal DNR.
@@ -46,7 +46,7 @@ class DNRSpec:
 
     norm1: str = "cl"
     norm2: str = "ct"
-    norm3: str = "bn"
+    norm3: str = "static"
     relay_distance: int = 4
     num_groups: int = 0
     granularity: str = "group"
@@ -76,7 +76,7 @@ class DNRSpec:
     @classmethod
     def static(cls, **fields: Any) -> "DNRSpec":
         """Return the baseline: batch normalisation everywhere."""
-        return cls(norm1="bn", norm2="bn", norm3="bn", **fields)
+        return cls(norm1="static", norm2="static", norm3="static", **fields)
 
     @classmethod
     def authors(cls, **fields: Any) -> "DNRSpec":

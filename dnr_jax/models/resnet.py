@@ -70,7 +70,7 @@ class ResidualBlock(nn.Module):
                 y = nn.relu(y)
         if self.strides > 1 or x.shape[-1] != y.shape[-1]:
             x = conv(y.shape[-1], 1, self.strides, name="shortcut_conv", **dtypes)(x)
-            shortcut_norm = self.spec.norm("bn", name="shortcut_norm", param_dtype=self.param_dtype)
+            shortcut_norm = self.spec.norm("static", name="shortcut_norm", param_dtype=self.param_dtype)
             _, x = shortcut_norm(None, x, use_running_average=not train)
         return tuple(relayed), nn.relu(x + y)
 
@@ -190,7 +190,7 @@ class ResNet(nn.Module):
         small = self.stem == "small"
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = conv(self.width, 3 if small else 7, 1 if small else 2, name="conv1", **dtypes)(x)
-        stem_norm = self.spec.norm("bn", name="norm1", param_dtype=self.param_dtype)
+        stem_norm = self.spec.norm("static", name="norm1", param_dtype=self.param_dtype)
         _, x = stem_norm(None, x, use_running_average=not train)
         x = nn.relu(x)
         if not small:

@@ -11,7 +11,7 @@ from dnr_jax.dnr import BatchNorm, CrossLayerDNR, CrossTemporalDNR, DNRSpec, Rel
 
 def test_defaults_are_the_papers_best_setting():
     spec = DNRSpec()
-    assert spec.kinds == ("cl", "ct", "bn")
+    assert spec.kinds == ("cl", "ct", "static")
     assert (spec.relay_distance, spec.num_groups) == (4, 0)
     assert (spec.reduction, spec.depth) == (4, 1)
 
@@ -23,7 +23,7 @@ def test_the_authors_code_has_four_groups():
 
 
 def test_static_is_batch_normalisation_everywhere():
-    assert DNRSpec.static(momentum=0.5) == DNRSpec("bn", "bn", "bn", momentum=0.5)
+    assert DNRSpec.static(momentum=0.5) == DNRSpec("static", "static", "static", momentum=0.5)
 
 
 def test_config_mirrors_the_spec():
@@ -34,9 +34,9 @@ def test_config_mirrors_the_spec():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("norm1", "gn", "norm1 must be one of bn, cl, ct; got 'gn'"),
-        ("norm2", "CT", "norm2 must be one of bn, cl, ct; got 'CT'"),
-        ("norm3", None, "norm3 must be one of bn, cl, ct; got None"),
+        ("norm1", "gn", "norm1 must be one of static, cl, ct; got 'gn'"),
+        ("norm2", "CT", "norm2 must be one of static, cl, ct; got 'CT'"),
+        ("norm3", None, "norm3 must be one of static, cl, ct; got None"),
         ("granularity", "clip", "granularity must be one of group, frame; got 'clip'"),
         ("statistics", "frame", "statistics must be one of group, clip; got 'frame'"),
         ("relay_distance", 0, "relay_distance must be at least 1; got 0"),
@@ -79,7 +79,7 @@ TEMPORAL = {
 @pytest.mark.parametrize(
     ("kind", "layer"),
     [
-        ("bn", BatchNorm(**SHARED, name="norm")),
+        ("static", BatchNorm(**SHARED, name="norm")),
         ("cl", CrossLayerDNR(cell=RelayCell(8), **SHARED, name="norm")),
         ("ct", CrossTemporalDNR(**TEMPORAL, **SHARED, name="norm")),
     ],

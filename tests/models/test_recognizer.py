@@ -70,8 +70,8 @@ def test_scores_of_narrow_features_are_float32():
     [
         (DNRSpec.static(), 0.0, False),
         (DNRSpec.static(), 0.25, True),
-        (DNRSpec("cl", "bn", "bn"), 0.0, False),
-        (DNRSpec("bn", "ct", "bn", relay_distance=1), 0.0, True),
+        (DNRSpec("cl", "static", "static"), 0.0, False),
+        (DNRSpec("static", "ct", "static", relay_distance=1), 0.0, True),
     ],
 )
 def test_only_interlacing_and_cross_temporal_norms_see_the_order_of_frames(x64, spec, fraction, order_matters):
@@ -92,9 +92,9 @@ def test_config_names_every_part_of_the_network():
         dropout=0.1,
         interlace_fraction=0.25,
         dtype="bfloat16",
-        norm=NormConfig(norm2="bn", depth=2),
+        norm=NormConfig(norm2="static", depth=2),
     )
-    spec = DNRSpec(norm2="bn", depth=2)
+    spec = DNRSpec(norm2="static", depth=2)
     backbone = ResNet(18, spec, 8, "small", 0.25, dtype=jnp.dtype(jnp.bfloat16), param_dtype=jnp.dtype(jnp.float32))
     assert create_model(config) == TSN(backbone, TSNHead(7, 0.1, param_dtype=jnp.dtype(jnp.float32)))
 
@@ -117,6 +117,6 @@ def test_scores_are_float32_whatever_the_activations(dtype):
 
 
 def test_clips_of_another_shape_are_refused():
-    model = create_model(ModelConfig(depth=18, width=4, num_classes=3, norm=NormConfig(norm1="bn", norm2="bn")))
+    model = create_model(ModelConfig(depth=18, width=4, num_classes=3, norm=NormConfig(norm1="static", norm2="static")))
     with pytest.raises(AssertionError, match=r"clips must be \[N, T, H, W, 3\]"):
         model.init(jax.random.key(0), jnp.zeros((2, 30, 8, 16, 16, 3)), train=False)

@@ -132,9 +132,9 @@ def literal_block(layers, strides, kinds, params, cell, stats, state, x, train):
 @pytest.mark.parametrize(
     ("block", "strides", "kinds"),
     [
-        (BasicBlock, 2, ("cl", "ct", "bn")),
-        (BottleneckBlock, 1, ("cl", "ct", "bn")),
-        (BottleneckBlock, 2, ("bn", "bn", "cl")),
+        (BasicBlock, 2, ("cl", "ct", "static")),
+        (BottleneckBlock, 1, ("cl", "ct", "static")),
+        (BottleneckBlock, 2, ("static", "static", "cl")),
     ],
 )
 def test_stages_are_literal_blocks_one_after_another(x64, block, strides, kinds):
