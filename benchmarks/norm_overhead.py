@@ -1,10 +1,14 @@
 """What DNR costs: step time, compile time, memory, parameters and FLOPs, as ratios to batch normalisation.
 
-The networks are timed in turn, one step each, round after round, so that a machine whose speed drifts slows all of them
-alike; a figure is the median over the rounds, a ratio the median of the ratios within a round.
+Each network is timed in turn with the first, one step each, round after round, so that a machine whose speed drifts
+slows both alike; a figure is the median over the rounds, a ratio the median of the ratios within a round. FLOPs are
+XLA's count, in which the body of a loop counts once.
 
     python benchmarks/norm_overhead.py                      # TSN-ResNet-50, 8 frames of 112x112, batch 2
     python benchmarks/norm_overhead.py --depth 18 --rounds 5
+    python benchmarks/norm_overhead.py --variants all --size 64 --rounds 5      # every axis of the method: half an hour
+    python benchmarks/norm_overhead.py --variants bn "scan bn" dnr "scan dnr" --depth 152 --compile-only
+    python benchmarks/norm_overhead.py --variants dnr --frames 64 --compile-only
 """
 
 import argparse
@@ -12,7 +16,7 @@ import dataclasses
 import functools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -23,12 +27,58 @@ import optax
 from dnr_jax.config import ModelConfig, NormConfig
 from dnr_jax.models import create_model
 
-VARIANTS = {
-    "bn": NormConfig(norm1="static", norm2="static"),
-    "cl": NormConfig(norm2="static"),
-    "ct": NormConfig(norm1="static"),
-    "dnr": NormConfig(),
+STATIC = {"norm1": "static", "norm2": "static"}
+NORMS: dict[str, dict[str, Any]] = {
+    "bn": STATIC,
+    "cl": {"norm2": "static"},
+    "ct": {"norm1": "static"},
+    "dnr": {},
+    "ct+cl": {"norm1": "ct", "norm2": "cl"},
+    "dnr, norm3 ct": {"norm3": "ct"},
+    "dnr, d_r 1": {"relay_distance": 1},
+    "dnr, d_r 2": {"relay_distance": 2},
+    "dnr, d_r 8": {"relay_distance": 8},
+    "dnr, layer d_r 2": {"layer_distance": 2},
+    "dnr, frame": {"granularity": "frame"},
+    "dnr, r 1": {"reduction": 1},
+    "dnr, r 8": {"reduction": 8},
+    "dnr, d 2": {"depth": 2},
+    "dnr, none": {"relay": "none"},
+    "dnr, fc": {"relay": "fc"},
+    "dnr, se": {"relay": "se"},
+    "dnr, bidirectional": {"direction": "bidirectional"},
+    "dnr, learned start": {"initial_state": "learned"},
+    "dnr, cell a block": {"sharing": "block"},
+    "dnr, clip statistics": {"statistics": "clip"},
+    "gn": STATIC | {"base": "gn"},
+    "dnr, gn": {"base": "gn"},
+    "in": STATIC | {"base": "in"},
+    "dnr, in": {"base": "in"},
+    "ln": STATIC | {"base": "ln"},
+    "dnr, ln": {"base": "ln"},
+    "brn": STATIC | {"base": "brn"},
+    "sn": STATIC | {"base": "sn"},
+    "ilm": {"norm1": "ilm", "norm2": "ilm"},
+    "an": {"norm1": "an", "norm2": "an"},
 }
+NETWORKS: dict[str, dict[str, Any]] = {
+    "interlace": {"interlace": True},
+    "scan": {"scan_blocks": True},
+    "remat": {"remat": "block"},
+    "scan remat": {"scan_blocks": True, "remat": "block"},
+}
+"""Fields of the network; put before the name of a norm: ``scan dnr``."""
+
+
+def variants() -> dict[str, ModelConfig]:
+    """Return the networks by name: each norm, and the first four of them in each way to run the blocks."""
+    named = {name: ModelConfig(interlace=False, norm=NormConfig(**fields)) for name, fields in NORMS.items()}
+    for way, fields in NETWORKS.items():
+        named |= {f"{way} {name}": dataclasses.replace(named[name], **fields) for name in ("bn", "cl", "ct", "dnr")}
+    return named
+
+
+VARIANTS = variants()
 
 
 @dataclasses.dataclass
@@ -40,6 +90,7 @@ class Program:
     compile_seconds: float
     temporary_bytes: int
     flops: float
+    text_bytes: int
 
 
 def compiled(function: Callable[..., Any], *args: Any) -> Program:
@@ -56,6 +107,7 @@ def compiled(function: Callable[..., Any], *args: Any) -> Program:
         compile_seconds=finished - traced,
         temporary_bytes=program.memory_analysis().temp_size_in_bytes,
         flops=cost.get("flops", float("nan")),
+        text_bytes=len(lowered.as_text()),
     )
 
 
@@ -64,7 +116,7 @@ def programs(config: ModelConfig, video: jax.Array) -> tuple[int, Program, Progr
     model = create_model(config)
     labels = jnp.zeros(video.shape[0], jnp.int32)
     variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), video)
-    params, stats = variables["params"], variables["batch_stats"]
+    params, stats = variables["params"], variables.get("batch_stats", {})
     optimizer = optax.sgd(0.01, momentum=0.9)
 
     def loss_of(params: Any, stats: Any) -> Any:
@@ -75,7 +127,7 @@ def programs(config: ModelConfig, video: jax.Array) -> tuple[int, Program, Progr
             mutable=["batch_stats"],
             rngs={"dropout": jax.random.key(1)},
         )
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), updates["batch_stats"]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), updates.get("batch_stats", {})
 
     def train_step(params: Any, stats: Any, momentum: Any) -> Any:
         (loss, stats), grads = jax.value_and_grad(loss_of, has_aux=True)(params, stats)
@@ -96,64 +148,79 @@ def timed(run: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def measure(args: argparse.Namespace) -> list[dict[str, float | str]]:
-    """Compile every variant, time them in turn, and return one row each."""
+def measure(args: argparse.Namespace) -> Iterator[dict[str, float | str]]:
+    """Compile every variant, time it in turn with the first, and yield a row for each."""
     video = jax.random.normal(jax.random.key(2), (args.batch, args.frames, args.size, args.size, 3))
-    built = {}
+
+    def built(name: str) -> tuple[int, Program, Program]:
+        return programs(dataclasses.replace(VARIANTS[name], depth=args.depth, dtype=args.dtype), video)
+
+    base = built(args.variants[0])
     for name in args.variants:
-        config = ModelConfig(depth=args.depth, norm=VARIANTS[name], interlace=args.interlace, dtype=args.dtype)
-        built[name] = programs(config, video)
-    for _, train, evaluate in built.values():
-        train.run(), evaluate.run()
-    seconds = np.array(
-        [[(timed(train.run), timed(evaluate.run)) for _, train, evaluate in built.values()] for _ in range(args.rounds)]
-    )
-    ratios = np.median(seconds / seconds[:, :1], axis=0)
-    medians = np.median(seconds, axis=0)
-    base = next(iter(built.values()))
-
-    def compile_seconds(train: Program) -> float:
-        return train.trace_seconds + train.compile_seconds
-
-    return [
-        {
-            "norm": name,
-            "train step (s)": medians[i, 0],
-            "train ratio": ratios[i, 0],
-            "eval step (s)": medians[i, 1],
-            "eval ratio": ratios[i, 1],
+        variant = base if name == args.variants[0] else built(name)
+        parameters, train, evaluate = variant
+        row: dict[str, float | str] = {"norm": name}
+        if not args.compile_only:
+            row |= timings(base, variant, args.rounds)
+        yield row | {
             "trace (s)": train.trace_seconds,
             "compile (s)": train.compile_seconds,
             "trace + compile ratio": compile_seconds(train) / compile_seconds(base[1]),
+            "program (kB)": train.text_bytes / 1000,
             "temporary MiB": train.temporary_bytes / 2**20,
             "train GFLOP": train.flops / 1e9,
-            "parameters": count,
+            "parameters": parameters,
         }
-        for i, (name, (count, train, _)) in enumerate(built.items())
-    ]
+
+
+def timings(base: Any, variant: Any, rounds: int) -> dict[str, float | str]:
+    """Return median seconds of a variant's steps, and the medians of the ratios to those of the base in each round."""
+    steps = [step for network in (base, variant) for step in network[1:]]
+    for step in steps:
+        step.run()
+    seconds = np.array([[timed(step.run) for step in steps] for _ in range(rounds)])
+    medians, ratios = np.median(seconds[:, 2:], axis=0), np.median(seconds[:, 2:] / seconds[:, :2], axis=0)
+    return {
+        "train step (s)": medians[0],
+        "train ratio": ratios[0],
+        "eval step (s)": medians[1],
+        "eval ratio": ratios[1],
+    }
+
+
+def compile_seconds(program: Program) -> float:
+    """Return how long it took until the program was ready."""
+    return program.trace_seconds + program.compile_seconds
 
 
 def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variants", nargs="+", default=["bn", "dnr"], choices=VARIANTS, help="the first is the base")
+    parser.add_argument(
+        "--variants", nargs="+", default=["bn", "dnr"], choices=[*VARIANTS, "all"], help="the first is the base"
+    )
     parser.add_argument("--depth", type=int, default=50)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
-    parser.add_argument("--interlace", action="store_true", help="interlace channels in every variant")
+    parser.add_argument("--compile-only", action="store_true", help="do not time the steps")
     parser.add_argument("--json", help="also write the rows to this file")
     args = parser.parse_args()
-    rows = measure(args)
-    header = list(rows[0])
+    if "all" in args.variants:
+        args.variants = list(VARIANTS)
     print(
         f"TSN-ResNet-{args.depth}, {args.batch}x{args.frames}x{args.size}x{args.size}, {args.dtype}, {jax.devices()[0]}"
     )
-    print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
-    for row in rows:
-        print("| " + " | ".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()) + " |")
+    rows = []
+    for row in measure(args):
+        if not rows:
+            print("| " + " | ".join(row) + " |\n|" + "---|" * len(row))
+        print(
+            "| " + " | ".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()) + " |", flush=True
+        )
+        rows.append(row)
     if args.json:
         with open(args.json, "w") as file:
             json.dump(rows, file, indent=2, default=float)

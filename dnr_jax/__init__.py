@@ -3,16 +3,35 @@
 Importing the package loads jax and flax, and neither the input pipeline nor a video decoder.
 """
 
-from dnr_jax.dnr import BatchNorm, CrossLayerDNR, CrossTemporalDNR, DNRSpec, RelayCell, interlace
+from dnr_jax.dnr import (
+    AttentiveNorm,
+    CrossLayerDNR,
+    CrossTemporalDNR,
+    DNRSpec,
+    InstanceLevelMetaNorm,
+    RelayCell,
+    StaticNorm,
+    interlace,
+    precise_statistics,
+    without_carry,
+)
+from dnr_jax.explain import RelayTrace, inspect, plot_relays
 from dnr_jax.models import create_model
 
 __version__ = "0.1.0"
 __all__ = [
-    "BatchNorm",
+    "AttentiveNorm",
     "CrossLayerDNR",
     "CrossTemporalDNR",
     "DNRSpec",
+    "InstanceLevelMetaNorm",
     "RelayCell",
+    "RelayTrace",
+    "StaticNorm",
     "create_model",
+    "inspect",
     "interlace",
+    "plot_relays",
+    "precise_statistics",
+    "without_carry",
 ]

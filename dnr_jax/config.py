@@ -41,12 +41,22 @@ class NormConfig:
     relay_distance: int = 4
     num_groups: int = 0
     granularity: str = "group"
+    direction: str = "forward"
+    layer_distance: int = 1
+    sharing: str = "stage"
+    relay: str = "lstm"
     reduction: int = 4
     depth: int = 1
+    initial_state: str = "zeros"
+    base: str = "bn"
+    channel_groups: int = 32
+    channels_per_group: int = 0
     statistics: str = "group"
     clips_per_statistics: int = 0
     momentum: float = 0.9
     epsilon: float = 1e-5
+    renorm_limits: tuple[float, float] = (3.0, 5.0)
+    renorm_steps: tuple[int, int, int] = (5_000, 40_000, 25_000)
 
     def spec(self) -> DNRSpec:
         """Return the checked, immutable form; raises ValueError for a value out of range."""
@@ -72,6 +82,14 @@ class ModelConfig:
     """Shift channels along time at the input of each residual branch (Section 3.3)."""
     interlace_fraction: float = 0.125
     """Share of the channels taken from the next frame, and as many from the one before (TSM's 1 / shift_div)."""
+    interlace_stages: tuple[bool, bool, bool, bool] = (True, True, True, True)
+    """Stages whose blocks interlace channels."""
+    interlace_every: int = 1
+    """Interlace in the first of every so many blocks of a stage (TSM: 2 in ResNet-101)."""
+    scan_blocks: bool = False
+    """Run the identical blocks of a stage under one scan, which compiles deep networks sooner."""
+    remat: str = "none"
+    """Compute the inside of each ``block`` or ``stage`` again in the backward pass, to save memory; or ``none``."""
     dtype: str = "float32"
     """Activations: ``float32`` or ``bfloat16``. Parameters, statistics and relay states stay in float32."""
     norm: NormConfig = dataclasses.field(default_factory=NormConfig)
@@ -152,6 +170,8 @@ class TrainConfig:
     steps: int = 0
     """Length in steps; 0: as ``epochs`` says."""
     label_smoothing: float = 0.0
+    precise_statistics: int = 0
+    """Batches from which running statistics are estimated anew before each evaluation (PySlowFast: 200); 0: none."""
     seed: int = 0
     log_every: int = 20
     eval_every: int = 0
@@ -268,6 +288,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "model.depth": DEPTHS,
     "model.stem": ("imagenet", "small"),
     "model.dtype": ("float32", "bfloat16"),
+    "model.remat": ("none", "block", "stage"),
     "data.source": ("list", "folder", "demo"),
     "data.sampling": ("dense", "segments"),
     "optimizer.schedule": ("cosine", "constant"),
@@ -277,6 +298,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 _AT_LEAST: dict[str, float] = {
     "model.width": 1,
     "model.num_classes": 0,
+    "model.interlace_every": 1,
     "data.demo_train_videos": 1,
     "data.demo_val_videos": 1,
     "data.num_frames": 1,
@@ -291,6 +313,7 @@ _AT_LEAST: dict[str, float] = {
     "optimizer.warmup_steps": 0,
     "train.batch_size": 1,
     "train.steps": 0,
+    "train.precise_statistics": 0,
     "train.log_every": 1,
     "train.eval_every": 0,
     "train.checkpoint_every": 0,
@@ -375,6 +398,8 @@ def _value_problems(config: ExperimentConfig) -> Iterator[str]:
         yield f"optimizer.learning_rate: is {config.optimizer.learning_rate}; expected a positive number"
     if config.optimizer.nesterov and not config.optimizer.momentum:
         yield "optimizer.nesterov: needs optimizer.momentum above 0"
+    if config.model.scan_blocks and config.model.interlace and config.model.interlace_every > 1:
+        yield "model.interlace_every: must be 1 with model.scan_blocks, under which the blocks of a stage are alike"
     if min(config.data.std) <= 0:
         yield f"data.std: is {config.data.std}; expected positive numbers"
 
@@ -385,12 +410,16 @@ def _inside(value: float, interval: str) -> bool:
 
 
 def _norm_problems(config: ExperimentConfig) -> Iterator[str]:
-    # Each check of DNRSpec looks at one field, so a spec with that field alone finds the problems one by one.
-    for name, value in flatten(config.model.norm).items():
+    # A spec with one field alone finds the problems one by one; what is left are fields that exclude each other.
+    fields = flatten(config.model.norm)
+    found = False
+    for settings in (*({name: value} for name, value in fields.items()), fields):
         try:
-            DNRSpec(**{name: value})
+            DNRSpec(**settings)
         except ValueError as error:
-            yield f"model.norm.{error}"
+            if len(settings) == 1 or not found:
+                yield f"model.norm.{error}"
+            found = True
 
 
 def _length_problems(config: ExperimentConfig) -> Iterator[str]:

@@ -38,6 +38,7 @@ ARGUMENTS = {
     "demo.py": ["", *VARIANTS],
     "own_videos.py": ["", *VARIANTS],
     "k400_tsn.py": ["", "bn_interlace"],
+    "k200_ablation.py": [""],  # the rows: tests/test_ablation.py
     "k400_tsn_dnr.py": ["", "authors"],
 }
 EXPERIMENTS = [(name, argument) for name, arguments in ARGUMENTS.items() for argument in arguments]

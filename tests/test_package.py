@@ -19,12 +19,8 @@ def test_import_loads_neither_the_input_pipeline_nor_a_video_decoder():
 
 def test_public_names():
     assert set(dnr_jax.__all__) == {
-        "BatchNorm",
-        "CrossLayerDNR",
-        "CrossTemporalDNR",
-        "DNRSpec",
-        "RelayCell",
-        "create_model",
-        "interlace",
+        *("CrossLayerDNR", "CrossTemporalDNR", "StaticNorm", "InstanceLevelMetaNorm", "AttentiveNorm", "RelayCell"),
+        *("DNRSpec", "create_model", "interlace", "without_carry"),
+        *("inspect", "plot_relays", "RelayTrace", "precise_statistics"),
     }
     assert all(getattr(dnr_jax, name).__doc__ for name in dnr_jax.__all__)

@@ -1,8 +1,27 @@
 """Dynamic Normalization and Relay: pure functions, relay cells and normalisation layers."""
 
 from dnr_jax.dnr.functional import interlace
-from dnr_jax.dnr.norm import BatchNorm, CrossLayerDNR, CrossTemporalDNR
+from dnr_jax.dnr.norm import (
+    AttentiveNorm,
+    CrossLayerDNR,
+    CrossTemporalDNR,
+    InstanceLevelMetaNorm,
+    StaticNorm,
+    without_carry,
+)
 from dnr_jax.dnr.relay import RelayCell
 from dnr_jax.dnr.spec import DNRSpec
+from dnr_jax.dnr.statistics import precise_statistics
 
-__all__ = ["BatchNorm", "CrossLayerDNR", "CrossTemporalDNR", "DNRSpec", "RelayCell", "interlace"]
+__all__ = [
+    "AttentiveNorm",
+    "CrossLayerDNR",
+    "CrossTemporalDNR",
+    "DNRSpec",
+    "InstanceLevelMetaNorm",
+    "RelayCell",
+    "StaticNorm",
+    "interlace",
+    "precise_statistics",
+    "without_carry",
+]

@@ -1,13 +1,21 @@
 """Pure functions of arrays that the normalisation layers are built of.
 
-Shapes: ``N`` clips, ``T`` frames, ``*S`` spatial axes (``H, W``), ``C`` channels, ``G`` frame groups, ``R`` sets of
-clips that share statistics. Sums are taken in float32, or in float64 where the features are float64.
+Shapes: ``N`` clips, ``T`` frames, ``*S`` spatial axes (``H, W``), ``C`` channels, ``G`` frame groups, ``F`` runs of
+consecutive frames (groups, single frames or the whole clip), ``R`` sets of clips that share statistics. Sums are taken
+in float32, or in float64 where the features are float64.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+
+class Affine(NamedTuple):
+    """``x * scale + offset``, each ``[N or 1, F, C]``: one pair a channel for each of ``F`` runs of frames."""
+
+    scale: jax.Array
+    offset: jax.Array
 
 
 class Moments(NamedTuple):
@@ -92,6 +100,38 @@ def batch_moments(moments: Moments, num_groups: int = 1, clips_per_statistics: i
     return Moments(pool(moments.mean), pool(moments.mean_square))
 
 
+def instance_moments(moments: Moments, num_runs: int = 1, num_groups: int = 0) -> Moments:
+    """Pool the moments of frames within each clip: over the frames of a run and over groups of channels.
+
+    The statistics of instance normalisation (a group per channel), group normalisation and layer normalisation (one
+    group).
+
+    Args:
+      moments: moments of frames ``[N, T, C]``.
+      num_runs: runs of consecutive frames with statistics of their own, ``F``.
+      num_groups: groups of consecutive channels; 0 means that each channel is a group.
+
+    Returns:
+      Moments ``[N, F, C]``, equal for the channels of a group.
+
+    Raises:
+      ValueError: where the frames or the channels do not divide.
+    """
+    channels = moments.mean.shape[-1]
+    groups = num_groups or channels
+    if channels % groups:
+        raise ValueError(f"{channels} channels cannot be cut into {groups} equal groups")
+
+    def pool(m: jax.Array) -> jax.Array:
+        runs = jnp.mean(group_frames(m, num_runs), axis=2)
+        if groups == channels:
+            return runs
+        grouped = runs.reshape(*runs.shape[:2], groups, channels // groups)
+        return jnp.broadcast_to(jnp.mean(grouped, axis=-1, keepdims=True), grouped.shape).reshape(runs.shape)
+
+    return Moments(pool(moments.mean), pool(moments.mean_square))
+
+
 def updated_average(average: jax.Array, observed: jax.Array, momentum: float) -> jax.Array:
     """Fold observations, in the order of the groups, into an exponential moving average.
 
@@ -113,43 +153,54 @@ def unbiased(variance: jax.Array, count: int) -> jax.Array:
     return variance * (count / max(count - 1, 1))
 
 
-def scale_and_offset(
-    mean: jax.Array, variance: jax.Array, scale: jax.Array, shift: jax.Array, epsilon: float
-) -> tuple[jax.Array, jax.Array]:
-    """Fold standardisation (Equation 1) and linear transform (Equation 2) into one ``x * a + b``.
+def standardization(moments: Moments | tuple[jax.Array, jax.Array], epsilon: float) -> Affine:
+    """Write standardisation (Equation 1) as a multiply-add.
 
     Args:
-      mean: broadcastable with ``scale``.
-      variance: likewise.
-      scale: gamma.
-      shift: beta.
+      moments: :class:`Moments`, or mean and variance, ``[N or 1, F, C]``.
       epsilon: added to the variance.
 
     Returns:
-      ``a`` and ``b``, in the dtype of the statistics.
+      ``1 / sigma`` and ``-mu / sigma``.
     """
-    a = scale * jax.lax.rsqrt(variance + epsilon)
-    return a, shift - mean * a
+    mean, variance = (moments.mean, moments.variance) if isinstance(moments, Moments) else moments
+    inverse = jax.lax.rsqrt(variance + epsilon)
+    return Affine(inverse, -mean * inverse)
 
 
-def modulate(x: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
-    """Write ``x * a + b``: one fused multiply-add over the features.
+def spread_runs(v: jax.Array, num_runs: int) -> jax.Array:
+    """Repeat factors ``[N or 1, F, C]`` of runs of frames for ``num_runs`` shorter ones; one is left to broadcast."""
+    return v if v.shape[1] in (1, num_runs) else jnp.repeat(v, num_runs // v.shape[1], axis=1)
+
+
+def transform(standardized: Affine, scale: jax.Array, shift: jax.Array) -> Affine:
+    """Put the linear transform (Equation 2) on top of a standardisation: one multiply-add for both.
+
+    Args:
+      standardized: the standardisation, for ``F`` runs of frames.
+      scale: gamma ``[N or 1, F', C]``; the longer of ``F`` and ``F'`` is a multiple of the other.
+      shift: beta, likewise.
+    """
+    runs = max(standardized.scale.shape[1], scale.shape[1])
+    inverse, offset, scale, shift = (spread_runs(v, runs) for v in (*standardized, scale, shift))
+    return Affine(scale * inverse, scale * offset + shift)
+
+
+def modulate(x: jax.Array, affine: Affine) -> jax.Array:
+    """Write ``x * scale + offset``: one fused multiply-add over the features.
 
     Args:
       x: features ``[N, T, *S, C]``.
-      a: ``[N or 1, F, C]``, ``F`` in (1, groups, T): one factor per channel for each of ``F`` runs of frames.
-      b: like ``a``.
+      affine: for 1, or as many runs of frames as divide ``T``.
 
     Returns:
-      Features of the shape and dtype of ``x``; the arithmetic is done in the dtype of ``a``.
+      Features of the shape and dtype of ``x``; the arithmetic is done in the dtype of ``affine``.
     """
-    t = x.shape[1]
 
     def per_frame(v: jax.Array) -> jax.Array:
-        frames = v if v.shape[1] in (1, t) else jnp.repeat(v, t // v.shape[1], axis=1)
-        return jnp.expand_dims(frames, range(2, x.ndim - 1))
+        return jnp.expand_dims(spread_runs(v, x.shape[1]), range(2, x.ndim - 1))
 
-    return (x.astype(a.dtype) * per_frame(a) + per_frame(b)).astype(x.dtype)
+    return (x.astype(affine.scale.dtype) * per_frame(affine.scale) + per_frame(affine.offset)).astype(x.dtype)
 
 
 def interlace(x: jax.Array, fraction: float = 0.125) -> jax.Array:

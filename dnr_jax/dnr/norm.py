@@ -1,9 +1,12 @@
 """Normalisation layers, each a cell over depth: ``(carry, x) -> (carry, y)``.
 
-A layer that does not relay across layers hands the carry on untouched, so that a network written against this
-interface serves batch normalisation and DNR alike.
+A layer standardises its features (:mod:`dnr_jax.dnr.standardize`) and then scales and shifts them. It may learn the
+scale and shift as parameters, or predict them. A layer that does not relay across layers hands the carry on untouched,
+so that a network written against this interface serves batch normalisation and DNR alike.
 """
 
+import functools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -11,54 +14,23 @@ import jax
 import jax.numpy as jnp
 
 from dnr_jax.dnr import functional
+from dnr_jax.dnr.functional import Moments
 from dnr_jax.dnr.relay import RelayCell
+from dnr_jax.dnr.standardize import Standardize
 
 Carry = Any
-"""What a cell over depth hands on: the state of the relay, or None where nothing is relayed."""
+"""What a cell over depth hands on: the states of the relay, or None where nothing is relayed yet."""
+ScaleShift = tuple[jax.Array, jax.Array]
+RELAY_STATE = "relay_state"
+"""Collection of the states that cross-temporal DNR starts from and leaves, for streaming; absent otherwise."""
+GRANULARITIES = ("group", "frame")
+DIRECTIONS = ("forward", "bidirectional")
 
 
-class _BatchStandardization(nn.Module):
-    """Fields and running statistics shared by the layers on top of batch standardisation (Equation 1).
+class Norm(Standardize):
+    """Standardisation followed by a scale and shift; a subclass says which.
 
-    Attributes:
-      momentum: share of the running statistics kept at each update (torch's momentum is ``1 - momentum``).
-      epsilon: added to the variance.
-      clips_per_statistics: consecutive clips of the batch that share statistics; 0 means all.
-      use_running_average: standardise with the running statistics (evaluation) instead of the batch's; here or in
-        the call.
-      param_dtype: dtype of the parameters and running statistics.
-    """
-
-    momentum: float = 0.9
-    epsilon: float = 1e-5
-    clips_per_statistics: int = 0
-    use_running_average: bool | None = None
-    param_dtype: Any = jnp.float32
-
-    def _standardization(
-        self, x: jax.Array, moments: functional.Moments, num_groups: int, use_running_average: bool | None
-    ) -> tuple[jax.Array, jax.Array]:
-        """Return mean and variance, each ``[N or 1, G or 1, C]``, and update the running ones in training."""
-        frozen = nn.merge_param("use_running_average", self.use_running_average, use_running_average)
-        channels = (x.shape[-1],)
-        mean = self.variable("batch_stats", "mean", jnp.zeros, channels, self.param_dtype)
-        var = self.variable("batch_stats", "var", jnp.ones, channels, self.param_dtype)
-        if frozen:
-            return mean.value[None, None], var.value[None, None]
-        batch = functional.batch_moments(moments, num_groups, self.clips_per_statistics)
-        sets = batch.mean.shape[0]
-        if not self.is_initializing():
-            count = x.size // (x.shape[-1] * sets * num_groups)
-            mean.value = functional.updated_average(mean.value, batch.mean, self.momentum)
-            var.value = functional.updated_average(var.value, functional.unbiased(batch.variance, count), self.momentum)
-        clips = x.shape[0] // sets
-        return jnp.repeat(batch.mean, clips, axis=0), jnp.repeat(batch.variance, clips, axis=0)
-
-
-class BatchNorm(_BatchStandardization):
-    """Batch normalisation over clips, frames and space with a learned scale and shift per channel.
-
-    Numerically torch's BatchNorm: standardises with the biased variance, keeps the unbiased one.
+    With ``mutable=["intermediates"]`` a layer that predicts them hands out ``scale`` and ``shift``, ``[N, F, C]``.
     """
 
     @nn.compact
@@ -68,45 +40,106 @@ class BatchNorm(_BatchStandardization):
         """Normalise features.
 
         Args:
-          carry: handed on untouched.
+          carry: what the layer before handed on, or None at the first.
           x: ``[N, T, *S, C]``.
           use_running_average: see the attribute.
 
         Returns:
           The carry, and features of the shape and dtype of ``x``.
+
+        Raises:
+          TypeError: for features that are not floating point.
+          ValueError: where the clips or the frames cannot be divided as the attributes say.
         """
         moments = functional.frame_moments(x)
-        mean, var = self._standardization(x, moments, 1, use_running_average)
+        carry, (scale, shift) = self._scale_and_shift(carry, x, moments)
+        standardized = self._standardization(x, moments, use_running_average)
+        return carry, functional.modulate(x, functional.transform(standardized, scale, shift))
+
+    def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
+        """Return the carry and gamma and beta, each ``[N or 1, F, C]`` for runs of frames of equal length."""
+        raise NotImplementedError
+
+    def _sow(self, scale: jax.Array, shift: jax.Array) -> ScaleShift:
+        self.sow("intermediates", "scale", scale)
+        self.sow("intermediates", "shift", shift)
+        return scale, shift
+
+
+@functools.cache
+def without_carry(layer: type[Norm]) -> type[Norm]:
+    """Return a layer for networks that hand on features alone: ``(x, use_running_average) -> y``, as ``nn.BatchNorm``.
+
+    For layers that do not relay across layers; a cross-layer one would start anew at each call.
+
+    Args:
+      layer: :class:`CrossTemporalDNR`, :class:`StaticNorm`, :class:`InstanceLevelMetaNorm` or :class:`AttentiveNorm`.
+
+    Raises:
+      TypeError: for a layer that needs a carry.
+    """
+    if issubclass(layer, CrossLayerDNR):
+        raise TypeError(f"{layer.__name__} relays through its carry, which the network has to hand on")
+
+    def call(self: Norm, x: jax.Array, *, use_running_average: bool | None = None) -> jax.Array:
+        """Map features ``[N, T, *S, C]`` to features."""
+        return layer.__call__(self, None, x, use_running_average=use_running_average)[1]
+
+    return type(layer.__name__, (layer,), {"__call__": call, "__module__": layer.__module__})
+
+
+class StaticNorm(Norm):
+    """Normalisation with a learned scale and shift per channel: batch, group, instance, layer normalisation, ..."""
+
+    def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
         scale = self.param("scale", nn.initializers.ones, x.shape[-1:], self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, x.shape[-1:], self.param_dtype)
-        return carry, functional.modulate(
-            x, *functional.scale_and_offset(mean, var, scale[None, None], bias[None, None], self.epsilon)
+        return carry, (scale[None, None], bias[None, None])
+
+
+class _DynamicNorm(Norm):
+    """A norm whose scale and shift a relay cell predicts.
+
+    Attributes:
+      relay: mechanism, see :class:`RelayCell`.
+      reduction: bottleneck reduction ``r`` of the cell.
+      depth: layers ``d`` of the cell.
+      initial_state: ``zeros`` or ``learned``.
+    """
+
+    relay: str = "lstm"
+    reduction: int = 4
+    depth: int = 1
+    initial_state: str = "zeros"
+
+    def _own_cell(self, features: int, name: str) -> RelayCell:
+        return RelayCell(
+            features, self.reduction, self.depth, self.param_dtype, self.relay, self.initial_state, name=name
         )
 
 
-class CrossTemporalDNR(_BatchStandardization):
+class CrossTemporalDNR(_DynamicNorm):
     """Dynamic normalisation relayed across the frame groups of one layer (Section 3.2, Equations 3 to 7).
 
     The clip is cut into groups of consecutive frames. A cell of its own predicts each group's scale and shift from
-    the group's pooled features and from the scale and shift of the group before.
+    the group's pooled features and from the scale and shift of the group before. The carry is handed on untouched.
+
+    Long videos can be normalised clip by clip: with ``mutable=["relay_state"]`` the layer leaves its last state in that
+    collection, and starts from it where the collection is given.
 
     Attributes:
       relay_distance: frames in a group, ``d_r``; a clip with fewer frames is one group.
       num_groups: number of groups instead, whatever the clip's length; 0 leaves it to ``relay_distance``.
       granularity: ``group``: one descriptor, scale and shift a group (the authors' code); ``frame``: one a frame,
         frame ``t`` relaying from frame ``t - d_r`` (the paper's ``M x C``: ``d_r`` interleaved chains).
-      statistics: ``group``: each group is standardised with its own batch statistics, and the running ones are
-        updated once a group, in order (the authors' code); ``clip``: all frames share statistics.
-      reduction: bottleneck reduction ``r`` of the cell.
-      depth: layers ``d`` of the cell.
+      direction: ``forward``, or ``bidirectional`` (the paper's supplement): a second cell runs from the last group to
+        the first, and the scale and shift are the means of both cells'.
     """
 
     relay_distance: int = 4
     num_groups: int = 0
     granularity: str = "group"
-    statistics: str = "group"
-    reduction: int = 4
-    depth: int = 1
+    direction: str = "forward"
 
     @nn.nowrap
     def groups(self, num_frames: int) -> int:
@@ -120,71 +153,126 @@ class CrossTemporalDNR(_BatchStandardization):
         functional.check_groups(num_frames, groups)
         return groups
 
-    @nn.compact
-    def __call__(
-        self, carry: Carry, x: jax.Array, *, use_running_average: bool | None = None
-    ) -> tuple[Carry, jax.Array]:
-        """Normalise features.
-
-        Args:
-          carry: handed on untouched.
-          x: ``[N, T, *S, C]``; the number of groups must divide ``T``.
-          use_running_average: see the attribute.
-
-        Returns:
-          The carry, and features of the shape and dtype of ``x``.
-
-        Raises:
-          ValueError: where ``T`` cannot be cut into the groups.
-        """
-        n, t, c = x.shape[0], x.shape[1], x.shape[-1]
-        groups = self.groups(t)
-        moments = functional.frame_moments(x)
-        descriptors = functional.group_frames(moments.mean, groups)  # [N, G, T / G, C]
+    def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
+        descriptors = functional.group_frames(moments.mean, self.groups(x.shape[1]))  # [N, G, T / G, C]
         if self.granularity == "group":
             descriptors = jnp.mean(descriptors, axis=2, keepdims=True)
-        cell = RelayCell(c, self.reduction, self.depth, self.param_dtype, name="relay")
-        start = cell.initialize_carry((n, descriptors.shape[2]), descriptors.dtype)
-        _, (scale, shift) = cell.relay(start, descriptors)
-        mean, var = self._standardization(x, moments, groups if self.statistics == "group" else 1, use_running_average)
-        a, b = functional.scale_and_offset(mean[:, :, None], var[:, :, None], scale, shift, self.epsilon)
-        return carry, functional.modulate(x, a.reshape(n, -1, c), b.reshape(n, -1, c))
+        scale, shift = self._relay(descriptors)
+        n, c = x.shape[0], x.shape[-1]
+        return carry, self._sow(scale.reshape(n, -1, c), shift.reshape(n, -1, c))
+
+    def _relay(self, descriptors: jax.Array) -> ScaleShift:
+        """Predict scale and shift ``[N, G, M, C]`` of ``M`` chains over the groups."""
+        n, _, chains, c = descriptors.shape
+        cell = self._own_cell(c, "relay")
+        start = cell.initialize_carry((n, chains), descriptors.dtype)
+        streaming = not self.is_initializing() and (
+            self.has_variable(RELAY_STATE, "state") or self.is_mutable_collection(RELAY_STATE)
+        )
+        if streaming:
+            if self.direction == "bidirectional":
+                raise ValueError(
+                    "a bidirectional relay cannot be streamed: its backward cell starts from the end of the video"
+                )
+            start = self.get_variable(RELAY_STATE, "state", start)
+        last, forward = cell.unroll(start, descriptors)
+        if streaming and self.is_mutable_collection(RELAY_STATE):
+            self.put_variable(RELAY_STATE, "state", last)
+        if self.direction == "forward":
+            return forward
+        cell = self._own_cell(c, "relay_backward")
+        start = cell.initialize_carry((n, chains), descriptors.dtype)
+        _, backward = cell.unroll(start, descriptors, reverse=True)
+        return (forward[0] + backward[0]) / 2, (forward[1] + backward[1]) / 2
 
 
-class CrossLayerDNR(_BatchStandardization):
+class CrossLayerDNR(_DynamicNorm):
     """Dynamic normalisation relayed across the blocks of a stage (end of Section 3.2).
 
+    A cell predicts the clip's scale and shift from its pooled features and from those of an earlier layer, which the
+    carry holds: ``relay_distance`` states of the cell, the oldest first. None starts them.
+
     Attributes:
-      cell: the cell that the stage's blocks share. It is a field, and not hidden in a closure, so that lifted
-        transforms (``nn.remat``, ``nn.scan``) see it.
+      cell: the cell that the stage's blocks share, whose own fields then count; None: a cell of this layer alone. It is
+        a field, and not hidden in a closure, so that lifted transforms (``nn.remat``, ``nn.scan``) see it.
+      relay_distance: layers from one to the next of a chain, ``d_r``; 2 makes two interleaved chains.
     """
 
     cell: nn.Module | None = None
+    relay_distance: int = 1
 
-    @nn.compact
-    def __call__(
-        self, carry: Carry, x: jax.Array, *, use_running_average: bool | None = None
-    ) -> tuple[Carry, jax.Array]:
-        """Normalise features with the scale and shift that the cell predicts from the whole clip and from the carry.
-
-        Args:
-          carry: state of the relay after the layer before, or None at the first.
-          x: ``[N, T, *S, C]``.
-          use_running_average: see the attribute.
-
-        Returns:
-          The new state of the relay, and features of the shape and dtype of ``x``.
-
-        Raises:
-          ValueError: where the layer has no cell.
-        """
-        if self.cell is None:
-            raise ValueError("CrossLayerDNR needs the cell that its stage shares: CrossLayerDNR(cell=RelayCell(C))")
-        moments = functional.frame_moments(x)
+    def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
         descriptor = jnp.mean(moments.mean, axis=1)  # [N, C]
+        cell = self.cell if self.cell is not None else self._own_cell(x.shape[-1], "relay")
         if carry is None:
-            carry = self.cell.initialize_carry(descriptor.shape[:-1], descriptor.dtype)
-        carry, (scale, shift) = self.cell(carry, descriptor)
-        mean, var = self._standardization(x, moments, 1, use_running_average)
-        a, b = functional.scale_and_offset(mean, var, scale[:, None], shift[:, None], self.epsilon)
-        return carry, functional.modulate(x, a, b)
+            carry = (cell.initialize_carry(descriptor.shape[:-1], descriptor.dtype),) * self.relay_distance
+        state, (scale, shift) = cell(carry[0], descriptor)
+        return (*carry[1:], state), self._sow(scale[:, None], shift[:, None])
+
+
+class InstanceLevelMetaNorm(Norm):
+    """ILM normalisation (Jia et al. 2019): an auto-encoder predicts scale and shift from each clip's own statistics.
+
+    The variances of groups of channels, encoded and decoded, move the learned scale by a sigmoid; the means, encoded by
+    the same encoder, move the learned shift by a tanh. ``statistics`` says over which frames they are taken.
+
+    Attributes:
+      key_channels: channels in a group of the key features; 16 as in its authors' code, or the greatest common divisor
+        with the channels.
+      reduction: groups per unit of the code; where there are fewer groups, the code has 2 units.
+    """
+
+    key_channels: int = 16
+    reduction: int = 16
+
+    def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
+        channels, runs = x.shape[-1], self.runs(x.shape[1])
+        size = math.gcd(channels, self.key_channels)
+        groups = channels // size
+        keys = functional.instance_moments(moments, runs, groups)
+        variance = functional.unbiased(keys.variance, x.size // (x.shape[0] * runs * groups))
+        code = groups // self.reduction if groups >= self.reduction else 2
+        encode = nn.Dense(code, use_bias=False, param_dtype=self.param_dtype, name="encode")
+
+        def decode(key: jax.Array, name: str) -> jax.Array:
+            hidden = nn.relu(encode(key[..., ::size]))
+            decoded = nn.Dense(groups, use_bias=False, param_dtype=self.param_dtype, name=name)(hidden)
+            return jnp.repeat(decoded, size, axis=-1)
+
+        scale = self.param("scale", nn.initializers.ones, (channels,), self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
+        gamma = nn.sigmoid(decode(variance, "decode_scale")) + scale[None, None]
+        return carry, self._sow(gamma, nn.tanh(decode(keys.mean, "decode_shift")) + bias[None, None])
+
+
+class AttentiveNorm(Norm):
+    """Attentive normalisation (Li et al. 2020): each clip mixes ``K`` learned scales and shifts by attention weights.
+
+    The weights are hard sigmoids of a linear map of ``mean / sqrt(variance + 1e-3)`` per channel.
+    ``statistics`` says over which frames they are taken.
+
+    Attributes:
+      num_mixtures: ``K``.
+    """
+
+    num_mixtures: int = 10
+
+    def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
+        channels, runs = x.shape[-1], self.runs(x.shape[1])
+        keys = functional.instance_moments(moments, runs)
+        variance = functional.unbiased(keys.variance, x.size // (x.shape[0] * runs * channels))
+        attention = nn.Dense(self.num_mixtures, param_dtype=self.param_dtype, name="attention")
+        weights = nn.hard_sigmoid(attention(keys.mean * jax.lax.rsqrt(variance + 1e-3)))
+        shape = (self.num_mixtures, channels)
+        scale = self.param("scale", _normal_around(1.0), shape, self.param_dtype)
+        bias = self.param("bias", _normal_around(0.0), shape, self.param_dtype)
+        return carry, self._sow(weights @ scale, weights @ bias)
+
+
+def _normal_around(mean: float) -> nn.initializers.Initializer:
+    """Initialiser of the mixtures in the authors' code: a standard deviation of 0.1."""
+
+    def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
+        return mean + 0.1 * jax.random.normal(key, shape, dtype)
+
+    return init

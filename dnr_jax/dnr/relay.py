@@ -1,7 +1,7 @@
 """Relay cells: recurrent units whose hidden state is a scale and whose cell state is a shift.
 
 A cell maps ``(carry, descriptor) -> (carry, (scale, shift))``. The same cell relays across frame groups, where
-:meth:`RelayCell.relay` runs it over an axis, and across the blocks of a stage, where it is called once a block.
+:meth:`RelayCell.unroll` runs it over an axis, and across the blocks of a stage, where it is called once a block.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-RelayState = tuple[tuple[jax.Array, jax.Array], ...]
-"""One ``(h, c)`` per layer of the cell, each ``[..., C]``."""
+State = tuple[jax.Array, jax.Array]
+"""``(h, c)``, each ``[..., C]``: scale and shift."""
+RelayState = tuple[State, ...]
+"""One state per layer of the cell."""
 
 
 def _torch_linear_uniform(fan_in: int) -> Callable[..., jax.Array]:
@@ -25,42 +27,61 @@ def _torch_linear_uniform(fan_in: int) -> Callable[..., jax.Array]:
     return init
 
 
+def _dense(width: int, fan_in: int, name: str | None, param_dtype: Any, use_bias: bool = True) -> nn.Dense:
+    init = _torch_linear_uniform(fan_in)
+    return nn.Dense(width, use_bias, param_dtype=param_dtype, kernel_init=init, bias_init=init, name=name)
+
+
 class Bottleneck(nn.Module):
-    """Contraction, ReLU, expansion to the four gates: ``W2 relu(W1 x)`` (Equation 7), with biases.
+    """Contraction, ReLU, expansion to the gates: ``W2 relu(W1 x)`` (Equation 7), with biases.
 
     Attributes:
-      features: channels ``C``; the result has ``4 * C``.
+      features: channels ``C``; the result has ``gates * C``.
       reduction: ``r``; the hidden width is ``C // r``, at least 1.
       param_dtype: dtype of the parameters; the arithmetic is done in it or wider.
+      gates: number of gates.
     """
 
     features: int
     reduction: int = 4
     param_dtype: Any = jnp.float32
+    gates: int = 4
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Map ``[..., C]`` to the gates' share of this input ``[..., 4 * C]``."""
+        """Map ``[..., C]`` to the gates' share of this input ``[..., gates * C]``."""
         hidden = max(self.features // self.reduction, 1)
-
-        def dense(width: int, fan_in: int, name: str) -> nn.Dense:
-            init = _torch_linear_uniform(fan_in)
-            return nn.Dense(width, param_dtype=self.param_dtype, kernel_init=init, bias_init=init, name=name)
-
-        squeezed = nn.relu(dense(hidden, self.features, "squeeze")(x))
-        return dense(4 * self.features, hidden, "expand")(squeezed)
+        squeezed = nn.relu(_dense(hidden, self.features, "squeeze", self.param_dtype)(x))
+        return _dense(self.gates * self.features, hidden, "expand", self.param_dtype)(squeezed)
 
 
 class RelayLayer(nn.Module):
-    """One bottleneck LSTM layer (Equations 3 to 6), split where the recurrence begins.
+    """One layer of a relay cell, split where the recurrence begins.
 
-    :meth:`project` is the half of the gates that depends on the input alone; calling the layer adds the half that
-    depends on the hidden state. Only the latter has to run step by step.
+    :meth:`project` is what depends on the input alone; calling the layer adds what depends on the state. Only the
+    latter has to run step by step. A layer that knows gates hands them out as the intermediate ``gates``.
+
+    Attributes:
+      features: channels ``C``.
+      reduction: bottleneck reduction ``r``.
+      param_dtype: dtype of the parameters.
     """
 
     features: int
     reduction: int = 4
     param_dtype: Any = jnp.float32
+
+    def project(self, x: jax.Array) -> jax.Array:
+        """Map the input ``[..., C]`` to its share of what the state is computed from."""
+        raise NotImplementedError
+
+    def __call__(self, state: State, projected: jax.Array) -> State:
+        """Advance ``(h, c)``, each ``[..., C]``, by one step."""
+        raise NotImplementedError
+
+
+class LSTMLayer(RelayLayer):
+    """Bottleneck LSTM (Equations 3 to 6); gates in the order input, forget, candidate, output."""
 
     def setup(self) -> None:
         """Create the bottlenecks of the input and of the hidden state."""
@@ -71,45 +92,135 @@ class RelayLayer(nn.Module):
         """Return ``phi_x(x) + b`` of Equation 3: ``[..., C]`` to ``[..., 4 * C]``."""
         return self.input(x)
 
-    def __call__(self, state: tuple[jax.Array, jax.Array], gates: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Advance ``(h, c)`` by one step; gates in the order input, forget, candidate, output."""
+    def __call__(self, state: State, projected: jax.Array) -> State:
+        """Advance ``(h, c)`` by one step."""
         h, c = state
-        i, f, g, o = jnp.split(gates + self.hidden(h), 4, axis=-1)
-        c = nn.sigmoid(f) * c + nn.sigmoid(i) * nn.tanh(g)
-        return nn.sigmoid(o) * nn.sigmoid(c), c
+        i, f, g, o = jnp.split(projected + self.hidden(h), 4, axis=-1)
+        i, f, g, o = nn.sigmoid(i), nn.sigmoid(f), nn.tanh(g), nn.sigmoid(o)
+        self.sow("intermediates", "gates", {"input": i, "forget": f, "candidate": g, "output": o})
+        c = f * c + i * g
+        return o * nn.sigmoid(c), c
 
 
-def _step(layer: RelayLayer, state: Any, gates: jax.Array) -> Any:
-    state = layer(state, gates)
+class UnrelayedLayer(RelayLayer):
+    """Dynamic normalisation without relay: the LSTM's gates of the input alone, started from nothing at every step.
+
+    ``(i, g, o) = phi_x(x)``, ``c = sigmoid(i) * tanh(g)``, ``h = sigmoid(o) * sigmoid(c)``: Equations 3 to 5 without
+    the hidden state, and without the forget gate that would have nothing to forget.
+    """
+
+    def setup(self) -> None:
+        """Create the bottleneck of the input."""
+        self.input = Bottleneck(self.features, self.reduction, self.param_dtype, gates=3)
+
+    def project(self, x: jax.Array) -> jax.Array:
+        """Map ``[..., C]`` to the gates ``[..., 3 * C]``."""
+        return self.input(x)
+
+    def __call__(self, state: State, projected: jax.Array) -> State:
+        """Return ``(h, c)``; ``state`` is not read."""
+        del state
+        i, g, o = jnp.split(projected, 3, axis=-1)
+        i, g, o = nn.sigmoid(i), nn.tanh(g), nn.sigmoid(o)
+        self.sow("intermediates", "gates", {"input": i, "candidate": g, "output": o})
+        c = i * g
+        return o * nn.sigmoid(c), c
+
+
+class SELayer(RelayLayer):
+    """Squeeze-and-excitation relay: ``(u, v) = W2 relu(W1 [x, h, c] + b1) + b2``; ``h = sigmoid(u), c = tanh(v)``."""
+
+    def setup(self) -> None:
+        """Create the two halves of the contraction, and the expansion."""
+        hidden, fan_in = max(self.features // self.reduction, 1), 3 * self.features
+        self.squeeze_input = _dense(hidden, fan_in, None, self.param_dtype)
+        self.squeeze_state = _dense(hidden, fan_in, None, self.param_dtype, use_bias=False)
+        self.expand = _dense(2 * self.features, hidden, None, self.param_dtype)
+
+    def project(self, x: jax.Array) -> jax.Array:
+        """Map ``[..., C]`` to the input's share of the contraction ``[..., C // r]``."""
+        return self.squeeze_input(x)
+
+    def __call__(self, state: State, projected: jax.Array) -> State:
+        """Advance ``(h, c)`` by one step."""
+        squeezed = nn.relu(projected + self.squeeze_state(jnp.concatenate(state, axis=-1)))
+        return _excite(self.expand(squeezed))
+
+
+class FCLayer(RelayLayer):
+    """Fully connected relay: ``(u, v) = W [x, h, c] + b``; ``h = sigmoid(u), c = tanh(v)``. It has no bottleneck."""
+
+    def setup(self) -> None:
+        """Create the weights of the input and those of the state."""
+        width, fan_in = 2 * self.features, 3 * self.features
+        self.input = _dense(width, fan_in, None, self.param_dtype)
+        self.state = _dense(width, fan_in, None, self.param_dtype, use_bias=False)
+
+    def project(self, x: jax.Array) -> jax.Array:
+        """Map ``[..., C]`` to the input's share ``[..., 2 * C]``."""
+        return self.input(x)
+
+    def __call__(self, state: State, projected: jax.Array) -> State:
+        """Advance ``(h, c)`` by one step."""
+        return _excite(projected + self.state(jnp.concatenate(state, axis=-1)))
+
+
+def _excite(units: jax.Array) -> State:
+    """Return a scale in (0, 1) and a shift in (-1, 1), the ranges of the LSTM's first step."""
+    u, v = jnp.split(units, 2, axis=-1)
+    return nn.sigmoid(u), nn.tanh(v)
+
+
+RELAYS: dict[str, type[RelayLayer]] = {"lstm": LSTMLayer, "se": SELayer, "fc": FCLayer, "none": UnrelayedLayer}
+"""The relay mechanisms of the paper's Table 1d."""
+INITIAL_STATES = ("zeros", "learned")
+
+
+def _step(layer: RelayLayer, state: Any, projected: jax.Array) -> Any:
+    state = layer(state, projected)
     return state, state
 
 
 class RelayCell(nn.Module):
-    """Bottleneck LSTM that predicts and relays normalisation parameters (Section 3.3).
+    """Recurrent unit that predicts and relays normalisation parameters (Section 3.3).
 
     Attributes:
       features: channels ``C`` of the normalised features.
       reduction: bottleneck reduction ``r``.
       depth: layers ``d``, stacked: each reads the hidden state of the one below, the last one's state is used.
       param_dtype: dtype of the parameters and, at least, of the state.
+      relay: mechanism (Table 1d): ``lstm`` (DNR), ``se``, ``fc``, or ``none``, which predicts without relaying.
+      initial_state: state before the first step: ``zeros``, or ``learned``, which starts its training there.
     """
 
     features: int
     reduction: int = 4
     depth: int = 1
     param_dtype: Any = jnp.float32
+    relay: str = "lstm"
+    initial_state: str = "zeros"
 
     def setup(self) -> None:
         """Create the layers."""
-        self.layer = [RelayLayer(self.features, self.reduction, self.param_dtype) for _ in range(self.depth)]
+        layer = RELAYS[self.relay]
+        self.layer = [layer(self.features, self.reduction, self.param_dtype) for _ in range(self.depth)]
+        if self.initial_state == "learned":
+            shape = (self.depth, 2, self.features)
+            self.start = self.param("initial_state", nn.initializers.zeros, shape, self.param_dtype)
 
-    @nn.nowrap
     def initialize_carry(self, batch_shape: tuple[int, ...], dtype: Any = jnp.float32) -> RelayState:
-        """Return the zero state for descriptors ``[*batch_shape, C]``; needs no variables."""
-        zeros = jnp.zeros((*batch_shape, self.features), dtype)
-        return ((zeros, zeros),) * self.depth
+        """Return the state before the first step, for descriptors ``[*batch_shape, C]``.
 
-    def __call__(self, carry: RelayState, descriptor: jax.Array) -> tuple[RelayState, tuple[jax.Array, jax.Array]]:
+        Zeros need no variables; a learned state is read from them.
+        """
+        shape = (*batch_shape, self.features)
+        if self.initial_state == "zeros":
+            zeros = jnp.zeros(shape, dtype)
+            return ((zeros, zeros),) * self.depth
+        start = self.start.astype(dtype)
+        return tuple((jnp.broadcast_to(h, shape), jnp.broadcast_to(c, shape)) for h, c in start)
+
+    def __call__(self, carry: RelayState, descriptor: jax.Array) -> tuple[RelayState, State]:
         """Take one step.
 
         Args:
@@ -125,27 +236,39 @@ class RelayCell(nn.Module):
             descriptor = state[-1][0]
         return tuple(state), state[-1]
 
-    def relay(self, carry: RelayState, descriptors: jax.Array) -> tuple[RelayState, tuple[jax.Array, jax.Array]]:
+    def unroll(self, carry: RelayState, descriptors: jax.Array, *, reverse: bool = False) -> tuple[RelayState, State]:
         """Take one step for each entry of the second axis, in order.
 
-        Equal to calling the cell in a loop, but the input half of the gates is one matrix product for all steps and
-        the scan runs only over what depends on the hidden state.
+        Equal to calling the cell in a loop, but the input's share of the gates is one matrix product for all steps and
+        the scan runs only over what depends on the state. Without a relay nothing does.
 
         Args:
           carry: state before the first step, for the batch shape of ``descriptors`` without its second axis.
           descriptors: ``[N, G, ..., C]``.
+          reverse: start from the last entry.
 
         Returns:
           The carry after the last step and ``(scale, shift)``, each ``[N, G, ..., C]``.
         """
         # Two steps a trip: the paper's two groups run without a loop, and more groups do not make the program larger.
         scan = nn.scan(
-            _step, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1, unroll=2
+            _step,
+            variable_broadcast="params",
+            variable_axes={"intermediates": 1},
+            split_rngs={"params": False},
+            in_axes=1,
+            out_axes=1,
+            reverse=reverse,
+            unroll=2,
         )
         last, outputs = [], (descriptors, descriptors)
         for layer, first in zip(self.layer, carry, strict=True):
-            gates = layer.project(outputs[0])
+            projected = layer.project(outputs[0])
+            if self.relay == "none":
+                outputs = layer(first, projected)
+                last.append(jax.tree.map(lambda v: v[:, 0 if reverse else -1], outputs))
+                continue
             # The parameters may be wider than the descriptors, and a scan keeps the dtype of its carry.
-            state, outputs = scan(layer, jax.tree.map(lambda s, g=gates: s.astype(g.dtype), first), gates)
+            state, outputs = scan(layer, jax.tree.map(lambda s, p=projected: s.astype(p.dtype), first), projected)
             last.append(state)
         return tuple(last), outputs

@@ -29,6 +29,10 @@ def create_model(config: ModelConfig) -> TSN:
         width=config.width,
         stem=config.stem,
         interlace_fraction=config.interlace_fraction if config.interlace else 0.0,
+        interlace_stages=config.interlace_stages,
+        interlace_every=config.interlace_every,
+        scan_blocks=config.scan_blocks,
+        remat=config.remat,
         dtype=dtype,
         param_dtype=wide,
     )

@@ -12,10 +12,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dnr_jax.dnr import DNRSpec, RelayCell, interlace
+from dnr_jax.dnr import DNRSpec, interlace
+from dnr_jax.models.blocks import Carry, run_blocks
 from dnr_jax.models.layers import conv
-
-Carry = tuple[Any, ...]
 
 
 class ResidualBlock(nn.Module):
@@ -34,7 +33,7 @@ class ResidualBlock(nn.Module):
 
     features: int
     spec: DNRSpec
-    cells: tuple[RelayCell | None, ...]
+    cells: tuple[Any, ...]
     strides: int = 1
     interlace_fraction: float = 0.0
     dtype: Any = jnp.float32
@@ -105,6 +104,9 @@ class Stage(nn.Module):
       interlace_fraction: see :class:`ResidualBlock`.
       dtype: dtype of activations.
       param_dtype: dtype of parameters and statistics.
+      interlace_every: interlace in the first of every so many blocks.
+      scan_blocks: see :func:`dnr_jax.models.blocks.run_blocks`.
+      remat_blocks: compute the inside of each block again in the backward pass.
     """
 
     block: type[ResidualBlock]
@@ -115,26 +117,33 @@ class Stage(nn.Module):
     interlace_fraction: float = 0.0
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
+    interlace_every: int = 1
+    scan_blocks: bool = False
+    remat_blocks: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Map ``[N, T, H, W, C]`` to ``[N, T, H', W', C']``."""
+        if self.scan_blocks and self.interlace_every > 1:
+            raise ValueError("interlace_every must be 1 with scan_blocks, under which the blocks of a stage are alike")
         layers = self.block.layers(self.features)
         cells = tuple(self.spec.relay_cell(i, width, self.param_dtype) for i, (width, _, _) in enumerate(layers))
-        carry: Carry = (None,) * len(layers)
-        for i in range(self.num_blocks):
-            block = self.block(
-                features=self.features,
-                spec=self.spec,
-                cells=cells,
-                strides=self.strides if i == 0 else 1,
-                interlace_fraction=self.interlace_fraction,
-                dtype=self.dtype,
-                param_dtype=self.param_dtype,
-                name=f"block{i}",
-            )
-            carry, x = block(carry, x, train)
-        return x
+        return run_blocks(
+            self._block, self.num_blocks, cells, x, train, scan_blocks=self.scan_blocks, remat=self.remat_blocks
+        )
+
+    @nn.nowrap
+    def _block(self, index: int, *, remat: bool, **fields: Any) -> nn.Module:
+        block = nn.remat(self.block, static_argnums=(3,)) if remat else self.block
+        return block(
+            features=self.features,
+            spec=self.spec,
+            strides=self.strides if index == 0 else 1,
+            interlace_fraction=0.0 if index % self.interlace_every else self.interlace_fraction,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            **fields,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +175,12 @@ class ResNet(nn.Module):
       interlace_fraction: see :class:`ResidualBlock`.
       dtype: dtype of activations.
       param_dtype: dtype of parameters and statistics.
+      interlace_stages: stages whose blocks interlace channels.
+      interlace_every: interlace in the first of every so many blocks of a stage.
+      scan_blocks: run the identical blocks of a stage under one scan: the program, and the time to compile it, hardly
+        grow with the depth. See :func:`dnr_jax.models.blocks.run_blocks`.
+      remat: compute the inside of each ``block`` or ``stage`` again in the backward pass, or of ``none``: less memory
+        for more time.
     """
 
     depth: int = 50
@@ -175,6 +190,10 @@ class ResNet(nn.Module):
     interlace_fraction: float = 0.0
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
+    interlace_stages: tuple[bool, bool, bool, bool] = (True, True, True, True)
+    interlace_every: int = 1
+    scan_blocks: bool = False
+    remat: str = "none"
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -197,14 +216,18 @@ class ResNet(nn.Module):
             x = nn.max_pool(x, (1, 3, 3), (1, 2, 2), padding=((0, 0), (1, 1), (1, 1)))
         self.sow("intermediates", "stem", x)
         architecture = ARCHITECTURES[self.depth]
+        stage_class = nn.remat(Stage, static_argnums=(2,)) if self.remat == "stage" else Stage
         for i, num_blocks in enumerate(architecture.stages):
-            stage = Stage(
+            stage = stage_class(
                 architecture.block,
                 self.width * 2**i,
                 num_blocks,
                 self.spec,
                 strides=1 if i == 0 else 2,
-                interlace_fraction=self.interlace_fraction,
+                interlace_fraction=self.interlace_fraction if self.interlace_stages[i] else 0.0,
+                interlace_every=self.interlace_every,
+                scan_blocks=self.scan_blocks,
+                remat_blocks=self.remat == "block",
                 name=f"layer{i + 1}",
                 **dtypes,
             )

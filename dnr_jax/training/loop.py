@@ -7,6 +7,7 @@ from the latest checkpoint; the outcome is the same, bit for bit, as if the run 
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import pathlib
 import signal
@@ -33,6 +34,7 @@ from dnr_jax.config import (
 )
 from dnr_jax.data.pipeline import FailureLog, train_iterator
 from dnr_jax.data.sources import VideoSource, load_sources
+from dnr_jax.dnr import precise_statistics
 from dnr_jax.evaluation.evaluate import Report, score_videos, undecoded_note, views
 from dnr_jax.evaluation.run import CLASSES_FILE, CONFIG_FILE
 from dnr_jax.models import create_model
@@ -42,7 +44,7 @@ from dnr_jax.training.metrics import MetricWindow, NonFiniteError
 from dnr_jax.training.optimizer import make_optimizer, make_schedule
 from dnr_jax.training.report import Recorder
 from dnr_jax.training.state import abstract_state, create_state
-from dnr_jax.training.step import all_finite, make_eval_step, make_train_step
+from dnr_jax.training.step import all_finite, make_eval_step, make_observe_step, make_train_step
 
 CHANGEABLE = frozenset(
     {
@@ -145,6 +147,7 @@ class Trainer:
         self.tx = make_optimizer(config.optimizer, schedule)
         self.train_step = make_train_step(self.model, self.tx, schedule, config, self.mesh)
         self.eval_step = make_eval_step(self.model, config, self.mesh)
+        self.observe_step = make_observe_step(self.model, config, self.mesh)
         self.failures = FailureLog(self.training, config.data.max_failures)
         self.window = MetricWindow(self.training.names)
         self.report: Report | None = None  # of the last evaluation of the state as it is now
@@ -186,7 +189,7 @@ class Trainer:
         """Take the steps that are left."""
         if self.step == self.total_steps:
             return
-        batches = Prefetcher(self._batches(), self.mesh)
+        batches = Prefetcher(self._batches(self.step), self.mesh)
         with contextlib.closing(batches), self._progress_bar() as bar, StopRequest() as stop:
             self._logged = self.step, time.monotonic()
             while self.step < self.total_steps:
@@ -196,14 +199,14 @@ class Trainer:
                 if self._should_stop(stop):
                     self._leave(stop)
 
-    def _batches(self) -> Any:
+    def _batches(self, start_step: int) -> Any:
         processes = jax.process_count()
         return train_iterator(
             self.training,
             self.config.data,
             self.config.train.batch_size // processes,
             self.config.train.seed,
-            start_step=self.step,
+            start_step=start_step,
             process_index=jax.process_index(),
             process_count=processes,
         )
@@ -248,10 +251,20 @@ class Trainer:
         rate = (self.step - step) * self.config.train.batch_size / (now - then)
         self.recorder.write("train", self.step, metrics, {"seconds": now - then, "clips_per_second": rate})
 
+    def _estimate_statistics(self) -> None:
+        """Estimate the running statistics anew from the run's first batches, so that resuming changes nothing."""
+        count = self.config.train.precise_statistics
+        with contextlib.closing(Prefetcher(self._batches(0), self.mesh)) as batches:
+            on_devices = (batch for _, batch in itertools.islice(batches, count))
+            variables = precise_statistics(self.observe_step, self.state.variables, on_devices)
+        self.state = self.state.replace(batch_stats=variables["batch_stats"])
+
     def _validate(self) -> None:
         """Evaluate with a single view and record the outcome."""
         self.window.check()
         started = time.monotonic()
+        if self.config.train.precise_statistics:
+            self._estimate_statistics()
         self.report = self._evaluate(single_view(self.config.evaluation))
         self.recorder.write("validation", self.step, self.report.summary(), {"seconds": time.monotonic() - started})
         self.recorder.plot()

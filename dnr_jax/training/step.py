@@ -93,6 +93,25 @@ def make_train_step(
     return jax.jit(step, in_shardings=(copy, cut), out_shardings=(copy, copy), donate_argnums=0)
 
 
+def make_observe_step(model: nn.Module, config: ExperimentConfig, mesh: Mesh) -> Callable[[dict, Batch], dict]:
+    """Return the jitted function ``(variables, batch) -> moments`` that :func:`dnr_jax.precise_statistics` takes.
+
+    Args:
+      model: maps ``[N, T, H, W, 3]`` to scores ``[N, K]``.
+      config: the experiment.
+      mesh: the devices, over which the batch's ``video``, uint8 ``[B, T, H, W, 3]``, is cut.
+    """
+    dtype = jnp.dtype(config.model.dtype)
+
+    def observe(variables: dict, batch: Batch) -> dict:
+        video = normalize(batch["video"], config.data, dtype)
+        rngs = {"dropout": jax.random.key(0)}  # acts after the last norm
+        _, updates = model.apply(variables, video, train=True, mutable=["moments", "batch_stats"], rngs=rngs)
+        return updates["moments"]
+
+    return jax.jit(observe, in_shardings=(replicated(mesh), along_batch(mesh)), out_shardings=replicated(mesh))
+
+
 def make_eval_step(model: nn.Module, config: ExperimentConfig, mesh: Mesh) -> EvalStep:
     """Return the jitted evaluation step ``(variables, batch) -> result``.
 

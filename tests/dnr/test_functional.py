@@ -99,7 +99,7 @@ def test_variance_of_a_single_value_stays_finite():
 @pytest.mark.parametrize("clips", [1, 2])
 def test_modulate_gives_each_run_of_frames_its_factors(x64, runs, clips):
     x, a, b = normal(2, 8, 3, 2, 4), normal(clips, runs, 4), normal(clips, runs, 4) + 1
-    found = functional.modulate(x, a, b)
+    found = functional.modulate(x, functional.Affine(a, b))
     x, a, b = np.asarray(x), np.asarray(a), np.asarray(b)
     for n in range(2):
         for t in range(8):
@@ -111,8 +111,9 @@ def test_folded_standardisation_is_equations_1_and_2(x64):
     mean, scale, shift = normal(3, 4)
     variance = jnp.square(normal(4))
     x = normal(2, 1, 4)
-    a, b = functional.scale_and_offset(mean, variance, scale, shift, 1e-3)
-    for row, found in zip(x[:, 0], functional.modulate(x, a[None, None], b[None, None])[:, 0], strict=True):
+    standardized = functional.standardization((mean[None, None], variance[None, None]), 1e-3)
+    affine = functional.transform(standardized, scale[None, None], shift[None, None])
+    for row, found in zip(x[:, 0], functional.modulate(x, affine)[:, 0], strict=True):
         expected = scale * (row - mean) / jnp.sqrt(variance + 1e-3) + shift
         np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
 

@@ -97,10 +97,10 @@ def test_cross_layer(shared):
     case = golden.load(shared, "unit_cl")
     x = jnp.moveaxis(jnp.asarray(case.input(), jnp.float64), 1, -1)
     layer = CrossLayerDNR(cell=SigmoidOfDescriptor(), param_dtype=jnp.float64)
-    template = jax.eval_shape(functools.partial(layer.init, use_running_average=True), jax.random.key(0), (), x)
+    template = jax.eval_shape(functools.partial(layer.init, use_running_average=True), jax.random.key(0), ((),), x)
     golden.check_network(
         case,
-        functools.partial(apply_norm, layer, carry=()),
+        functools.partial(apply_norm, layer, carry=((),)),
         template,
         AUTHORS,
         x,

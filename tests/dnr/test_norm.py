@@ -12,7 +12,7 @@ import pytest
 from jax.extend.core import ClosedJaxpr
 from jax.sharding import NamedSharding, PartitionSpec
 
-from dnr_jax.dnr import BatchNorm, CrossLayerDNR, CrossTemporalDNR, RelayCell
+from dnr_jax.dnr import StaticNorm, CrossLayerDNR, CrossTemporalDNR, RelayCell
 from tests.dnr import reference
 from tests.dnr.reference import jit
 
@@ -186,7 +186,7 @@ def test_cross_layer_without_a_cell_says_what_to_give():
 
 @pytest.mark.parametrize(("clips", "spatial"), [(0, (3, 2)), (2, (5,)), (1, (2, 1, 3))])
 def test_batch_norm_is_torchs(x64, clips, spatial):
-    layer = BatchNorm(clips_per_statistics=clips, param_dtype=jnp.float64)
+    layer = StaticNorm(clips_per_statistics=clips, param_dtype=jnp.float64)
     x = features(4, 2, *spatial)
     variables = variables_of(layer, x)
 
@@ -253,7 +253,7 @@ class TestGroups:
 def make(kind: str, **fields) -> nn.Module:
     """Return a layer of each kind in the table of invariants."""
     if kind == "bn":
-        return BatchNorm(**fields)
+        return StaticNorm(**fields)
     if kind == "cl":
         return CrossLayerDNR(cell=RelayCell(C, 1, param_dtype=fields.get("param_dtype", jnp.float32)), **fields)
     settings = {"ct-group": {}, "ct-frame": {"granularity": "frame"}, "ct-deep": {"depth": 2, "statistics": "clip"}}

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from dnr_jax.config import NormConfig
-from dnr_jax.dnr import BatchNorm, CrossLayerDNR, CrossTemporalDNR, DNRSpec, RelayCell
+from dnr_jax.dnr import StaticNorm, CrossLayerDNR, CrossTemporalDNR, DNRSpec, RelayCell
 
 
 def test_defaults_are_the_papers_best_setting():
@@ -79,7 +79,7 @@ TEMPORAL = {
 @pytest.mark.parametrize(
     ("kind", "layer"),
     [
-        ("static", BatchNorm(**SHARED, name="norm")),
+        ("static", StaticNorm(**SHARED, name="norm")),
         ("cl", CrossLayerDNR(cell=RelayCell(8), **SHARED, name="norm")),
         ("ct", CrossTemporalDNR(**TEMPORAL, **SHARED, name="norm")),
     ],

@@ -101,14 +101,18 @@ BRANCHES = {
 FRACTION = 0.25
 
 
-def literal_norm(kind, params, cell, stats, state, x, train):
-    """One norm; returns the relayed state, the output and the statistics."""
+def literal_norm(kind, params, cell, stats, states, x, train):
+    """One norm; returns the relayed states, the output and the statistics."""
+    groups = 2 if kind == "ct" else 1
     if kind == "cl":
-        return reference.cross_layer(cell, stats, state, x, train=train)
-    if kind == "ct":
-        grouping = {"groups": 2, "granularity": "group", "statistics": "group"}
-        return state, *reference.cross_temporal(params, stats, x, train=train, **grouping)
-    return state, *reference.batch_norm(params, stats, x, train=train)
+        states, scale, shift = reference.cross_layer(cell, states, x)
+        scales, shifts = [scale] * x.shape[1], [shift] * x.shape[1]
+    elif kind == "ct":
+        scales, shifts = reference.cross_temporal(params, x, groups=groups)
+    else:
+        scales, shifts = reference.static(params, x)
+    standardized, stats = reference.standardize(params, stats, x, train=train, runs=groups)
+    return states, reference.transform(standardized, scales, shifts), stats
 
 
 def literal_block(layers, strides, kinds, params, cell, stats, state, x, train):
@@ -123,9 +127,8 @@ def literal_block(layers, strides, kinds, params, cell, stats, state, x, train):
             y = jnp.maximum(y, 0)
     if "shortcut_conv" in params:
         x = convolution(x, params["shortcut_conv"]["kernel"], strides, 0)
-        x, new_stats["shortcut_norm"] = reference.batch_norm(
-            params["shortcut_norm"], stats["shortcut_norm"], x, train=train
-        )
+        of_shortcut = params["shortcut_norm"], None, stats["shortcut_norm"]
+        _, x, new_stats["shortcut_norm"] = literal_norm("static", *of_shortcut, None, x, train)
     return state, jnp.maximum(x + y, 0), new_stats
 
 
@@ -147,7 +150,7 @@ def test_stages_are_literal_blocks_one_after_another(x64, block, strides, kinds)
     cell = params[f"relay{kinds.index('cl') + 1}"]
 
     def literal(x, train):
-        state, new_stats = None, {}
+        state, new_stats = [], {}
         for i in range(2):
             name, stride = f"block{i}", strides if i == 0 else 1
             state, x, new_stats[name] = literal_block(

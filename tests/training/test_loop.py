@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -21,6 +23,7 @@ from dnr_jax.training.metrics import MetricWindow, NonFiniteError
 from dnr_jax.training.optimizer import make_optimizer
 from dnr_jax.training.report import CURVE_FILE, METRICS_FILE, read_metrics
 from dnr_jax.training.state import abstract_state
+from dnr_jax.training.step import normalize
 from tests.training.tiny import tiny_config, tiny_network, write_videos
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -137,6 +140,23 @@ def test_an_ignored_signal_stays_ignored(interruptible):
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.signal is None
         assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+
+
+def test_precise_statistics_are_those_of_the_first_batches(videos, tmp_path, tiny_loop, monkeypatch):
+    trained = []
+    finish = loop.Trainer.finish
+    monkeypatch.setattr(loop.Trainer, "finish", lambda trainer: trained.append(trainer) or finish(trainer))
+    loop.train(tiny_config(videos, steps=3, precise_statistics=2), tmp_path)
+    trainer = trained[0]
+    with contextlib.closing(trainer._batches(0)) as batches:
+        clips = np.concatenate([next(batches)["video"] for _ in range(2)])
+    assert len(clips) == 8
+    video = normalize(jnp.asarray(clips), trainer.config.data)
+    convolution = nn.Conv(6, (3, 3), (2, 2))
+    features = convolution.apply({"params": trainer.state.params["conv"]}, video)
+    stats = trainer.state.batch_stats["norm"]
+    np.testing.assert_allclose(stats["mean"], features.mean((0, 1, 2, 3)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(stats["var"], features.var((0, 1, 2, 3)), rtol=1e-4, atol=1e-5)
 
 
 def test_a_finished_run_only_repeats_its_last_line(whole_run, videos, tmp_path, tiny_loop, capsys):

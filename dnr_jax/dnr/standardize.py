@@ -1,0 +1,147 @@
+"""The first half of every normalisation: standardisation (Equation 1) over batch, channel groups or both."""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dnr_jax.dnr import functional
+from dnr_jax.dnr.functional import Affine, Moments
+
+BASES = ("bn", "gn", "in", "ln", "brn", "sn")
+STATISTICS = ("group", "clip", "frame")
+MOMENTS = "moments"
+"""Collection that receives the moments of a training batch, where it is mutable; see :func:`precise_statistics`."""
+
+
+class Standardize(nn.Module):
+    """What all normalisation layers share: how features are standardised, and the statistics that this takes.
+
+    Attributes:
+      base: which features share a mean and a variance.
+        ``bn``: batch normalisation, all clips; running statistics in evaluation, numerically torch's.
+        ``gn``: group normalisation, a clip's groups of channels. ``in``: instance normalisation, a clip's channel.
+        ``ln``: layer normalisation, all channels of a clip.
+        ``brn``: batch renormalisation (Ioffe 2017): batch statistics, drawn towards the running ones.
+        ``sn``: switchable normalisation (Luo et al. 2019): a learned mixture of ``in``, ``ln`` and ``bn``.
+      channel_groups: groups of ``gn``, 32 as in its paper; where they do not divide the channels, their greatest
+        common divisor is taken.
+      channels_per_group: channels in a group of ``gn`` instead; 0 leaves it to ``channel_groups``.
+      statistics: which frames share a mean and a variance. ``group``: those of a frame group (in cross-temporal DNR,
+        where running statistics are updated once a group, in order, as in the authors' code; elsewhere the whole
+        clip); ``clip``: those of the clip; ``frame``: each its own, which is what per-image normalisation of a 2D
+        network on single frames computes.
+      momentum: share of the running statistics kept at each update (torch's momentum is ``1 - momentum``).
+      epsilon: added to the variance.
+      clips_per_statistics: consecutive clips of the batch that share batch statistics; 0 means all.
+      renorm_limits: ``r_max`` and ``d_max`` of ``brn`` at the end of their schedule.
+      renorm_steps: training steps of ``brn`` with batch statistics alone; step at which ``r_max`` is reached; step at
+        which ``d_max`` is.
+      use_running_average: standardise with the running statistics (evaluation) instead of the batch's; here or in
+        the call.
+      param_dtype: dtype of the parameters and running statistics.
+    """
+
+    base: str = "bn"
+    channel_groups: int = 32
+    channels_per_group: int = 0
+    statistics: str = "group"
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    clips_per_statistics: int = 0
+    renorm_limits: tuple[float, float] = (3.0, 5.0)
+    renorm_steps: tuple[int, int, int] = (5_000, 40_000, 25_000)
+    use_running_average: bool | None = None
+    param_dtype: Any = jnp.float32
+
+    @nn.nowrap
+    def groups(self, num_frames: int) -> int:
+        """Return the number of frame groups of a clip of ``num_frames``."""
+        del num_frames
+        return 1
+
+    @nn.nowrap
+    def runs(self, num_frames: int) -> int:
+        """Return the number of runs of frames that have statistics of their own."""
+        return {"group": self.groups(num_frames), "clip": 1, "frame": num_frames}[self.statistics]
+
+    def _standardization(self, x: jax.Array, moments: Moments, use_running_average: bool | None) -> Affine:
+        """Return the standardisation of ``x`` and update the running statistics in training.
+
+        Args:
+          x: ``[N, T, *S, C]``.
+          moments: those of the frames of ``x``, ``[N, T, C]``.
+          use_running_average: see the attribute.
+        """
+        frozen = nn.merge_param("use_running_average", self.use_running_average, use_running_average)
+        runs = self.runs(x.shape[1])
+        if self.base in ("gn", "in", "ln"):
+            pooled = functional.instance_moments(moments, runs, self._channel_groups(x.shape[-1]))
+            return functional.standardization(pooled, self.epsilon)
+        mean, var = (self._running(name, init, x.shape[-1:]) for name, init in (("mean", 0.0), ("var", 1.0)))
+        running = mean.value[None, None], var.value[None, None]
+        if frozen:
+            batch = running
+        else:
+            observed = functional.batch_moments(moments, runs, self.clips_per_statistics)
+            sets = observed.mean.shape[0]
+            if not self.is_initializing():
+                self._observe(observed)
+                unbiased = functional.unbiased(observed.variance, x.size // (x.shape[-1] * sets * runs))
+                mean.value = functional.updated_average(mean.value, observed.mean, self.momentum)
+                var.value = functional.updated_average(var.value, unbiased, self.momentum)
+            clips = x.shape[0] // sets if sets > 1 else 1  # one set for all clips is left to broadcast
+            batch = jnp.repeat(observed.mean, clips, axis=0), jnp.repeat(observed.variance, clips, axis=0)
+        if self.base == "sn":
+            batch = self._switch(moments, runs, batch)
+        standardized = functional.standardization(batch, self.epsilon)
+        if self.base == "brn":
+            step = self.variable("batch_stats", "step", jnp.zeros, (), jnp.int32)
+            if not frozen:
+                standardized = self._renormalize(standardized, running, batch, step.value)
+                if not self.is_initializing():
+                    step.value += 1
+        return standardized
+
+    @nn.nowrap
+    def _channel_groups(self, channels: int) -> int:
+        """Return the groups of channels of an instance base; 0 for one a channel."""
+        if self.base == "gn":
+            wanted = channels // self.channels_per_group if self.channels_per_group else self.channel_groups
+            return math.gcd(channels, max(wanted, 1))
+        return {"in": 0, "ln": 1}[self.base]
+
+    def _running(self, name: str, init: float, shape: tuple[int, ...]) -> nn.Variable:
+        return self.variable("batch_stats", name, jnp.full, shape, init, self.param_dtype)
+
+    def _observe(self, observed: Moments) -> None:
+        """Hand out the batch's moments ``[C]``, averaged over the sets of clips and the runs of frames."""
+        for name, value in observed._asdict().items():
+            self.sow(MOMENTS, name, jnp.mean(value, axis=(0, 1)), init_fn=lambda: None, reduce_fn=lambda _, new: new)
+
+    def _switch(self, moments: Moments, runs: int, batch: Any) -> Any:
+        """Mix the statistics of instance, layer and batch with learned weights (Luo et al. 2019, Equation 3)."""
+        instance, layer = (functional.instance_moments(moments, runs, groups) for groups in (0, 1))
+        ones = nn.initializers.ones
+        mixed = []
+        for name, parts in (
+            ("mean_weights", (instance.mean, layer.mean, batch[0])),
+            ("var_weights", (instance.variance, layer.variance, batch[1])),
+        ):
+            weights = nn.softmax(self.param(name, ones, (3,), self.param_dtype))
+            mixed.append(sum(weight * part for weight, part in zip(weights, parts, strict=True)))
+        return tuple(mixed)
+
+    def _renormalize(self, standardized: Affine, running: Any, batch: Any, step: jax.Array) -> Affine:
+        """Correct a standardisation towards the running statistics, within limits (Ioffe 2017, Algorithm 1)."""
+        start, *ends = self.renorm_steps
+        r_max, d_max = (
+            low + (high - low) * jnp.clip((step - start).astype(self.param_dtype) / max(end - start, 1), 0, 1)
+            for low, high, end in zip((1.0, 0.0), self.renorm_limits, ends, strict=True)
+        )
+        deviation = [jnp.sqrt(variance + self.epsilon) for _, variance in (batch, running)]
+        r = jax.lax.stop_gradient(deviation[0] / deviation[1])
+        d = jax.lax.stop_gradient((batch[0] - running[0]) / deviation[1])
+        return functional.transform(standardized, jnp.clip(r, 1 / r_max, r_max), jnp.clip(d, -d_max, d_max))

@@ -1,0 +1,78 @@
+"""Running statistics estimated anew from training batches, after the weights have stopped moving."""
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
+
+from dnr_jax.dnr.functional import Moments
+from dnr_jax.dnr.standardize import MOMENTS
+
+Variables = dict[str, Any]
+
+
+def precise_statistics(
+    model: nn.Module | Callable[[Variables, Any], Variables], variables: Variables, batches: Iterable[Any]
+) -> Variables:
+    """Replace running statistics by those of the given batches taken together (PySlowFast's "precise BN").
+
+    A running average forgets, and mixes the statistics of weights that have changed since. Here every batch is passed
+    through the network in training mode, with its own statistics, and counts the same: the mean is that of all values
+    of the batches, the variance the biased variance of all of them.
+
+    Args:
+      model: a Linen module called as ``model(batch, train=True)`` with a ``dropout`` key; or, for any other call, a
+        function ``(variables, batch) -> moments``: the collection ``moments`` of a training-mode application with
+        ``mutable=["moments", "batch_stats"]``.
+      variables: of the model, with the collection ``batch_stats``; not changed.
+      batches: batches of training data of one shape, at least one.
+
+    Returns:
+      The variables with new ``mean`` and ``var``. Other running state (the step of batch renormalisation) and networks
+      without running statistics are left as they are.
+
+    Raises:
+      ValueError: where there is no batch.
+    """
+    if not variables.get("batch_stats"):
+        return variables
+    observe = functools.partial(_observe, model) if isinstance(model, nn.Module) else model
+
+    # Jitted throughout: arrays that several processes share cannot be touched otherwise.
+    @jax.jit
+    def add(total: Variables, batch: Any) -> Variables:
+        return jax.tree.map(jnp.add, total, observe(variables, batch))
+
+    remaining = iter(batches)
+    first = next(remaining, None)
+    if first is None:
+        raise ValueError("precise statistics need at least one batch")
+    total, count = jax.jit(observe)(variables, first), 1
+    for batch in remaining:
+        total, count = add(total, batch), count + 1
+    return variables | {"batch_stats": _replaced(variables["batch_stats"], total, count)}
+
+
+def _observe(model: nn.Module, variables: Variables, batch: Any) -> Variables:
+    # What dropout leaves out follows the last norm of the networks here: its key has no influence.
+    _, updates = model.apply(
+        variables, batch, train=True, mutable=[MOMENTS, "batch_stats"], rngs={"dropout": jax.random.key(0)}
+    )
+    return updates[MOMENTS]
+
+
+@jax.jit
+def _replaced(stats: Variables, total: Variables, count: int) -> Variables:
+    """Return running statistics with mean and variance of the summed moments of ``count`` batches."""
+    new = traverse_util.flatten_dict(stats)
+    sums = traverse_util.flatten_dict(total)
+    for *layer, name in list(sums):
+        if name == "mean":
+            mean, square = (sums[*layer, key] / count for key in Moments._fields)
+            for key, value in (("mean", mean), ("var", Moments(mean, square).variance)):
+                new[*layer, key] = value.astype(new[*layer, key].dtype)
+    return traverse_util.unflatten_dict(new)

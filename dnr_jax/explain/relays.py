@@ -1,0 +1,178 @@
+"""What the relays of a network predict for given clips, by layer and frame group, as arrays and as a picture."""
+
+import dataclasses
+import functools
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from flax import traverse_util
+
+from dnr_jax.dnr import CrossLayerDNR, CrossTemporalDNR
+
+Path = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RelayTrace:
+    """What one layer predicted for ``N`` clips.
+
+    Attributes:
+      scale: gamma ``[N, F, C]``, for ``F`` frame groups (or frames) of a cross-temporal layer; ``F = 1`` for a
+        cross-layer one.
+      shift: beta, likewise.
+      gates: the cell's gates after their sigmoid or tanh, likewise; keyed by the cell's layer and the gate
+        (``layer_0/forget``), with ``backward/`` before it for the backward cell of a bidirectional relay. Relays other
+        than the LSTM have fewer or none.
+      crosses: ``time`` or ``layers``: what the relay runs along.
+    """
+
+    scale: np.ndarray
+    shift: np.ndarray
+    gates: Mapping[str, np.ndarray]
+    crosses: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layer:
+    """A layer with a relay, as it was met in the network.
+
+    Attributes:
+      path: of the layer.
+      crosses: as in :class:`RelayTrace`.
+      cells: paths of its cells, by what is put before the names of their gates.
+      call: number of the call of its cell, where several layers share it.
+    """
+
+    path: Path
+    crosses: str
+    cells: Mapping[str, Path]
+    call: int
+
+
+def inspect(model: nn.Module, variables: Mapping[str, Any], clips: jax.Array, **kwargs: Any) -> dict[str, RelayTrace]:
+    """Run a network and return what each of its relays predicted.
+
+    Args:
+      model: called as ``model.apply(variables, clips, **kwargs)``. Any Linen module with DNR layers in it.
+      variables: of the model.
+      clips: ``[N, T, H, W, C]``, as the model takes them.
+      **kwargs: of the call; ``train=False`` where none are given.
+
+    Returns:
+      A trace for each layer with a relay, by its path (``backbone/layer1/block0/norm2``), in the order of the network.
+      With ``scan_blocks``, the gates of a cell that blocks share are known for the first block only.
+    """
+    kwargs = kwargs or {"train": False}
+    layers: dict[Path, _Layer] = {}
+
+    def forward(variables: Mapping[str, Any], clips: jax.Array) -> Any:
+        with nn.intercept_methods(functools.partial(_note_relays, layers)):
+            _, updates = model.apply(variables, clips, mutable=["intermediates"], **kwargs)
+        flat = traverse_util.flatten_dict(updates["intermediates"])
+        return {path: leaf for path, leaf in flat.items() if path[-1] in ("scale", "shift", "gates")}
+
+    sown = jax.device_get(jax.jit(forward)(variables, clips))
+    return {"/".join(path): trace for layer in layers.values() for path, trace in _traces(layer, sown)}
+
+
+def _note_relays(layers: dict[Path, _Layer], call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    """Note the layers with relays as the network calls them; an interceptor of Flax."""
+    layer, path = context.module, context.module.path
+    if context.method_name == "__call__" and path not in layers:
+        if isinstance(layer, CrossTemporalDNR):
+            cells = {"": (*path, "relay")}
+            if layer.direction == "bidirectional":
+                cells["backward/"] = (*path, "relay_backward")
+            layers[path] = _Layer(path, "time", cells, 0)
+        elif isinstance(layer, CrossLayerDNR):
+            shared = layer.cell is not None
+            cell = getattr(layer.cell, "path", ()) if shared else (*path, "relay")
+            calls = sum(cell in other.cells.values() for other in layers.values())
+            layers[path] = _Layer(path, "layers", {"": cell}, calls)
+    return call(*args, **kwargs)
+
+
+def _traces(layer: _Layer, sown: Mapping[Path, Any]) -> Iterator[tuple[Path, RelayTrace]]:
+    """Yield the traces of a layer by their paths: one, or one a block of a scan."""
+    (scale,), (shift,) = sown[*layer.path, "scale"], sown[*layer.path, "shift"]
+    gates: dict[str, np.ndarray] = {}
+    for prefix, cell in layer.cells.items():
+        for path, calls in sown.items():
+            if path[:-2] == cell and path[-1] == "gates":
+                gates |= {f"{prefix}{path[-2]}/{name}": gate for name, gate in calls[layer.call].items()}
+    gates = {name: gate.reshape(scale.shape) for name, gate in gates.items()}
+    if "blocks" not in layer.path:
+        yield layer.path, RelayTrace(scale, shift, gates, layer.crosses)
+        return
+    at = layer.path.index("blocks")
+    for i in range(len(scale)):
+        path = (*layer.path[:at], f"block{i + 1}", *layer.path[at + 2 :])
+        yield path, RelayTrace(scale[i], shift[i], {name: g[i] for name, g in gates.items()}, layer.crosses)
+
+
+def plot_relays(traces: Mapping[str, RelayTrace], path: str | os.PathLike[str]) -> None:
+    """Draw scales, shifts and gates over time and depth, averaged over clips and channels.
+
+    The upper row is what the relays across time predict, a line a layer and a column a frame group; the lower row what
+    those across layers do, a line a stage and a column a block.
+
+    Args:
+      traces: of :func:`inspect`.
+      path: of the picture; its suffix says the format.
+
+    Raises:
+      ValueError: where there is no trace.
+    """
+    if not traces:
+        raise ValueError("there is nothing to draw: the network has no relay")
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    rows = [rows for crosses in ("time", "layers") if (rows := _table(traces, crosses))]
+    quantities = sorted({name for table in rows for line in table.values() for name in line}, key=_order)
+    height = sum(0.25 * len(table) + 1.2 for table in rows)
+    figure = Figure(figsize=(2.6 * len(quantities) + 2.0, height), layout="constrained")
+    grid = figure.subplots(len(rows), len(quantities), squeeze=False, height_ratios=[len(table) + 2 for table in rows])
+    for axes_of_row, table in zip(grid, rows, strict=True):
+        for axes, quantity in zip(axes_of_row, quantities, strict=True):
+            image = _padded([line.get(quantity, np.zeros(0)) for line in table.values()])
+            drawn = axes.imshow(image, aspect="auto", interpolation="nearest", cmap=matplotlib.colormaps["viridis"])
+            axes.set_title(quantity, fontsize=9)
+            axes.set_xticks(range(image.shape[1]))
+            axes.set_yticks(range(len(table)), list(table) if axes is axes_of_row[0] else [], fontsize=7)
+            figure.colorbar(drawn, ax=axes)
+        crosses_time = any(name in traces for name in table)
+        axes_of_row[0].set_xlabel("frame group" if crosses_time else "block")
+    figure.savefig(path, dpi=150)
+
+
+def _table(traces: Mapping[str, RelayTrace], crosses: str) -> dict[str, dict[str, np.ndarray]]:
+    """Return, for each line of the picture, the means ``[columns]`` of each quantity."""
+    lines: dict[str, dict[str, np.ndarray]] = {}
+    for name, trace in traces.items():
+        if trace.crosses != crosses:
+            continue
+        # A line is a layer whose columns are frame groups, or a stage whose columns are blocks.
+        line = name if crosses == "time" else re.sub(r"block\d+/", "", name)
+        quantities = {"scale": trace.scale, "shift": trace.shift, **trace.gates}
+        for quantity, values in quantities.items():
+            before = lines.setdefault(line, {}).get(quantity, np.zeros(0))
+            lines[line][quantity] = np.append(before, values.mean(axis=(0, 2)))
+    return lines
+
+
+def _order(quantity: str) -> tuple[bool, bool, str]:
+    return quantity not in ("scale", "shift"), "backward" in quantity, quantity
+
+
+def _padded(lines: list[np.ndarray]) -> np.ndarray:
+    """Stack lines of different lengths; what is missing is NaN, which a picture leaves blank."""
+    image = np.full((len(lines), max(1, *map(len, lines))), np.nan)
+    for row, line in zip(image, lines, strict=True):
+        row[: len(line)] = line
+    return image

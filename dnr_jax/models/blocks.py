@@ -1,0 +1,132 @@
+"""Running the blocks of a stage one after the other: in a Python loop, or as one scanned program.
+
+A block is a cell over depth: ``block(carry, x, train) -> (carry, y)``, where the carry has one entry for each norm that
+may relay, and ``block.cells`` are the stage's shared relay cells.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
+
+Carry = tuple[Any, ...]
+REMAT = ("none", "block", "stage")
+"""What is computed again in the backward pass instead of being kept: nothing, a block's or a stage's inside."""
+_COLLECTIONS = ("params", "batch_stats", "moments", "intermediates", "relay_state")
+
+
+def run_blocks(
+    make_block: Callable[..., nn.Module],
+    num_blocks: int,
+    cells: tuple[nn.Module | None, ...],
+    x: jax.Array,
+    train: bool,
+    *,
+    scan_blocks: bool = False,
+    remat: bool = False,
+) -> jax.Array:
+    """Thread features and the relays' carry through the blocks of a stage; call it in the stage's compact method.
+
+    Args:
+      make_block: ``make_block(index, remat=remat, cells=cells, name=name)`` returns a block; all but the first are
+        alike.
+      num_blocks: at least 1.
+      cells: the stage's relay cells, one or None for each entry of the carry.
+      x: features.
+      train: handed to the blocks.
+      scan_blocks: run all blocks but the first (which may have a shortcut and a stride of its own) under one
+        ``nn.scan``. Their variables are stacked along a new first axis, under ``blocks/block`` instead of ``block1``,
+        ``block2``, ...; see :func:`stack_blocks`.
+      remat: compute the inside of each block again in the backward pass.
+
+    Returns:
+      The features after the last block.
+    """
+
+    def block(index: int, cells: Any, name: str) -> nn.Module:
+        return make_block(index, remat=remat, cells=cells, name=name)
+
+    carry: Carry = (None,) * len(cells)
+    carry, x = block(0, cells, "block0")(carry, x, train)
+    if not scan_blocks:
+        for i in range(1, num_blocks):
+            carry, x = block(i, cells, f"block{i}")(carry, x, train)
+        return x
+    if num_blocks > 1:
+        scanned = nn.scan(
+            _Repeated,
+            variable_axes=dict.fromkeys(_COLLECTIONS, 0),
+            split_rngs={"params": True},
+            in_axes=(nn.broadcast,),
+            length=num_blocks - 1,
+        )
+        params = tuple(None if cell is None else cell.variables["params"] for cell in cells)
+        templates = tuple(None if cell is None else cell.clone(parent=None, name=None) for cell in cells)
+        (_, x), _ = scanned(make_block=block, cells=templates, train=train, name="blocks")((carry, x), params)
+    return x
+
+
+@dataclasses.dataclass(frozen=True)
+class _ClosedCell:
+    """A relay cell with its parameters: within a scan over blocks, whose own variables are cut along the depth."""
+
+    cell: nn.Module
+    params: Any
+
+    def __call__(self, carry: Any, descriptor: jax.Array) -> Any:
+        return self.cell.apply({"params": self.params}, carry, descriptor)
+
+
+class _Repeated(nn.Module):
+    """A block of the scan."""
+
+    make_block: Callable[..., nn.Module]
+    cells: tuple[nn.Module | None, ...]
+    train: bool
+
+    @nn.compact
+    def __call__(self, state: tuple[Carry, jax.Array], params: tuple[Any, ...]) -> tuple[tuple[Carry, jax.Array], None]:
+        cells = tuple(
+            None if cell is None else _ClosedCell(cell.clone(parent=None), p)
+            for cell, p in zip(self.cells, params, strict=True)
+        )
+        return self.make_block(1, cells, "block")(*state, self.train), None
+
+
+def stack_blocks(variables: dict[str, Any]) -> dict[str, Any]:
+    """Turn the variables of a network with ``scan_blocks=False`` into those of the same one with ``scan_blocks=True``.
+
+    Args:
+      variables: collections with ``.../block0/...``, ``.../block1/...``; a tree of gradients converts as well.
+    """
+    stacked: dict[tuple[str, ...], Any] = {}
+    parts: dict[tuple[str, ...], dict[int, Any]] = {}
+    for path, leaf in traverse_util.flatten_dict(variables).items():
+        found = [(i, int(match[1])) for i, name in enumerate(path) if (match := re.fullmatch(r"block(\d+)", name))]
+        if found and found[0][1] > 0:
+            at, index = found[0]
+            parts.setdefault((*path[:at], "blocks", "block", *path[at + 1 :]), {})[index - 1] = leaf
+        else:
+            stacked[path] = leaf
+    stacked |= {path: jnp.stack([leaves[i] for i in sorted(leaves)]) for path, leaves in parts.items()}
+    return traverse_util.unflatten_dict(stacked)
+
+
+def unstack_blocks(variables: dict[str, Any]) -> dict[str, Any]:
+    """Undo :func:`stack_blocks`."""
+
+    def unstacked() -> Iterable[tuple[tuple[str, ...], Any]]:
+        for path, leaf in traverse_util.flatten_dict(variables).items():
+            if "blocks" not in path:
+                yield path, leaf
+                continue
+            at = path.index("blocks")
+            for i in range(leaf.shape[0]):
+                yield (*path[:at], f"block{i + 1}", *path[at + 2 :]), leaf[i]
+
+    return traverse_util.unflatten_dict(dict(unstacked()))

@@ -1,0 +1,161 @@
+"""A stage computes the same however its blocks are run."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dnr_jax.dnr import DNRSpec
+from dnr_jax.models.blocks import stack_blocks, unstack_blocks
+from dnr_jax.models.resnet import BasicBlock, BottleneckBlock, ResNet, Stage
+from tests.dnr import reference
+from tests.dnr.reference import jit
+
+pytestmark = pytest.mark.usefixtures("x64")
+SPECS = {
+    "dnr": DNRSpec(),
+    "two chains, learned start": DNRSpec(norm2="cl", layer_distance=2, initial_state="learned", depth=2),
+    "a cell a block": DNRSpec(sharing="block", base="gn", relay="se"),
+    "static": DNRSpec.static(base="brn"),
+}
+
+
+def stage(spec: DNRSpec, block=BasicBlock, **fields) -> Stage:
+    return Stage(block, 4, 4, spec, interlace_fraction=0.25, dtype=jnp.float64, param_dtype=jnp.float64, **fields)
+
+
+def clips() -> jax.Array:
+    return jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 4, 4)))
+
+
+@functools.partial(jit, static_argnums=0)
+def run(model: Stage, variables, x):
+    """Return outputs in both modes, new statistics and gradients."""
+
+    def loss(params):
+        y, updates = model.apply(variables | {"params": params}, x, train=True, mutable=["batch_stats"])
+        return jnp.sum(jnp.sin(y)), (y, updates)
+
+    (_, (y, updates)), grads = jax.value_and_grad(loss, has_aux=True)(variables["params"])
+    return {"train": y, "eval": model.apply(variables, x, train=False), "grads": grads} | dict(updates)
+
+
+def variables_of(model: Stage):
+    shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), clips())
+    filled = reference.variables_like(shapes, seed=1)
+    # The step of batch renormalisation is a whole number.
+    return jax.tree.map(lambda leaf, shape: leaf.astype(shape.dtype), filled, shapes)
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+def test_a_scan_over_blocks_is_a_loop(spec):
+    loop, scan = stage(spec), stage(spec, scan_blocks=True)
+    variables = variables_of(loop)
+    stacked = stack_blocks(variables)
+    template = jax.eval_shape(functools.partial(scan.init, train=False), jax.random.key(0), clips())
+    shapes = functools.partial(jax.tree.map, lambda leaf: (leaf.shape, leaf.dtype))
+    assert shapes(dict(template)) == shapes(stacked)
+    expected, found = run(loop, variables, clips()), run(scan, stacked, clips())
+    for key in expected:
+        unstacked = unstack_blocks({key: found[key]})[key] if isinstance(found[key], dict) else found[key]
+        for a, b in zip(jax.tree.leaves(unstacked), jax.tree.leaves(expected[key]), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11, err_msg=key)
+
+
+@pytest.mark.parametrize("block", [BasicBlock, BottleneckBlock])
+def test_stacking_and_unstacking_are_inverse(block):
+    variables = variables_of(stage(DNRSpec(), block))
+    jax.tree.map(np.testing.assert_array_equal, unstack_blocks(stack_blocks(variables)), variables)
+
+
+def test_ten_blocks_are_stacked_in_their_order():
+    blocks = {f"block{i}": {"conv1": {"kernel": jnp.full((1,), i)}} for i in range(12)}
+    stacked = stack_blocks({"params": {"layer1": blocks}})["params"]["layer1"]
+    assert stacked["blocks"]["block"]["conv1"]["kernel"][:, 0].tolist() == list(range(1, 12))
+    assert stacked["block0"]["conv1"]["kernel"] == 0
+
+
+@pytest.mark.parametrize("scan_blocks", [False, True])
+def test_recomputing_blocks_changes_nothing(scan_blocks):
+    plain = stage(DNRSpec(), scan_blocks=scan_blocks)
+    again = stage(DNRSpec(), scan_blocks=scan_blocks, remat_blocks=True)
+    variables = variables_of(plain)
+    reference.assert_close(run(again, variables, clips()), run(plain, variables, clips()))
+
+
+def named(jaxpr, name: str) -> int:
+    """Count a primitive in a program and the programs inside it."""
+    found = 0
+    for equation in jaxpr.eqns:
+        found += equation.primitive.name == name
+        for parameter in jax.tree.leaves(equation.params, is_leaf=lambda p: hasattr(p, "eqns")):
+            inner = getattr(parameter, "jaxpr", parameter)
+            found += named(inner, name) if hasattr(inner, "eqns") else 0
+    return found
+
+
+@pytest.mark.parametrize(("remat", "count"), [("none", 0), ("block", 8), ("stage", 4)])
+def test_what_is_recomputed_is_chosen(remat, count):
+    model = ResNet(depth=18, spec=DNRSpec(), width=4, stem="small", remat=remat)
+    x = jnp.zeros((1, 4, 8, 8, 3), jnp.float32)
+    variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
+    assert named(jax.make_jaxpr(functools.partial(model.apply, train=False))(variables, x).jaxpr, "remat2") == count
+
+
+def test_recomputing_takes_less_memory():
+    """Under a scan: without one, XLA for CPU finds the copies of a computation and merges them again."""
+    x = jax.ShapeDtypeStruct((2, 4, 16, 16, 4), jnp.float32)
+
+    def temporary(remat: bool) -> int:
+        model = Stage(BottleneckBlock, 4, 6, DNRSpec(), scan_blocks=True, remat_blocks=remat)
+        variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
+
+        def loss(params, stats, x):
+            y, updates = model.apply({"params": params, "batch_stats": stats}, x, train=True, mutable=["batch_stats"])
+            return jnp.sum(y), updates
+
+        step = jit(jax.grad(loss, has_aux=True)).lower(variables["params"], variables["batch_stats"], x)
+        return step.compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary(True) < 0.7 * temporary(False)
+
+
+def test_the_program_does_not_grow_with_the_depth():
+    def size(depth: int) -> int:
+        model = ResNet(depth=depth, spec=DNRSpec(), width=4, stem="small", scan_blocks=True)
+        x = jax.ShapeDtypeStruct((1, 4, 8, 8, 3), jnp.float32)
+        variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
+        return len(jax.jit(functools.partial(model.apply, train=False)).lower(variables, x).as_text())
+
+    assert size(152) < 1.01 * size(50)
+
+
+@pytest.mark.parametrize(
+    ("fields", "interlaced"),
+    [
+        ({}, [True] * 8),
+        ({"interlace_stages": (False, True, False, True)}, [False, False, True, True, False, False, True, True]),
+        ({"interlace_every": 2}, [True, False] * 4),
+    ],
+)
+def test_the_blocks_that_interlace_are_chosen(fields, interlaced):
+    model = ResNet(depth=18, spec=DNRSpec.static(), width=8, stem="small", interlace_fraction=0.125, **fields)
+    met = {}
+
+    def note(call, args, kwargs, context):
+        if isinstance(context.module, BasicBlock):
+            met[context.module.path] = context.module.interlace_fraction > 0
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+        x = jnp.zeros((1, 4, 8, 8, 3), jnp.float32)
+        jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
+    assert list(met.values()) == interlaced
+
+
+def test_blocks_that_differ_cannot_be_scanned():
+    with pytest.raises(ValueError, match="interlace_every must be 1 with scan_blocks"):
+        stage(DNRSpec(), scan_blocks=True, interlace_every=2).init(jax.random.key(0), clips(), train=False)
