@@ -1,6 +1,6 @@
 """Draws ``relays.png`` for ``docs/drop_in.md``: what the relays of an untrained, narrow ResNet-50 predict.
 
-    python docs/images/draw_relays.py
+python docs/images/draw_relays.py
 """
 
 import functools
