@@ -23,6 +23,8 @@ from dnr_jax.dnr.spec import DNRSpec
 
 DEPTHS = (18, 34, 50, 101, 152)
 """The ResNets there are."""
+SLOWFAST_VARIANTS = {"8x8": (4, 7), "4x16": (8, 5)}
+"""Frames of the fast pathway for each one of the slow pathway, and the temporal extent of the lateral connections."""
 VARIANTS = ("dnr", "bn", "bn_interlace", "dnr_no_interlace")
 """The four arms that tell the contribution of DNR from that of the channel interlacing; see :func:`with_variant`."""
 
@@ -64,11 +66,51 @@ class NormConfig:
 
 
 @dataclasses.dataclass
+class SlowFastConfig:
+    """What is particular to SlowFast; mirrors :class:`dnr_jax.models.slowfast.SlowFast`, which explains each field.
+
+    The defaults are MMAction2's 8x8.
+    """
+
+    alpha: int = 4
+    resample_rate: int = 0
+    """Frames of the clip for each one of the slow pathway (MMAction2's tau); 0: ``alpha``."""
+    beta_inv: int = 8
+    fusion_kernel: int = 7
+    fusion_ratio: int = 2
+    lateral_norm: bool = False
+    slow_frames: str = "stride"
+    fast_depth: int = 0
+    """ResNet depth of the fast pathway; 0: ``model.depth``."""
+    block: str = ""
+    temporal_blocks: tuple[int, int] = (0, 0)
+    head_order: str = "fast_slow"
+    """Order of the pathways' features in front of the classifier: ``fast_slow`` (MMAction2) or ``slow_fast``."""
+
+    @classmethod
+    def mmaction2(cls, variant: str = "8x8") -> "SlowFastConfig":
+        """Return MMAction2's ``8x8`` or ``4x16`` (frames of the slow pathway x their interval in the video)."""
+        alpha, fusion_kernel = SLOWFAST_VARIANTS[variant]
+        return cls(alpha=alpha, fusion_kernel=fusion_kernel)
+
+    @classmethod
+    def pyslowfast(cls, variant: str = "8x8") -> "SlowFastConfig":
+        """Return PySlowFast's ``8x8`` or ``4x16``, whose blocks are bottlenecks at every depth."""
+        return dataclasses.replace(
+            cls.mmaction2(variant),
+            lateral_norm=True,
+            slow_frames="linspace",
+            block="bottleneck",
+            head_order="slow_fast",
+        )
+
+
+@dataclasses.dataclass
 class ModelConfig:
     """The network: a backbone, its norms, and the head."""
 
     name: str = "tsn"
-    """Recogniser; ``tsn`` is the only one."""
+    """Recogniser: ``tsn``, ``r2plus1d`` or ``slowfast``."""
     depth: int = 50
     """ResNet depth: 18, 34, 50, 101 or 152."""
     width: int = 64
@@ -79,7 +121,8 @@ class ModelConfig:
     """0: as many as the data has."""
     dropout: float = 0.4
     interlace: bool = True
-    """Shift channels along time at the input of each residual branch (Section 3.3)."""
+    """Shift channels along time at the input of each residual branch (Section 3.3); networks that convolve over time
+    (``r2plus1d``, ``slowfast``) do not."""
     interlace_fraction: float = 0.125
     """Share of the channels taken from the next frame, and as many from the one before (TSM's 1 / shift_div)."""
     interlace_stages: tuple[bool, bool, bool, bool] = (True, True, True, True)
@@ -93,6 +136,7 @@ class ModelConfig:
     dtype: str = "float32"
     """Activations: ``float32`` or ``bfloat16``. Parameters, statistics and relay states stay in float32."""
     norm: NormConfig = dataclasses.field(default_factory=NormConfig)
+    slowfast: SlowFastConfig = dataclasses.field(default_factory=SlowFastConfig)
 
 
 @dataclasses.dataclass
@@ -284,11 +328,15 @@ def _from_dict(kind: Any, values: dict[str, Any], prefix: str) -> Any:
 # Validation
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
-    "model.name": ("tsn",),
+    "model.name": ("tsn", "r2plus1d", "slowfast"),
     "model.depth": DEPTHS,
     "model.stem": ("imagenet", "small"),
     "model.dtype": ("float32", "bfloat16"),
     "model.remat": ("none", "block", "stage"),
+    "model.slowfast.slow_frames": ("stride", "linspace"),
+    "model.slowfast.fast_depth": (0, *DEPTHS),
+    "model.slowfast.block": ("", "basic", "bottleneck"),
+    "model.slowfast.head_order": ("fast_slow", "slow_fast"),
     "data.source": ("list", "folder", "demo"),
     "data.sampling": ("dense", "segments"),
     "optimizer.schedule": ("cosine", "constant"),
@@ -299,6 +347,11 @@ _AT_LEAST: dict[str, float] = {
     "model.width": 1,
     "model.num_classes": 0,
     "model.interlace_every": 1,
+    "model.slowfast.alpha": 1,
+    "model.slowfast.resample_rate": 0,
+    "model.slowfast.beta_inv": 1,
+    "model.slowfast.fusion_kernel": 1,
+    "model.slowfast.fusion_ratio": 1,
     "data.demo_train_videos": 1,
     "data.demo_val_videos": 1,
     "data.num_frames": 1,
@@ -349,6 +402,7 @@ def validate(config: ExperimentConfig, num_devices: int = 1, num_processes: int 
             *_value_problems(config),
             *_norm_problems(config),
             *_length_problems(config),
+            *_slowfast_problems(config),
             *_frame_problems(config),
             *_batch_problems(config, num_devices, num_processes),
             *_path_problems(config.data),
@@ -427,11 +481,33 @@ def _length_problems(config: ExperimentConfig) -> Iterator[str]:
         yield f"train.epochs: is {config.train.epochs}; expected a positive number, or a length in train.steps"
 
 
+def _slowfast_problems(config: ExperimentConfig) -> Iterator[str]:
+    slowfast = config.model.slowfast
+    if config.model.name != "slowfast" or min(slowfast.alpha, slowfast.fusion_kernel, slowfast.beta_inv) < 1:
+        return
+    rate = slowfast.resample_rate or slowfast.alpha
+    if rate % slowfast.alpha:
+        yield f"model.slowfast.resample_rate: is {rate}; expected a multiple of alpha, which is {slowfast.alpha}"
+    if config.data.num_frames % rate:
+        yield f"data.num_frames: is {config.data.num_frames}; expected a multiple of {rate}: the slow pathway takes one"
+    if slowfast.fusion_kernel % 2 == 0:
+        yield f"model.slowfast.fusion_kernel: is {slowfast.fusion_kernel}; expected an odd number"
+    if config.model.width % slowfast.beta_inv:
+        yield f"model.width: is {config.model.width}; expected a multiple of beta_inv, which is {slowfast.beta_inv}"
+
+
+def _relayed_frames(config: ExperimentConfig) -> int:
+    """Return the frames over which the relay distance is counted: SlowFast's is the slow pathway's."""
+    slowfast = config.model.slowfast
+    rate = max(slowfast.resample_rate or slowfast.alpha, 1) if config.model.name == "slowfast" else 1
+    return config.data.num_frames // rate
+
+
 def _frame_problems(config: ExperimentConfig) -> Iterator[str]:
-    norm, data = config.model.norm, config.data
-    if "ct" in (norm.norm1, norm.norm2, norm.norm3) and data.num_frames > 0 and not list(_norm_problems(config)):
+    norm, data, num_frames = config.model.norm, config.data, _relayed_frames(config)
+    if "ct" in (norm.norm1, norm.norm2, norm.norm3) and num_frames > 0 and not list(_norm_problems(config)):
         try:
-            norm.spec().norm("ct").groups(data.num_frames)
+            norm.spec().norm("ct").groups(num_frames)
         except ValueError as error:
             yield f"model.norm.{'num_groups' if norm.num_groups else 'relay_distance'}: {error}"
     for name, size in (("data", data.crop_size), ("evaluation", config.evaluation.crop_size)):

@@ -3,6 +3,7 @@
 from dnr_jax.convert.state_dict import (
     AUTHORS,
     MMACTION2,
+    PYSLOWFAST,
     TORCHVISION,
     ConversionError,
     Naming,
@@ -10,4 +11,13 @@ from dnr_jax.convert.state_dict import (
     to_state_dict,
 )
 
-__all__ = ["AUTHORS", "MMACTION2", "TORCHVISION", "ConversionError", "Naming", "from_state_dict", "to_state_dict"]
+__all__ = [
+    "AUTHORS",
+    "MMACTION2",
+    "PYSLOWFAST",
+    "TORCHVISION",
+    "ConversionError",
+    "Naming",
+    "from_state_dict",
+    "to_state_dict",
+]

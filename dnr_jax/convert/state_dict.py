@@ -65,14 +65,43 @@ AUTHORS = Naming(
 MMACTION2 = Naming(
     rules=(
         (r"^head/fc", "cls_head.fc_cls"),
+        (r"^backbone/lateral0_(conv|norm)$", r"backbone.slow_path.conv1_lateral.\1"),
+        (r"^backbone/lateral(\d)_(conv|norm)$", r"backbone.slow_path.layer\1_lateral.\2"),
+        (r"\b(slow|fast)_(conv|norm|layer)", r"\1_path.\2"),
         (r"\bblock(\d+)", r"\1"),
         (r"\bshortcut_(conv|norm)", r"downsample.\1"),
-        (r"\bconv(\d)", r"conv\1.conv"),
+        (r"\bconv(\d)\b", r"conv\1.conv"),
         (r"\bnorm(\d)", r"conv\1.bn"),
-        (r"\bdownsample\.norm", "downsample.bn"),
+        (r"/spatial$", ".conv_s"),
+        (r"/temporal$", ".conv_t"),
+        (r"/norm$", ".bn_s"),
+        (r"\b(downsample|conv1_lateral|layer\d_lateral)\.norm", r"\1.bn"),
     )
 )
-"""MMAction2's ``Recognizer2D`` with a ResNet."""
+"""MMAction2's ``Recognizer2D`` with a ResNet, and its ``Recognizer3D`` with R(2+1)D or SlowFast."""
+
+_PYSLOWFAST_PATHWAYS = (("slow", "pathway0"), ("fast", "pathway1"))
+PYSLOWFAST = Naming(
+    rules=(
+        (r"^head/fc", "head.projection"),
+        (r"^backbone/", ""),
+        *((rf"^lateral{i}_", f"s{i + 1}_fuse.") for i in range(4)),
+        (r"_fuse\.conv", "_fuse.conv_f2s"),
+        (r"_fuse\.norm", "_fuse.bn"),
+        *((rf"^{ours}_conv1", f"s1.{theirs}_stem.conv") for ours, theirs in _PYSLOWFAST_PATHWAYS),
+        *((rf"^{ours}_norm1", f"s1.{theirs}_stem.bn") for ours, theirs in _PYSLOWFAST_PATHWAYS),
+        *(
+            (rf"^{ours}_layer{i}/block", f"s{i + 1}.{theirs}_res")
+            for ours, theirs in _PYSLOWFAST_PATHWAYS
+            for i in range(1, 5)
+        ),
+        (r"/shortcut_conv$", ".branch1"),
+        (r"/shortcut_norm", ".branch1_bn"),
+        *((rf"/conv{i}$", f".branch2.{letter}") for i, letter in enumerate("abc", 1)),
+        *((rf"/norm{i}\b", f".branch2.{letter}_bn") for i, letter in enumerate("abc", 1)),
+    )
+)
+"""PySlowFast's ``SlowFast`` (``s1`` to ``s5``)."""
 
 TORCHVISION = Naming(
     rules=(

@@ -1,5 +1,6 @@
 """Convolutions as the networks here need them: no bias, explicit symmetric padding, torch's layout of the steps."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -52,3 +53,63 @@ def conv(
         param_dtype=param_dtype,
         name=name,
     )
+
+
+class Conv3D(nn.Module):
+    """Convolution over time and space without bias, padded by half of its (odd) size on each side.
+
+    The same numbers as a 3D convolution, written as a 2D one: the frames that a temporal tap sees are stacked on the
+    channels, and a kernel without spatial extent is a matrix product. On CPU, XLA runs and differentiates this 3 to 30
+    times faster (``benchmarks/conv3d.py``).
+
+    Attributes:
+      features: channels of the result.
+      kernel_size: frames, rows and columns.
+      strides: likewise.
+      dtype: dtype of the arithmetic.
+      param_dtype: dtype of the kernel ``[*kernel_size, C, features]``.
+    """
+
+    features: int
+    kernel_size: Sequence[int]
+    strides: Sequence[int] = (1, 1, 1)
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Map ``[N, T, H, W, C]`` to ``[N, T', H', W', features]``, ``T' = ceil(T / stride)`` and so on."""
+        t, *space = self.kernel_size
+        stride, *spatial = self.strides
+        kernel = self.param("kernel", kaiming_normal, (t, *space, x.shape[-1], self.features), self.param_dtype)
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        if space == [1, 1]:
+            x = temporal_taps(x[:, :, :: spatial[0], :: spatial[1]], t, stride)
+            return jnp.einsum("...c,cf->...f", x, kernel.reshape(-1, self.features))
+        x = temporal_taps(x, t, stride)
+        kernel = jnp.moveaxis(kernel, 0, 2).reshape(*space, -1, self.features)
+        y = jax.lax.conv_general_dilated(
+            x.reshape(-1, *x.shape[2:]),
+            kernel,
+            spatial,
+            [(size // 2, size // 2) for size in space],
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        return y.reshape(*x.shape[:2], *y.shape[1:])
+
+
+def temporal_taps(x: jax.Array, size: int, stride: int = 1) -> jax.Array:
+    """Stack on each frame's channels the frames that a temporal kernel of ``size`` sees, zeros beyond the clip.
+
+    Args:
+      x: ``[N, T, ..., C]``.
+      size: frames, odd; the middle one is the frame itself.
+      stride: of the frames that are kept.
+
+    Returns:
+      ``[N, ceil(T / stride), ..., size * C]``, the earliest frame's channels first.
+    """
+    frames = x.shape[1]
+    padding = [(0, 0), (size // 2, size // 2), *(x.ndim - 2) * [(0, 0)]]
+    padded = jnp.pad(x, padding)
+    return jnp.concatenate([padded[:, i : i + frames : stride] for i in range(size)], axis=-1)

@@ -1,14 +1,22 @@
 """From a configuration to a network."""
 
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
 import jax.numpy as jnp
 
 from dnr_jax.config import ModelConfig
 from dnr_jax.dnr.functional import statistics_dtype
+from dnr_jax.models.r2plus1d import R2Plus1D
 from dnr_jax.models.recognizer import TSN, TSNHead
 from dnr_jax.models.resnet import ResNet
+from dnr_jax.models.resnet3d import PathwayHead, Recognizer3D
+from dnr_jax.models.slowfast import SlowFast
 
 
-def create_model(config: ModelConfig) -> TSN:
+def create_model(config: ModelConfig) -> nn.Module:
     """Build the recogniser that ``config`` describes.
 
     Args:
@@ -21,19 +29,49 @@ def create_model(config: ModelConfig) -> TSN:
     Raises:
       ValueError: for a norm setting out of range.
     """
+    return BUILDERS[config.name](config)
+
+
+def _dtypes(config: ModelConfig) -> dict[str, Any]:
     dtype = jnp.dtype(config.dtype)
-    wide = statistics_dtype(dtype)
+    return {"dtype": dtype, "param_dtype": statistics_dtype(dtype)}
+
+
+def _backbone(config: ModelConfig) -> dict[str, Any]:
+    """Return the fields that every ResNet here has."""
+    return {"depth": config.depth, "spec": config.norm.spec(), "width": config.width, "stem": config.stem}
+
+
+def _tsn(config: ModelConfig) -> TSN:
+    dtypes = _dtypes(config)
     backbone = ResNet(
-        depth=config.depth,
-        spec=config.norm.spec(),
-        width=config.width,
-        stem=config.stem,
+        **_backbone(config),
         interlace_fraction=config.interlace_fraction if config.interlace else 0.0,
         interlace_stages=config.interlace_stages,
         interlace_every=config.interlace_every,
         scan_blocks=config.scan_blocks,
         remat=config.remat,
-        dtype=dtype,
-        param_dtype=wide,
+        **dtypes,
     )
-    return TSN(backbone=backbone, head=TSNHead(config.num_classes, config.dropout, param_dtype=wide))
+    return TSN(backbone, TSNHead(config.num_classes, config.dropout, param_dtype=dtypes["param_dtype"]))
+
+
+def _r2plus1d(config: ModelConfig) -> Recognizer3D:
+    dtypes = _dtypes(config)
+    head = PathwayHead(config.num_classes, config.dropout, param_dtype=dtypes["param_dtype"])
+    return Recognizer3D(R2Plus1D(**_backbone(config), **dtypes), head)
+
+
+def _slowfast(config: ModelConfig) -> Recognizer3D:
+    dtypes, fields = _dtypes(config), dataclasses.asdict(config.slowfast)
+    order = (0, 1) if fields.pop("head_order") == "slow_fast" else (1, 0)
+    head = PathwayHead(config.num_classes, config.dropout, order, param_dtype=dtypes["param_dtype"])
+    return Recognizer3D(SlowFast(**_backbone(config), **fields, **dtypes), head)
+
+
+BUILDERS: Mapping[str, Callable[[ModelConfig], nn.Module]] = {
+    "tsn": _tsn,
+    "r2plus1d": _r2plus1d,
+    "slowfast": _slowfast,
+}
+"""The networks by their name in the configuration."""

@@ -1,0 +1,131 @@
+"""R(2+1)D: ResNets whose 3D convolutions are factorised into a spatial and a temporal one (Tran et al., CVPR 2018)."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dnr_jax.dnr import DNRSpec
+from dnr_jax.models.layers import Conv3D
+from dnr_jax.models.resnet3d import (
+    Architecture3D,
+    ConvSize,
+    ResidualBlock3D,
+    Stage3D,
+    frame_groups,
+    static_norm,
+    stem_pool,
+    stem_size,
+)
+
+INNER_EPSILON = 1e-5
+BLOCK_EPSILON = 1e-3
+"""MMAction2 sets the norms of the blocks and of the stem to 1e-3 and leaves those inside the convolutions at 1e-5."""
+
+
+class FactorizedConv(nn.Module):
+    """``1 x k x k`` convolution, norm, ReLU, ``t x 1 x 1`` convolution; MMAction2's ``Conv2plus1d``.
+
+    The norm in the middle belongs to the convolution and stays static.
+
+    Attributes:
+      size: of the 3D convolution that is factorised.
+      spec: its static norm is the one in the middle.
+      dtype: dtype of activations.
+      param_dtype: dtype of parameters and statistics.
+    """
+
+    size: ConvSize
+    spec: DNRSpec = DNRSpec()
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Map ``[N, T, H, W, C]`` to ``[N, T', H', W', features]``."""
+        features, (frames, *space), (stride, *spatial) = self.size
+        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        width = middle_features(x.shape[-1], self.size)
+        x = Conv3D(width, (1, *space), (1, *spatial), name="spatial", **dtypes)(x)
+        spec = dataclasses.replace(self.spec, epsilon=INNER_EPSILON)
+        x = nn.relu(static_norm(spec, x, train, "norm", self.param_dtype))
+        return Conv3D(features, (frames, 1, 1), (stride, 1, 1), name="temporal", **dtypes)(x)
+
+
+def middle_features(channels: int, size: ConvSize) -> int:
+    """Return the channels between the two convolutions, with which they have the parameters of a 3D convolution.
+
+    ``t`` is 3 in this count whatever the kernel, as in MMAction2; the shortcuts' 1x1x1 convolutions depend on it.
+    """
+    features, (_, height, width), _ = size
+    area = height * width
+    return 3 * channels * features * area // (channels * area + 3 * features)
+
+
+class FactorizedBlock(ResidualBlock3D):
+    """Residual block of factorised convolutions, the shortcut's included."""
+
+    @nn.nowrap
+    def convolve(self, x: jax.Array, size: ConvSize, train: bool, name: str) -> jax.Array:
+        """Apply one convolution of the block."""
+        return FactorizedConv(size, self.spec, self.dtype, self.param_dtype, name=name)(x, train)
+
+
+class R2Plus1D(nn.Module):
+    """R(2+1)D without its classifier, as MMAction2 builds it: 34 layers in the papers, any depth here.
+
+    Attributes:
+      depth: 18, 34, 50, 101 or 152.
+      spec: the norms of the blocks; those of the stem, the shortcuts and inside the convolutions are static. Its
+        epsilon is replaced by the reference's; see :data:`BLOCK_EPSILON`.
+      width: channels of the stem and of the first stage's inner convolutions.
+      stem: ``imagenet`` (3x7x7 with spatial stride 2, max pooling) or ``small`` (3x3x3).
+      dtype: dtype of activations.
+      param_dtype: dtype of parameters and statistics.
+    """
+
+    depth: int = 34
+    spec: DNRSpec = DNRSpec()
+    width: int = 64
+    stem: str = "imagenet"
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array]:
+        """Extract features.
+
+        Args:
+          x: frames ``[N, T, H, W, 3]``, normalised.
+          train: whether norms use, and update with, the statistics of the batch.
+
+        Returns:
+          ``[N, ceil(T / 8), H', W', C']`` in ``dtype``, the one pathway.
+
+        Raises:
+          ValueError: where the relay distance does not divide ``T``.
+        """
+        spec = dataclasses.replace(self.spec, epsilon=BLOCK_EPSILON)
+        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        num_groups = frame_groups(spec, x.shape[1])
+        x = FactorizedConv(stem_size(self.stem, self.width, 3), spec, name="conv1", **dtypes)(x, train)
+        x = nn.relu(static_norm(spec, x, train, "norm1", self.param_dtype))
+        x = stem_pool(self.stem, x)
+        self.sow("intermediates", "stem", x)
+        architecture = Architecture3D.of(self.depth)
+        for i, num_blocks in enumerate(architecture.stages):
+            stage = Stage3D(
+                architecture,
+                self.width * 2**i,
+                num_blocks,
+                spec,
+                strides=(1, 1, 1) if i == 0 else (2, 2, 2),
+                num_groups=num_groups,
+                block=FactorizedBlock,
+                name=f"layer{i + 1}",
+                **dtypes,
+            )
+            x = stage(x, train)
+        return (x,)

@@ -1,0 +1,153 @@
+"""SlowFast: a slow pathway for what is seen, and a fast, narrow one for motion (Feichtenhofer et al., ICCV 2019).
+
+One description of the networks of MMAction2 and of PySlowFast, which differ in the lateral connections, in the frames
+of the slow pathway and in the order of the head; :class:`dnr_jax.config.SlowFastConfig` has the presets.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dnr_jax.dnr import DNRSpec
+from dnr_jax.models.layers import Conv3D
+from dnr_jax.models.resnet3d import Architecture3D, ConvSize, Stage3D, frame_groups, static_norm, stem_pool, stem_size
+
+STEM_FRAMES = {"slow": 1, "fast": 5}
+STAGE_FRAMES = {"slow": (1, 1, 3, 3), "fast": (3, 3, 3, 3)}
+"""Temporal extent of the kernels of each stage; early layers of the slow pathway do not look at time."""
+
+
+class SlowFast(nn.Module):
+    """SlowFast without its classifier.
+
+    Attributes:
+      depth: of the slow pathway: 18, 34, 50, 101 or 152.
+      fast_depth: of the fast pathway; 0 for the same.
+      spec: the norms of the blocks; those of stems, shortcuts and lateral connections are static.
+      width: channels of the slow pathway's stem and of its first stage's inner convolutions.
+      stem: ``imagenet`` (7x7 with stride 2, max pooling) or ``small`` (3x3).
+      alpha: frames of the fast pathway for each one of the slow pathway.
+      resample_rate: frames of the clip for each one of the slow pathway, a multiple of ``alpha``; 0 for ``alpha``.
+      beta_inv: how many times narrower the fast pathway is.
+      fusion_kernel: temporal extent of the lateral connections, odd.
+      fusion_ratio: channels of a lateral connection for each channel of the fast pathway.
+      lateral_norm: whether lateral connections end in a norm and a ReLU.
+      slow_frames: ``stride`` (frames 0, alpha, 2 alpha, ...) or ``linspace`` (evenly spaced, first to last).
+      block: ``basic`` or ``bottleneck``; empty for the usual one of the depth.
+      temporal_blocks: blocks of each stage, from the first on, whose kernels have a temporal extent, in the slow and in
+        the fast pathway; 0 for all.
+      dtype: dtype of activations.
+      param_dtype: dtype of parameters and statistics.
+    """
+
+    depth: int = 50
+    fast_depth: int = 0
+    spec: DNRSpec = DNRSpec()
+    width: int = 64
+    stem: str = "imagenet"
+    alpha: int = 4
+    resample_rate: int = 0
+    beta_inv: int = 8
+    fusion_kernel: int = 7
+    fusion_ratio: int = 2
+    lateral_norm: bool = False
+    slow_frames: str = "stride"
+    block: str = ""
+    temporal_blocks: tuple[int, int] = (0, 0)
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
+        """Extract features.
+
+        Args:
+          x: frames ``[N, T, H, W, 3]``, normalised.
+          train: whether norms use, and update with, the statistics of the batch.
+
+        Returns:
+          Features of the slow pathway, ``[N, T / resample_rate, H', W', C']``, and of the fast one, with ``alpha``
+          times the frames and ``1 / beta_inv`` of the channels.
+
+        Raises:
+          ValueError: where ``resample_rate`` does not divide ``T``, or the relay distance the slow pathway's frames.
+        """
+        slow, fast = self.pathways(x)
+        num_groups = frame_groups(self.spec, slow.shape[1])
+        slow, fast = self._stem("slow", slow, train), self._stem("fast", fast, train)
+        for i in range(4):
+            slow = jnp.concatenate([slow, self._lateral(i, fast, train)], axis=-1)
+            slow = self._stage("slow", i, slow, num_groups, train)
+            fast = self._stage("fast", i, fast, num_groups, train)
+        return slow, fast
+
+    @nn.nowrap
+    def pathways(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Take the slow and the fast pathway's frames out of clips ``[N, T, H, W, C]``.
+
+        Raises:
+          ValueError: where ``resample_rate`` does not divide ``T``, or is not a multiple of ``alpha``.
+        """
+        rate = self.resample_rate or self.alpha
+        if rate % self.alpha:
+            raise ValueError(f"resample_rate={rate} is not a multiple of alpha={self.alpha}")
+        if x.shape[1] % rate:
+            raise ValueError(
+                f"the slow pathway takes one of {rate} frames, which does not divide the clip of {x.shape[1]} frames"
+            )
+        fast = x[:, :: rate // self.alpha]
+        if self.slow_frames == "stride":
+            return fast[:, :: self.alpha], fast
+        last, count = fast.shape[1] - 1, fast.shape[1] // self.alpha
+        return jnp.stack([fast[:, last * i // max(count - 1, 1)] for i in range(count)], axis=1), fast
+
+    @nn.nowrap
+    def _width(self, pathway: str) -> int:
+        return self.width if pathway == "slow" else self.width // self.beta_inv
+
+    @nn.nowrap
+    def _conv(self, x: jax.Array, size: ConvSize, name: str) -> jax.Array:
+        return Conv3D(*size, dtype=self.dtype, param_dtype=self.param_dtype, name=name)(x)
+
+    @nn.nowrap
+    def _norm_relu(self, x: jax.Array, train: bool, name: str) -> jax.Array:
+        return nn.relu(static_norm(self.spec, x, train, name, self.param_dtype))
+
+    @nn.nowrap
+    def _stem(self, pathway: str, x: jax.Array, train: bool) -> jax.Array:
+        size = stem_size(self.stem, self._width(pathway), STEM_FRAMES[pathway])
+        x = self._norm_relu(self._conv(x, size, f"{pathway}_conv1"), train, f"{pathway}_norm1")
+        x = stem_pool(self.stem, x)
+        self.sow("intermediates", f"{pathway}_stem", x)
+        return x
+
+    @nn.nowrap
+    def _lateral(self, i: int, fast: jax.Array, train: bool) -> jax.Array:
+        """Return what the slow pathway gets to see of the fast one in front of stage ``i + 1``, in its own frames."""
+        size = ConvSize(self.fusion_ratio * fast.shape[-1], (self.fusion_kernel, 1, 1), (self.alpha, 1, 1))
+        x = self._conv(fast, size, f"lateral{i}_conv")
+        if self.lateral_norm:
+            x = self._norm_relu(x, train, f"lateral{i}_norm")
+        self.sow("intermediates", f"lateral{i}", x)
+        return x
+
+    @nn.nowrap
+    def _stage(self, pathway: str, i: int, x: jax.Array, num_groups: int, train: bool) -> jax.Array:
+        slow = pathway == "slow"
+        architecture = Architecture3D.of(self.depth if slow else self.fast_depth or self.depth, self.block)
+        stage = Stage3D(
+            architecture,
+            self._width(pathway) * 2**i,
+            architecture.stages[i],
+            self.spec,
+            kernel_frames=STAGE_FRAMES[pathway][i],
+            temporal_blocks=self.temporal_blocks[0 if slow else 1],
+            strides=(1, 1, 1) if i == 0 else (1, 2, 2),
+            num_groups=num_groups,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name=f"{pathway}_layer{i + 1}",
+        )
+        return stage(x, train)
