@@ -483,13 +483,18 @@ def _length_problems(config: ExperimentConfig) -> Iterator[str]:
 
 def _slowfast_problems(config: ExperimentConfig) -> Iterator[str]:
     slowfast = config.model.slowfast
+    if min(slowfast.temporal_blocks) < 0:
+        yield f"model.slowfast.temporal_blocks: is {slowfast.temporal_blocks}; expected at least 0"
     if config.model.name != "slowfast" or min(slowfast.alpha, slowfast.fusion_kernel, slowfast.beta_inv) < 1:
         return
     rate = slowfast.resample_rate or slowfast.alpha
     if rate % slowfast.alpha:
         yield f"model.slowfast.resample_rate: is {rate}; expected a multiple of alpha, which is {slowfast.alpha}"
     if config.data.num_frames % rate:
-        yield f"data.num_frames: is {config.data.num_frames}; expected a multiple of {rate}: the slow pathway takes one"
+        yield (
+            f"data.num_frames: is {config.data.num_frames}; expected a multiple of {rate}, "
+            "of which the slow pathway takes one"
+        )
     if slowfast.fusion_kernel % 2 == 0:
         yield f"model.slowfast.fusion_kernel: is {slowfast.fusion_kernel}; expected an odd number"
     if config.model.width % slowfast.beta_inv:

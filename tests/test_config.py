@@ -13,6 +13,7 @@ from dnr_jax.config import (
     EvaluationConfig,
     ExperimentConfig,
     NormConfig,
+    SlowFastConfig,
     check_command_line,
     check_overrides,
     flatten,
@@ -37,6 +38,9 @@ CONFIGS = {path.name: path for path in sorted((REPOSITORY / "configs").glob("*.p
 ARGUMENTS = {
     "demo.py": ["", *VARIANTS],
     "own_videos.py": ["", *VARIANTS],
+    "k200_r2plus1d.py": ["", "dnr", "bn"],
+    "k200_slowfast.py": ["", "dnr", "bn"],
+    "k400_slowfast.py": ["", "8x8", "4x16", "bn", "8x8_bn", "4x16_bn"],
     "k400_tsn.py": ["", "bn_interlace"],
     "k200_ablation.py": [""],  # the rows: tests/test_ablation.py
     "k400_tsn_dnr.py": ["", "authors"],
@@ -280,6 +284,48 @@ def test_the_command_line_names_its_config_first(tmp_path, monkeypatch):
     assert check_command_line(["train.py", "--config=mine.py"], *default) == ["train.py", "--config=mine.py"]
 
 
+def slowfast_config(num_frames: int = 32, **fields) -> ExperimentConfig:
+    config = valid_config()
+    config.model.name, config.data.num_frames = "slowfast", num_frames
+    config.model.slowfast = dataclasses.replace(config.model.slowfast, **fields)
+    return config
+
+
+def test_slowfast_relays_over_the_slow_pathways_frames():
+    validate(slowfast_config())
+    validate(slowfast_config(alpha=8, fusion_kernel=5))
+    config = slowfast_config(24)
+    assert "relay_distance=4 does not divide the clip of 6 frames" in problems(config)
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "fields", "message"),
+    [
+        (30, {}, "data.num_frames: is 30; expected a multiple of 4"),
+        (32, {"resample_rate": 6}, "model.slowfast.resample_rate: is 6; expected a multiple of alpha, which is 4"),
+        (32, {"fusion_kernel": 4}, "model.slowfast.fusion_kernel: is 4; expected an odd number"),
+        (32, {"beta_inv": 5}, "model.width: is 64; expected a multiple of beta_inv, which is 5"),
+        (32, {"alpha": 0}, "model.slowfast.alpha: is 0; expected at least 1"),
+        (32, {"slow_frames": "random"}, "model.slowfast.slow_frames: is 'random'; expected one of stride, linspace"),
+        (32, {"fast_depth": 19}, "model.slowfast.fast_depth: is 19"),
+        (32, {"head_order": "fast"}, "model.slowfast.head_order: is 'fast'"),
+        (32, {"temporal_blocks": (6, -1)}, "model.slowfast.temporal_blocks: is (6, -1); expected at least 0"),
+    ],
+)
+def test_what_slowfast_cannot_be_built_of_is_refused(num_frames, fields, message):
+    assert message in problems(slowfast_config(num_frames, **fields))
+
+
+def test_the_presets_are_the_peers():
+    """MMAction2: configs/recognition/slowfast; PySlowFast: configs/Kinetics/SLOWFAST_{8x8,4x16}_R50.yaml."""
+    assert SlowFastConfig.mmaction2() == SlowFastConfig.mmaction2("8x8") == SlowFastConfig()
+    for preset in (SlowFastConfig.mmaction2, SlowFastConfig.pyslowfast):
+        assert (preset("8x8").alpha, preset("8x8").fusion_kernel) == (4, 7)
+        assert (preset("4x16").alpha, preset("4x16").fusion_kernel) == (8, 5)
+    facebook = SlowFastConfig.pyslowfast("4x16")
+    assert (facebook.lateral_norm, facebook.slow_frames, facebook.head_order) == (True, "linspace", "slow_fast")
+
+
 # The files in configs/
 
 
@@ -340,6 +386,19 @@ def test_the_baseline_differs_in_norms_and_interlacing_only():
     }
 
 
+@pytest.mark.parametrize("name", ["k200_r2plus1d.py", "k200_slowfast.py"])
+def test_the_3d_baselines_differ_in_norms_only(name):
+    dnr, bn = flatten(load(name)), flatten(load(name, "bn"))
+    assert {field for field in dnr if dnr[field] != bn[field]} == {"model.norm.norm1", "model.norm.norm2"}
+
+
+def test_a_group_of_frames_is_as_long_in_both_slowfasts():
+    for variant in ("8x8", "4x16"):
+        config = load("k400_slowfast.py", variant)
+        frames = config.model.norm.relay_distance * config.model.slowfast.alpha * config.data.frame_interval
+        assert frames == 32
+
+
 @pytest.fixture
 def quick_compile():
     """Compile several times faster, into slower programs."""
@@ -352,7 +411,7 @@ def quick_compile():
 def test_every_network_takes_a_step_at_reduced_size(name, quick_compile):
     """The norms, the optimiser and the step of the config; depth, width and frames reduced."""
     config = load(name)
-    config.model.depth, config.model.width, config.model.num_classes = 18, 4, 5
+    config.model.depth, config.model.width, config.model.num_classes = 18, 8, 5
     config.data.crop_size, config.train.batch_size = 16, 2
     config.model.norm.clips_per_statistics = min(config.model.norm.clips_per_statistics, 2)
     mesh = make_mesh(jax.devices()[:1])

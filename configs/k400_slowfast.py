@@ -1,0 +1,31 @@
+"""Kinetics-400, SlowFast with ResNet-50, 32 frames, from scratch: ``8x8`` (the default) or ``4x16``.
+
+The argument ``bn`` is the baseline with batch normalisation, the other arguments are with DNR; ``4x16_bn`` is both. The
+hyper-parameters are MMAction2's (``slowfast_r50_8xb8-4x16x1-256e_kinetics400-rgb.py``).
+"""
+
+import pathlib
+
+from dnr_jax.config import SLOWFAST_VARIANTS, ConfigError, ExperimentConfig, SlowFastConfig, load_config
+
+ARGUMENTS = ("8x8", "4x16", "bn", "8x8_bn", "4x16_bn")
+
+
+def get_config(arg: str = "") -> ExperimentConfig:
+    if arg and arg not in ARGUMENTS:
+        raise ConfigError(f"no variant {arg!r}. Variants: {', '.join(ARGUMENTS)}")
+    parts = arg.split("_")
+    variant = parts[0] if parts[0] in SLOWFAST_VARIANTS else "8x8"
+    base = pathlib.Path(__file__).with_name("k200_slowfast.py")
+    config = load_config(f"{base}:bn" if "bn" in parts else str(base))
+    config.model.depth, config.model.num_classes = 50, 400
+    config.model.slowfast = SlowFastConfig.mmaction2(variant)
+    # A group of frames is 32 frames of video, as in the paper's clips: 4 of the slow pathway's in 8x8, 2 in 4x16.
+    config.model.norm.relay_distance = 4 if variant == "8x8" else 2
+    config.data.root = "data/kinetics400"
+    config.data.train_list = "data/kinetics400/train_list.txt"
+    config.data.val_list = "data/kinetics400/val_list.txt"
+    # A tenth of the learning rate at first, all of it after 34 epochs of Kinetics-400's 3760 steps.
+    config.optimizer.warmup_steps, config.optimizer.warmup_ratio = 127_840, 0.1
+    config.train.epochs = 256.0
+    return config
