@@ -35,7 +35,7 @@ def float64(tree: Any) -> Any:
     return jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), tree)
 
 
-def check_network(
+def values_of_network(
     golden: Any,
     apply: Callable[..., Any],
     template: Any,
@@ -44,8 +44,10 @@ def check_network(
     outputs: Callable[[Any, Mapping[str, Any]], dict[str, jax.Array]],
     input_gradient: Callable[[jax.Array], jax.Array],
     prefix: str = "",
-) -> None:
-    """Compare outputs (eval, train, eval with the updated statistics), gradients and statistics with a golden case.
+) -> dict[str, np.ndarray]:
+    """Return everything that a golden case holds of a network, as computed here.
+
+    Outputs (eval, train, eval with the updated statistics), gradients and running statistics.
 
     Args:
       golden: the case.
@@ -56,6 +58,12 @@ def check_network(
       outputs: ``(output, intermediates) -> {golden name: array in torch's layout}``.
       input_gradient: our layout to the golden input's layout.
       prefix: what the peer's test harness puts before the names of the state dict.
+
+    Returns:
+      Arrays by the golden file's names, in torch's layouts.
+
+    Raises:
+      AssertionError: where the file has values that nothing was computed for.
     """
     state = {k.removeprefix(prefix): v for k, v in golden.weights().items()}
     variables = float64(from_state_dict(state, template, naming))
@@ -95,4 +103,15 @@ def check_network(
     }
     missing = {n for n in stored if n not in ("train", *found)}
     assert not missing, f"golden values that nothing was compared with: {missing}"
-    assert not golden.compare({k: np.asarray(v) for k, v in found.items()}, rtol=RTOL, verbose=False)
+    return {k: np.asarray(v) for k, v in found.items()}
+
+
+def check_network(golden: Any, *args: Any, **kwargs: Any) -> None:
+    """Compare a network with a golden case; takes the arguments of :func:`values_of_network`."""
+    assert not golden.compare(values_of_network(golden, *args, **kwargs), rtol=RTOL, verbose=False)
+
+
+def errors(golden: Any, found: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Return the relative error of every stored array; exact ones are left out."""
+    # With no tolerance at all, everything that is not exact is reported as bad.
+    return {key: error for key, error, *_ in golden.compare(found, rtol=-1.0, verbose=False)}

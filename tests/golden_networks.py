@@ -1,0 +1,160 @@
+"""The networks of the golden files: for each case, the configuration that builds it and the names of its layers."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dnr_jax.config import ModelConfig, NormConfig, SlowFastConfig
+from dnr_jax.convert import AUTHORS, MMACTION2, PYSLOWFAST, Naming
+from dnr_jax.models import create_model
+from tests import golden
+from tests.dnr.test_golden import channels_first, clips, frames
+
+Features = Mapping[str, Any]
+"""Intermediates of a backbone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """How one golden case is computed here.
+
+    Attributes:
+      config: builds the network; the number of classes is the case's.
+      naming: of the state dict.
+      clips: the golden input to ``[N, T, H, W, 3]``.
+      unclips: the gradient of the input back to the golden layout.
+      features: intermediates of the backbone to arrays in torch's layout, by the golden names.
+      head: whether the case goes on to scores.
+    """
+
+    config: ModelConfig
+    naming: Naming
+    clips: Callable[[np.ndarray], jax.Array]
+    unclips: Callable[[jax.Array], jax.Array]
+    features: Callable[[Features], dict[str, jax.Array]]
+    head: bool = True
+
+    def model(self, num_classes: int | None) -> nn.Module:
+        """Return the network in float64 and without dropout."""
+        with jax.enable_x64(True):
+            config = dataclasses.replace(self.config, num_classes=num_classes or 1, dropout=0.0, dtype="float64")
+            model = create_model(config)
+        return model if self.head else model.backbone.clone(parent=None)
+
+
+def _static(**fields: Any) -> ModelConfig:
+    return ModelConfig(interlace=False, norm=NormConfig("static", "static", "static"), **fields)
+
+
+def _stages_2d(backbone: Features) -> dict[str, jax.Array]:
+    stages = {f"layer{i}": frames(backbone[f"layer{i}"]["__call__"][0]) for i in range(1, 5)}
+    return stages | {"stem": frames(backbone["stem"][0])}
+
+
+def _tsn(depth: int) -> Network:
+    return Network(
+        _static(depth=depth),
+        MMACTION2,
+        lambda x: jnp.moveaxis(jnp.asarray(x, jnp.float64), 2, -1),
+        lambda g: jnp.moveaxis(g, -1, 2),
+        _stages_2d,
+    )
+
+
+def _dnr_features(backbone: Features) -> dict[str, jax.Array]:
+    found = _stages_2d(backbone)
+    for stage, block in ((1, 0), (4, 2)):
+        norms = backbone[f"layer{stage}"][f"block{block}"]
+        found[f"cl_{stage}_{block}"] = channels_first(norms["norm1"]["__call__"][0][1])
+        found[f"ct_{stage}_{block}"] = frames(norms["norm2"]["__call__"][0][1])
+    return found
+
+
+def _dnr(num_groups: int) -> Network:
+    config = ModelConfig(depth=50, interlace=False, norm=NormConfig(num_groups=num_groups))
+    return Network(config, AUTHORS, clips, frames, _dnr_features, head=False)
+
+
+def _features_3d(backbone: Features) -> dict[str, jax.Array]:
+    """The stem, the lateral connections and the stages, ``slow_layer1`` under the golden name ``slow1``."""
+    stages = {name: value["__call__"] for name, value in backbone.items() if "layer" in name}
+    sown = {name: value for name, value in backbone.items() if not isinstance(value, Mapping)}
+    return {name.replace("_layer", ""): channels_first(value[0]) for name, value in (stages | sown).items()}
+
+
+def _network_3d(config: ModelConfig, naming: Naming = MMACTION2, views: int | None = 1) -> Network:
+    """A 3D network; the inputs of MMAction2's have an axis for the views behind the batch."""
+
+    def clips_of(x: np.ndarray) -> jax.Array:
+        return jnp.moveaxis(jnp.asarray(x if views is None else x[:, 0], jnp.float64), 1, -1)
+
+    def unclips(gradient: jax.Array) -> jax.Array:
+        restored = channels_first(gradient)
+        return restored if views is None else restored[:, None]
+
+    return Network(config, naming, clips_of, unclips, _features_3d)
+
+
+def _slowfast(depth: int, variant: str = "8x8", **fields: Any) -> Network:
+    slowfast = dataclasses.replace(SlowFastConfig.mmaction2(variant), **fields)
+    return _network_3d(_static(name="slowfast", depth=depth, slowfast=slowfast))
+
+
+def _pyslowfast(depth: int, variant: str) -> Network:
+    config = _static(name="slowfast", depth=depth, slowfast=SlowFastConfig.pyslowfast(variant))
+    return _network_3d(config, PYSLOWFAST, views=None)
+
+
+NETWORKS: Mapping[str, Network] = {
+    "tsn_r18": _tsn(18),
+    "tsn_r34": _tsn(34),
+    "tsn_r50": _tsn(50),
+    "tsn_r101": _tsn(101),
+    "dnr_r50_g2": _dnr(2),
+    "dnr_r50_g4": _dnr(4),
+    "r2plus1d_r34": _network_3d(_static(name="r2plus1d", depth=34)),
+    "slowfast_r18_4x16": _slowfast(18, "4x16"),
+    "slowfast_r18_8x8": _slowfast(18),
+    "slowfast_r50_4x16": _slowfast(50, "4x16"),
+    "slowfast_r50_8x8": _slowfast(50),
+    "slowfast_r50_8x8_lateralnorm": _slowfast(50, lateral_norm=True),
+    "slowfast_fb_r50_4x16": _pyslowfast(50, "4x16"),
+    "slowfast_fb_r50_8x8": _pyslowfast(50, "8x8"),
+}
+"""By the name of the golden case, or of the row of the golden ``complexity.json``."""
+
+
+def stored(shared: pathlib.Path) -> list[str]:
+    """Return the networks whose values, gradients and statistics are there to compare with."""
+    return [case for case in NETWORKS if (shared / "golden" / "cases" / f"{case}.json").is_file()]
+
+
+def values(case: Any) -> dict[str, np.ndarray]:
+    """Compute here, in float64, everything that a golden case holds; see :func:`golden.values_of_network`."""
+    network = NETWORKS[case.case]
+    model = network.model(case.meta["num_classes"])
+    x = network.clips(case.input())
+    tapped = {*case.meta["features"], *case.meta["outputs"]}
+
+    def captured(module: nn.Module, _: str) -> bool:
+        return module.name is not None and ("layer" in module.name or module.name in ("norm1", "norm2"))
+
+    def apply(variables: Any, x: jax.Array, train: bool) -> Any:
+        return model.apply(
+            variables, x, train=train, mutable=["batch_stats", "intermediates"], capture_intermediates=captured
+        )
+
+    def outputs(scores: jax.Array, intermediates: Features) -> dict[str, jax.Array]:
+        features = network.features(intermediates["backbone"] if network.head else intermediates)
+        found = features | ({"logits": scores} if network.head else {})
+        return {name: found[name] for name in tapped}
+
+    template = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
+    return golden.values_of_network(case, apply, template, network.naming, x, outputs, network.unclips)
