@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dnr_jax.models.layers import PointwiseConv, conv
+from dnr_jax.models.layers import Conv3D, PointwiseConv, conv, temporal_taps
 from tests.dnr.reference import assert_close, jit
 
 
@@ -43,6 +43,48 @@ def test_values_and_gradients_are_those_of_a_convolution(x64, kernel_size, strid
         return y, pullback(normal(*y.shape, seed=2))
 
     assert_close(*(jit(functools.partial(values, function))() for function in (ours, literal)))
+
+
+def values_and_gradients(function, kernel, x):
+    y, pullback = jax.vjp(function, kernel, x)
+    return y, pullback(normal(*y.shape, seed=2))
+
+
+@pytest.mark.parametrize(
+    ("kernel_size", "strides"),
+    [((1, 1, 1), (2, 1, 2)), ((1, 3, 3), (1, 2, 2)), ((3, 1, 1), (2, 1, 1)), ((7, 1, 1), (4, 1, 1))]
+    + [((3, 1, 1), (1, 1, 1)), ((3, 3, 3), (2, 2, 2)), ((5, 7, 5), (1, 2, 1)), ((1, 3, 3), (2, 1, 1))],
+)
+@pytest.mark.parametrize("size", [(4, 5, 6), (3, 1, 9)])
+def test_a_convolution_over_time_and_space_is_xlas(x64, kernel_size, strides, size):
+    layer = Conv3D(5, kernel_size, strides, dtype=jnp.float64, param_dtype=jnp.float64)
+    x, kernel = normal(2, *size, 4), normal(*kernel_size, 4, 5, seed=1)
+    padding = [(k // 2, k // 2) for k in kernel_size]
+
+    def literal(kernel, x):
+        return jax.lax.conv_general_dilated(x, kernel, strides, padding, None, None, ("NDHWC", "DHWIO", "NDHWC"))
+
+    def ours(kernel, x):
+        return layer.apply({"params": {"kernel": kernel}}, x)
+
+    found = (jit(functools.partial(values_and_gradients, function))(kernel, x) for function in (ours, literal))
+    assert_close(*found)
+
+
+def test_temporal_taps_are_the_frames_around():
+    x = jnp.arange(1, 6)[None, :, None]  # one clip of five frames with one channel
+    assert temporal_taps(x, 3)[0].tolist() == [[0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5], [4, 5, 0]]
+    assert temporal_taps(x, 5, stride=2)[0].tolist() == [[0, 0, 1, 2, 3], [1, 2, 3, 4, 5], [3, 4, 5, 0, 0]]
+    assert temporal_taps(x, 1, stride=4)[0].tolist() == [[1], [5]]
+
+
+def test_3d_kernels_start_from_he_normal_over_the_fan_out_and_keep_their_dtype():
+    layer = Conv3D(128, (3, 3, 3), dtype=jnp.bfloat16)
+    y, variables = layer.init_with_output(jax.random.key(0), jnp.zeros((1, 1, 1, 1, 8)))
+    kernel = variables["params"]["kernel"]
+    assert (y.dtype, kernel.dtype, kernel.shape) == (jnp.bfloat16, jnp.float32, (3, 3, 3, 8, 128))
+    distribution = NormalDist(0, np.sqrt(2 / (27 * 128)))
+    assert stats.kstest(np.asarray(kernel).ravel(), np.vectorize(distribution.cdf)).pvalue > 1e-3
 
 
 def test_pointwise_convolutions_are_contractions():

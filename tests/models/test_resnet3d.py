@@ -1,0 +1,180 @@
+"""3D ResNets: blocks and stages against literal ones, the groups that a clip keeps, the head."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dnr_jax.dnr import DNRSpec
+from dnr_jax.models.r2plus1d import FactorizedBlock
+from dnr_jax.models.resnet3d import (
+    Architecture3D,
+    PathwayHead,
+    Recognizer3D,
+    ResidualBlock3D,
+    Stage3D,
+    at_frames,
+    frame_groups,
+)
+from tests.dnr import reference
+from tests.dnr.reference import assert_close, jit, variables_like
+
+
+def normal(*shape: int, seed: int = 0) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+
+
+# The groups of frames
+
+
+@pytest.mark.parametrize(
+    ("spec", "num_frames", "groups"),
+    [
+        (DNRSpec(), 8, 2),
+        (DNRSpec(relay_distance=2), 8, 4),
+        (DNRSpec(), 2, 1),
+        (DNRSpec(num_groups=4), 8, 4),
+        (DNRSpec.static(), 7, 1),
+        (DNRSpec("static", "static", "ct"), 8, 2),
+    ],
+)
+def test_a_clip_is_cut_as_the_spec_says(spec, num_frames, groups):
+    assert frame_groups(spec, num_frames) == groups
+
+
+def test_a_relay_distance_that_does_not_divide_the_clip_is_refused():
+    with pytest.raises(ValueError, match="relay_distance=4 does not divide the clip of 6 frames"):
+        frame_groups(DNRSpec(), 6)
+
+
+@pytest.mark.parametrize(
+    ("groups", "num_frames", "kept"), [(2, 8, 2), (2, 32, 2), (2, 2, 2), (2, 1, 1), (4, 2, 2), (2, 3, 1), (6, 4, 2)]
+)
+def test_groups_join_where_frames_are_too_few(groups, num_frames, kept):
+    spec = at_frames(DNRSpec(), groups, num_frames)
+    assert spec.num_groups == kept
+    assert spec.norm("ct").groups(num_frames) == kept
+
+
+# Blocks and stages
+
+
+def literal_conv(x, kernel, strides):
+    padding = [(size // 2, size // 2) for size in kernel.shape[:3]]
+    return jax.lax.conv_general_dilated(x, kernel, strides, padding, None, None, ("NDHWC", "DHWIO", "NDHWC"))
+
+
+def literal_factorized_conv(x, params, stats, strides, train):
+    """Convolution in space, batch norm, ReLU, convolution over time; returns the norm's statistics too."""
+    x = literal_conv(x, params["spatial"]["kernel"], (1, *strides[1:]))
+    x, norm = reference.batch_norm(params["norm"], stats["norm"], x, train=train)
+    return literal_conv(jnp.maximum(x, 0), params["temporal"]["kernel"], (strides[0], 1, 1)), {"norm": norm}
+
+
+def literal_block(convolutions, kinds, groups, params, stats, cell, state, x, train):
+    """A residual block; ``stats`` also says whether its convolutions are factorised."""
+    new_stats = {}
+
+    def convolve(x, name, strides):
+        if name not in stats:
+            return literal_conv(x, params[name]["kernel"], strides)
+        y, new_stats[name] = literal_factorized_conv(x, params[name], stats[name], strides, train)
+        return y
+
+    y = x
+    for i, (_, _, strides) in enumerate(convolutions, 1):
+        y, norm = convolve(y, f"conv{i}", strides), f"norm{i}"
+        if kinds[i - 1] == "cl":
+            state, y, new_stats[norm] = reference.cross_layer(cell, stats[norm], state, y, train=train)
+        elif kinds[i - 1] == "ct":
+            count = int(np.gcd(groups, y.shape[1]))
+            grouping = {"groups": count, "granularity": "group", "statistics": "group"}
+            y, new_stats[norm] = reference.cross_temporal(params[norm], stats[norm], y, train=train, **grouping)
+        else:
+            y, new_stats[norm] = reference.batch_norm(params[norm], stats[norm], y, train=train)
+        if i < len(convolutions):
+            y = jnp.maximum(y, 0)
+    if "shortcut_norm" in params:
+        stride = next((strides for _, _, strides in convolutions if strides != (1, 1, 1)), (1, 1, 1))
+        x = convolve(x, "shortcut_conv", stride)
+        norm = "shortcut_norm"
+        x, new_stats[norm] = reference.batch_norm(params[norm], stats[norm], x, train=train)
+    return state, jnp.maximum(x + y, 0), new_stats
+
+
+@pytest.mark.parametrize(
+    ("block", "kind", "frames", "strides", "groups"),
+    [
+        (ResidualBlock3D, "basic", 3, (1, 2, 2), 2),
+        (ResidualBlock3D, "bottleneck", 3, (1, 1, 1), 2),
+        (ResidualBlock3D, "bottleneck", 3, (2, 2, 2), 4),
+        (FactorizedBlock, "basic", 3, (2, 2, 2), 4),
+    ],
+)
+def test_stages_are_literal_blocks_one_after_another(x64, block, kind, frames, strides, groups):
+    architecture = Architecture3D(kind, (2,))
+    spec, dtypes = DNRSpec(reduction=2), {"dtype": jnp.float64, "param_dtype": jnp.float64}
+    stage = Stage3D(architecture, 4, 2, spec, frames, 0, strides, groups, block, **dtypes)
+    x = normal(2, 4, 5, 6, 4)
+    template = jax.eval_shape(functools.partial(stage.init, train=False), jax.random.key(0), x)
+    variables = variables_like(template, 1)
+    params, stats = variables["params"], variables["batch_stats"]
+
+    def literal(x, train):
+        state, new_stats = None, {}
+        for i in range(2):
+            convolutions = architecture.convolutions(4, frames, strides if i == 0 else (1, 1, 1))
+            name = f"block{i}"
+            state, x, new_stats[name] = literal_block(
+                convolutions, spec.kinds, groups, params[name], stats[name], params["relay1"], state, x, train
+            )
+        return x, new_stats
+
+    def ours(x):
+        y, updates = stage.apply(variables, x, train=True, mutable=["batch_stats"])
+        return stage.apply(variables, x, train=False), y, updates["batch_stats"]
+
+    assert_close(jit(ours)(x), jit(lambda x: (literal(x, False)[0], *literal(x, True)))(x))
+
+
+def test_only_the_first_blocks_convolve_over_time():
+    stage = Stage3D(Architecture3D("bottleneck", (3,)), 4, 3, DNRSpec.static(), kernel_frames=3, temporal_blocks=2)
+    init = functools.partial(stage.init, train=False)
+    shapes = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 4, 2, 2, 4)))["params"]
+    assert [shapes[f"block{i}"]["conv1"]["kernel"].shape[0] for i in range(3)] == [3, 3, 1]
+
+
+def test_depths_have_their_blocks():
+    assert Architecture3D.of(34) == Architecture3D("basic", (3, 4, 6, 3))
+    assert Architecture3D.of(50) == Architecture3D("bottleneck", (3, 4, 6, 3))
+    assert Architecture3D.of(18, "bottleneck") == Architecture3D("bottleneck", (2, 2, 2, 2))
+
+
+# The head and the recogniser
+
+
+def test_head_pools_each_pathway_and_concatenates_in_order(x64):
+    slow, fast = normal(2, 2, 3, 4, 6), normal(2, 8, 3, 4, 5, seed=1)
+    head = PathwayHead(3, order=(1, 0), param_dtype=jnp.float64)
+    template = jax.eval_shape(functools.partial(head.init, train=False), jax.random.key(0), (slow, fast))
+    fc = variables_like(template, 2)["params"]["fc"]
+    pooled = np.array([[*np.mean(fast[n], axis=(0, 1, 2)), *np.mean(slow[n], axis=(0, 1, 2))] for n in range(2)])
+    expected = pooled @ fc["kernel"] + fc["bias"][None]
+    assert_close(head.apply({"params": {"fc": fc}}, (slow, fast), train=False), jnp.asarray(expected))
+
+
+def test_dropout_is_for_training():
+    head = PathwayHead(400, dropout=0.5)
+    identity = {"params": {"fc": {"kernel": jnp.eye(400), "bias": jnp.zeros(400)}}}
+    x = (jnp.ones((1, 2, 2, 2, 400)),)
+    np.testing.assert_array_equal(head.apply(identity, x, train=False), jnp.ones((1, 400)))
+    trained = head.apply(identity, x, train=True, rngs={"dropout": jax.random.key(0)})
+    assert set(np.unique(trained)) == {0, 2}
+
+
+def test_clips_of_another_shape_are_refused():
+    model = Recognizer3D(lambda x, train: (x,), PathwayHead(3))
+    with pytest.raises(AssertionError, match=r"clips must be \[N, T, H, W, 3\]"):
+        model.init(jax.random.key(0), jnp.zeros((2, 30, 8, 16, 16, 3)), train=False)
