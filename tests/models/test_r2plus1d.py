@@ -9,7 +9,7 @@ import pytest
 
 from dnr_jax.config import ModelConfig
 from dnr_jax.convert import Naming
-from dnr_jax.dnr import BatchNorm, CrossTemporalDNR, DNRSpec
+from dnr_jax.dnr import CrossTemporalDNR, DNRSpec, StaticNorm
 from dnr_jax.models import R2Plus1D, create_model
 from dnr_jax.models.r2plus1d import FactorizedConv, middle_features
 from dnr_jax.models.resnet3d import ConvSize
@@ -62,7 +62,7 @@ def test_relays_stand_in_the_blocks_and_keep_the_clips_groups():
     groups = {path.split("/")[0]: (frames, norm.groups(frames)) for path, (norm, frames) in relayed.items()}
     assert groups == {"layer1": (8, 2), "layer2": (4, 2), "layer3": (2, 2), "layer4": (1, 1)}
     for path in ("norm1", "conv1/norm", "layer1/block0/conv1/norm", "layer2/block0/shortcut_norm"):
-        assert isinstance(norms[path][0], BatchNorm), path
+        assert isinstance(norms[path][0], StaticNorm), path
 
 
 @pytest.mark.parametrize("depth", [18, 50])

@@ -13,6 +13,7 @@ from dnr_jax.models import TSN, ResNet, TSNHead
 from dnr_jax.models.resnet import BasicBlock, BottleneckBlock, ResidualBlock, Stage
 from tests.dnr import reference
 from tests.dnr.reference import assert_close, jit
+from tests.models import literal
 from tests.models.test_layers import convolution
 
 CLIP = jax.ShapeDtypeStruct((1, 4, 32, 32, 3), jnp.float32)
@@ -101,20 +102,6 @@ BRANCHES = {
 FRACTION = 0.25
 
 
-def literal_norm(kind, params, cell, stats, states, x, train):
-    """One norm; returns the relayed states, the output and the statistics."""
-    groups = 2 if kind == "ct" else 1
-    if kind == "cl":
-        states, scale, shift = reference.cross_layer(cell, states, x)
-        scales, shifts = [scale] * x.shape[1], [shift] * x.shape[1]
-    elif kind == "ct":
-        scales, shifts = reference.cross_temporal(params, x, groups=groups)
-    else:
-        scales, shifts = reference.static(params, x)
-    standardized, stats = reference.standardize(params, stats, x, train=train, runs=groups)
-    return states, reference.transform(standardized, scales, shifts), stats
-
-
 def literal_block(layers, strides, kinds, params, cell, stats, state, x, train):
     """A residual block: interlacing, convolutions and norms on the branch; a projection where the shape changes."""
     new_stats = {}
@@ -122,13 +109,14 @@ def literal_block(layers, strides, kinds, params, cell, stats, state, x, train):
     for i, (kernel_size, stride) in enumerate(layers, 1):
         norm = f"norm{i}"
         y = convolution(y, params[f"conv{i}"]["kernel"], stride, kernel_size // 2)
-        state, y, new_stats[norm] = literal_norm(kinds[i - 1], params.get(norm), cell, stats[norm], state, y, train)
+        state, y, new_stats[norm] = literal.norm(
+            kinds[i - 1], params.get(norm), cell, stats[norm], state, y, train, groups=2
+        )
         if i < len(layers):
             y = jnp.maximum(y, 0)
     if "shortcut_conv" in params:
         x = convolution(x, params["shortcut_conv"]["kernel"], strides, 0)
-        of_shortcut = params["shortcut_norm"], None, stats["shortcut_norm"]
-        _, x, new_stats["shortcut_norm"] = literal_norm("static", *of_shortcut, None, x, train)
+        x, new_stats["shortcut_norm"] = literal.static_norm(params["shortcut_norm"], stats["shortcut_norm"], x, train)
     return state, jnp.maximum(x + y, 0), new_stats
 
 
@@ -149,7 +137,7 @@ def test_stages_are_literal_blocks_one_after_another(x64, block, strides, kinds)
     params, stats = variables["params"], variables["batch_stats"]
     cell = params[f"relay{kinds.index('cl') + 1}"]
 
-    def literal(x, train):
+    def blocks(x, train):
         state, new_stats = [], {}
         for i in range(2):
             name, stride = f"block{i}", strides if i == 0 else 1
@@ -162,7 +150,7 @@ def test_stages_are_literal_blocks_one_after_another(x64, block, strides, kinds)
         y, updates = stage.apply(variables, x, train=True, mutable=["batch_stats"])
         return stage.apply(variables, x, train=False), y, updates["batch_stats"]
 
-    assert_close(jit(ours)(x), jit(lambda x: (literal(x, False)[0], *literal(x, True)))(x))
+    assert_close(jit(ours)(x), jit(lambda x: (blocks(x, False)[0], *blocks(x, True)))(x))
 
 
 def test_basic_blocks_relay_across_layers_first_and_across_time_second():

@@ -18,8 +18,8 @@ from dnr_jax.models.resnet3d import (
     at_frames,
     frame_groups,
 )
-from tests.dnr import reference
 from tests.dnr.reference import assert_close, jit, variables_like
+from tests.models import literal
 
 
 def normal(*shape: int, seed: int = 0) -> jax.Array:
@@ -69,7 +69,7 @@ def literal_conv(x, kernel, strides):
 def literal_factorized_conv(x, params, stats, strides, train):
     """Convolution in space, batch norm, ReLU, convolution over time; returns the norm's statistics too."""
     x = literal_conv(x, params["spatial"]["kernel"], (1, *strides[1:]))
-    x, norm = reference.batch_norm(params["norm"], stats["norm"], x, train=train)
+    x, norm = literal.static_norm(params["norm"], stats["norm"], x, train)
     return literal_conv(jnp.maximum(x, 0), params["temporal"]["kernel"], (strides[0], 1, 1)), {"norm": norm}
 
 
@@ -86,21 +86,17 @@ def literal_block(convolutions, kinds, groups, params, stats, cell, state, x, tr
     y = x
     for i, (_, _, strides) in enumerate(convolutions, 1):
         y, norm = convolve(y, f"conv{i}", strides), f"norm{i}"
-        if kinds[i - 1] == "cl":
-            state, y, new_stats[norm] = reference.cross_layer(cell, stats[norm], state, y, train=train)
-        elif kinds[i - 1] == "ct":
-            count = int(np.gcd(groups, y.shape[1]))
-            grouping = {"groups": count, "granularity": "group", "statistics": "group"}
-            y, new_stats[norm] = reference.cross_temporal(params[norm], stats[norm], y, train=train, **grouping)
-        else:
-            y, new_stats[norm] = reference.batch_norm(params[norm], stats[norm], y, train=train)
+        count = int(np.gcd(groups, y.shape[1]))
+        state, y, new_stats[norm] = literal.norm(
+            kinds[i - 1], params.get(norm), cell, stats[norm], state, y, train, groups=count
+        )
         if i < len(convolutions):
             y = jnp.maximum(y, 0)
     if "shortcut_norm" in params:
         stride = next((strides for _, _, strides in convolutions if strides != (1, 1, 1)), (1, 1, 1))
         x = convolve(x, "shortcut_conv", stride)
         norm = "shortcut_norm"
-        x, new_stats[norm] = reference.batch_norm(params[norm], stats[norm], x, train=train)
+        x, new_stats[norm] = literal.static_norm(params[norm], stats[norm], x, train)
     return state, jnp.maximum(x + y, 0), new_stats
 
 
@@ -122,8 +118,8 @@ def test_stages_are_literal_blocks_one_after_another(x64, block, kind, frames, s
     variables = variables_like(template, 1)
     params, stats = variables["params"], variables["batch_stats"]
 
-    def literal(x, train):
-        state, new_stats = None, {}
+    def blocks(x, train):
+        state, new_stats = [], {}
         for i in range(2):
             convolutions = architecture.convolutions(4, frames, strides if i == 0 else (1, 1, 1))
             name = f"block{i}"
@@ -136,7 +132,7 @@ def test_stages_are_literal_blocks_one_after_another(x64, block, kind, frames, s
         y, updates = stage.apply(variables, x, train=True, mutable=["batch_stats"])
         return stage.apply(variables, x, train=False), y, updates["batch_stats"]
 
-    assert_close(jit(ours)(x), jit(lambda x: (literal(x, False)[0], *literal(x, True)))(x))
+    assert_close(jit(ours)(x), jit(lambda x: (blocks(x, False)[0], *blocks(x, True)))(x))
 
 
 def test_only_the_first_blocks_convolve_over_time():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from dnr_jax.config import ModelConfig, SlowFastConfig
-from dnr_jax.dnr import BatchNorm, CrossTemporalDNR, DNRSpec
+from dnr_jax.dnr import CrossTemporalDNR, DNRSpec, StaticNorm
 from dnr_jax.models import SlowFast, create_model
 from tests.models.inspection import norms_of
 
@@ -85,7 +85,7 @@ def test_groups_last_as_long_in_both_pathways(alpha, distance, groups):
     for path, (norm, frames) in relayed.items():
         assert frames == (32 if path.startswith("fast") else 32 // alpha)
         assert norm.groups(frames) == groups
-    assert all(isinstance(norms[f"{pathway}_norm1"][0], BatchNorm) for pathway in ("slow", "fast"))
+    assert all(isinstance(norms[f"{pathway}_norm1"][0], StaticNorm) for pathway in ("slow", "fast"))
 
 
 def test_each_pathway_has_cells_of_its_own():
