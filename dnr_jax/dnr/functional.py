@@ -57,6 +57,18 @@ def frame_moments(x: jax.Array) -> Moments:
     return Moments(jnp.mean(wide, axes), jnp.mean(jnp.square(wide), axes))
 
 
+def place_like(x: jax.Array, batch: jax.Array | None) -> jax.Array:
+    """Cut ``x`` along its first axis as ``batch`` is, or copy it to all devices for None, where a mesh is explicit.
+
+    On meshes with automatic axes, and without a mesh, the compiler places arrays and nothing is done.
+    """
+    axes = jax.sharding.get_abstract_mesh()
+    if axes.empty or not axes.explicit_axes:
+        return x
+    first = None if batch is None else jax.typeof(batch).sharding.spec[0]
+    return jax.sharding.reshard(x, jax.sharding.PartitionSpec(first, *(None,) * (x.ndim - 1)))
+
+
 def check_groups(num_frames: int, num_groups: int) -> None:
     """Raise ValueError unless ``num_frames`` can be cut into ``num_groups`` equal groups of consecutive frames."""
     if num_groups < 1 or num_frames % num_groups:
@@ -95,7 +107,11 @@ def batch_moments(moments: Moments, num_groups: int = 1, clips_per_statistics: i
 
     def pool(m: jax.Array) -> jax.Array:
         grouped = group_frames(m, num_groups)
-        return jnp.mean(grouped.reshape(n // clips, clips, *grouped.shape[1:]), axis=(1, 3))
+        if clips == n:
+            return jnp.mean(grouped, axis=(0, 2))[None]
+        # Sets of clips may lie across devices; on a mesh with explicit axes that takes gathering these small arrays.
+        gathered = place_like(grouped, None)
+        return jnp.mean(gathered.reshape(n // clips, clips, *grouped.shape[1:]), axis=(1, 3))
 
     return Moments(pool(moments.mean), pool(moments.mean_square))
 

@@ -11,6 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dnr_jax.dnr.functional import place_like
+
 State = tuple[jax.Array, jax.Array]
 """``(h, c)``, each ``[..., C]``: scale and shift."""
 RelayState = tuple[State, ...]
@@ -268,7 +270,8 @@ class RelayCell(nn.Module):
                 outputs = layer(first, projected)
                 last.append(jax.tree.map(lambda v: v[:, 0 if reverse else -1], outputs))
                 continue
-            # The parameters may be wider than the descriptors, and a scan keeps the dtype of its carry.
-            state, outputs = scan(layer, jax.tree.map(lambda s, p=projected: s.astype(p.dtype), first), projected)
+            # A scan keeps the dtype of its carry, and parameters may be wider than descriptors; and its placement.
+            start = jax.tree.map(lambda s, p=projected: place_like(s.astype(p.dtype), p), first)
+            state, outputs = scan(layer, start, projected)
             last.append(state)
         return tuple(last), outputs

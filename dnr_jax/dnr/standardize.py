@@ -92,8 +92,10 @@ class Standardize(nn.Module):
                 unbiased = functional.unbiased(observed.variance, x.size // (x.shape[-1] * sets * runs))
                 mean.value = functional.updated_average(mean.value, observed.mean, self.momentum)
                 var.value = functional.updated_average(var.value, unbiased, self.momentum)
-            clips = x.shape[0] // sets if sets > 1 else 1  # one set for all clips is left to broadcast
-            batch = jnp.repeat(observed.mean, clips, axis=0), jnp.repeat(observed.variance, clips, axis=0)
+            batch = observed.mean, observed.variance
+            if sets > 1:  # one set for all clips is left to broadcast
+                clips = x.shape[0] // sets
+                batch = jnp.repeat(batch[0], clips, axis=0), jnp.repeat(batch[1], clips, axis=0)
         if self.base == "sn":
             batch = self._switch(moments, runs, batch)
         standardized = functional.standardization(batch, self.epsilon)

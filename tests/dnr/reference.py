@@ -231,7 +231,7 @@ def run_of_each_frame(describe, x, runs):
 
 
 def instance_level_meta(params, x, *, runs, key_channels):
-    """ILM normalisation: the deviations of groups of channels, through an auto-encoder, move a learned scale and shift."""
+    """ILM normalisation: statistics of groups of channels, through an auto-encoder, move a learned scale and shift."""
 
     def describe(part):
         mean, squares, count = clip_statistics(part, x.shape[-1] // key_channels)

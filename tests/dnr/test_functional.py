@@ -138,3 +138,53 @@ def test_interlace_keeps_the_dtype():
 def test_interlace_refuses_fractions_out_of_range(fraction):
     with pytest.raises(ValueError, match=f"between 0 and 0.5, got {fraction}"):
         interlace(jnp.zeros((1, 2, 1, 1, 8)), fraction)
+
+
+@pytest.mark.parametrize("runs", [1, 2, 4])
+@pytest.mark.parametrize("groups", [0, 1, 2])
+def test_instance_moments_are_those_of_a_clips_channel_groups(x64, runs, groups):
+    x = normal(2, 4, 3, 2, 6)
+    found = functional.instance_moments(functional.frame_moments(x), runs, groups)
+    assert found.mean.shape == (2, runs, 6)
+    size = 6 // (groups or 6)
+    for n in range(2):
+        for run in range(runs):
+            for c in range(6):
+                first = c // size * size
+                values = np.asarray(x)[n, run * 4 // runs : (run + 1) * 4 // runs, :, :, first : first + size]
+                np.testing.assert_allclose(found.mean[n, run, c], values.mean(), rtol=1e-10)
+                np.testing.assert_allclose(found.variance[n, run, c], values.var(), rtol=1e-10)
+
+
+def test_channels_that_cannot_be_grouped_are_named():
+    with pytest.raises(ValueError, match="6 channels cannot be cut into 4 equal groups"):
+        functional.instance_moments(functional.frame_moments(jnp.zeros((1, 2, 6))), 1, 4)
+
+
+@pytest.mark.parametrize(("coarse", "fine"), [(1, 4), (2, 4), (4, 2), (4, 4)])
+def test_transform_gives_each_run_its_scale_and_its_statistics(x64, coarse, fine):
+    x, scale, shift = normal(2, 4, 3), normal(2, fine, 3), normal(2, fine, 3) + 1
+    mean, variance = normal(2, coarse, 3) + 2, jnp.square(normal(2, coarse, 3)) + 0.1
+    standardized = functional.standardization((mean, variance), 1e-3)
+    found = functional.modulate(x, functional.transform(standardized, scale, shift))
+    for t in range(4):
+        row, own = t * coarse // 4, t * fine // 4
+        expected = (x[:, t] - mean[:, row]) / jnp.sqrt(variance[:, row] + 1e-3) * scale[:, own] + shift[:, own]
+        np.testing.assert_allclose(found[:, t], expected, rtol=1e-9, atol=1e-11)
+
+
+def test_runs_are_repeated_for_shorter_ones():
+    v = jnp.arange(4.0).reshape(1, 2, 2)
+    assert functional.spread_runs(v, 4).tolist() == [[[0, 1], [0, 1], [2, 3], [2, 3]]]
+    assert functional.spread_runs(v, 2) is v
+    assert functional.spread_runs(v[:, :1], 4).shape == (1, 1, 2)
+
+
+def test_arrays_are_placed_on_explicit_meshes_only():
+    x = jnp.zeros((4, 3))
+    assert functional.place_like(x, x) is x
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,), devices=jax.devices()[:4])
+    with jax.set_mesh(mesh):
+        batch = jax.device_put(x, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")))
+        assert jax.typeof(functional.place_like(x, batch)).sharding.spec[0] == "data"
+        assert jax.typeof(functional.place_like(batch, None)).sharding.spec[0] is None

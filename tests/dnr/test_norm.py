@@ -12,18 +12,10 @@ import pytest
 from jax.extend.core import ClosedJaxpr
 from jax.sharding import NamedSharding, PartitionSpec
 
-from dnr_jax.dnr import StaticNorm, CrossLayerDNR, CrossTemporalDNR, RelayCell
+from dnr_jax.dnr import CrossLayerDNR, CrossTemporalDNR, RelayCell, StaticNorm, without_carry
 from tests.dnr import reference
 from tests.dnr.reference import jit
-
-C = 8
-
-
-def features(*shape: int, seed: int = 0) -> jax.Array:
-    """Return features whose mean and spread differ from channel to channel."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(*shape, C)) * rng.uniform(0.5, 2.0, C) + rng.normal(size=C)
-    return jnp.asarray(x)
+from tests.dnr.settings import C, features
 
 
 def variables_of(layer: nn.Module, x: jax.Array, seed: int = 1):
@@ -47,163 +39,12 @@ jit_train = jit(train, static_argnums=0)
 jit_evaluate = jit(evaluate, static_argnums=0)
 
 
-def gradients(forward, params, x):
-    """Outputs in both modes, statistics, and the gradients of a random linear function of the outputs."""
-
-    def loss(params, x):
-        found = forward(params, x)
-        probes = [features(*y.shape[:-1], seed=i) for i, y in enumerate(found[:2], 10)]
-        return sum(jnp.sum(probe * y) for probe, y in zip(probes, found[:2], strict=True)), found
-
-    return jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(params, x)
-
-
-# Any two settings meet at each pair of their levels, but that the groupings are spread over the other settings.
-CROSS_TEMPORAL = [
-    ({"num_groups": 1}, 2, 1, "group", "group", 1, 1, 0, (3, 2)),
-    ({"num_groups": 1}, 2, 1, "frame", "clip", 2, 4, 1, (5,)),
-    ({"num_groups": 2}, 4, 2, "group", "clip", 1, 4, 2, (2, 1, 3)),
-    ({"num_groups": 2}, 4, 2, "frame", "group", 2, 1, 0, (2, 1, 3)),
-    ({"num_groups": 4}, 4, 4, "group", "group", 2, 4, 2, (5,)),
-    ({"num_groups": 4}, 8, 4, "frame", "clip", 1, 1, 2, (3, 2)),
-    ({"relay_distance": 1}, 8, 8, "group", "group", 1, 4, 1, (2, 1, 3)),
-    ({"relay_distance": 2}, 6, 3, "frame", "group", 1, 4, 0, (5,)),
-    ({"relay_distance": 4}, 8, 2, "group", "clip", 2, 1, 1, (3, 2)),
-    ({"relay_distance": 4}, 1, 1, "frame", "group", 2, 4, 2, (3, 2)),
-    ({"relay_distance": 8}, 8, 1, "group", "clip", 1, 1, 0, (3, 2)),
-]
-
-
-@pytest.mark.parametrize(
-    ("grouping", "num_frames", "groups", "granularity", "statistics", "depth", "reduction", "clips", "spatial"),
-    CROSS_TEMPORAL,
-)
-def test_cross_temporal_is_the_reference(
-    x64, grouping, num_frames, groups, granularity, statistics, depth, reduction, clips, spatial
-):
-    layer = CrossTemporalDNR(
-        **grouping,
-        granularity=granularity,
-        statistics=statistics,
-        depth=depth,
-        reduction=reduction,
-        clips_per_statistics=clips,
-        momentum=0.8,
-        epsilon=1e-3,
-        param_dtype=jnp.float64,
-    )
-    x = features(2 * clips or 2, num_frames, *spatial)
-    variables = variables_of(layer, x)
-    settings = {"granularity": granularity, "statistics": statistics, "clips_per_statistics": clips}
-
-    def ours(params, x):
-        variables_here = variables | {"params": params}
-        (_, y), stats = train(layer, variables_here, x)
-        return y, evaluate(layer, variables_here, x)[1], stats
-
-    def literal(params, x):
-        norm = functools.partial(
-            reference.cross_temporal, params, variables["batch_stats"], x, groups=groups, **settings
-        )
-        y, stats = norm(train=True, momentum=0.8, epsilon=1e-3)
-        return y, norm(train=False, momentum=0.8, epsilon=1e-3)[0], stats
-
-    reference.assert_close(
-        gradients(ours, variables["params"], x),
-        gradients(literal, variables["params"], x),
-    )
-
-
-class Chain(nn.Module):
-    """Three cross-layer norms with one cell, each on what the one before made."""
-
-    depth: int
-    clips: int
-
-    @nn.compact
-    def __call__(self, carry, x, *, use_running_average):
-        cell = RelayCell(C, 2, self.depth, jnp.float64, name="cell")
-        for i in range(3):
-            norm = CrossLayerDNR(
-                cell=cell,
-                clips_per_statistics=self.clips,
-                use_running_average=use_running_average,
-                param_dtype=jnp.float64,
-                name=f"norm{i}",
-            )
-            carry, y = norm(carry, x)
-            x = jnp.tanh(y) + x
-        return carry, x
-
-
-@pytest.mark.parametrize(("depth", "clips"), [(1, 0), (2, 2)])
-def test_cross_layer_relays_from_block_to_block(x64, depth, clips):
-    layer = Chain(depth, clips)
-    x = features(4, 2, 3, 2)
-    variables = variables_of(layer, x)
-
-    def ours(params, x):
-        variables_here = variables | {"params": params}
-        (carry, y), stats = train(layer, variables_here, x)
-        return y, evaluate(layer, variables_here, x)[1], carry, stats
-
-    def literal_chain(params, x, train):
-        stats, state = {}, None
-        for i in range(3):
-            state, y, stats[f"norm{i}"] = reference.cross_layer(
-                params["cell"],
-                variables["batch_stats"][f"norm{i}"],
-                state,
-                x,
-                train=train,
-                clips_per_statistics=clips,
-            )
-            x = jnp.tanh(y) + x
-        return tuple(state), x, stats
-
-    def literal(params, x):
-        state, y, stats = literal_chain(params, x, True)
-        return y, literal_chain(params, x, False)[1], state, stats
-
-    reference.assert_close(
-        gradients(ours, variables["params"], x),
-        gradients(literal, variables["params"], x),
-    )
-
-
 def test_cross_layer_without_a_carry_starts_from_zeros(x64):
     layer = make("cl", param_dtype=jnp.float64)
     x = features(2, 1, 3, 2)
     variables = variables_of(layer, x)
-    zeros = layer.cell.initialize_carry((2,), jnp.float64)
+    zeros = (layer.cell.initialize_carry((2,), jnp.float64),)
     reference.assert_close(jit_evaluate(layer, variables, x), jit_evaluate(layer, variables, x, zeros))
-
-
-def test_cross_layer_without_a_cell_says_what_to_give():
-    with pytest.raises(ValueError, match=r"CrossLayerDNR\(cell=RelayCell\(C\)\)"):
-        CrossLayerDNR().init(jax.random.key(0), None, features(1, 1, 2), use_running_average=True)
-
-
-@pytest.mark.parametrize(("clips", "spatial"), [(0, (3, 2)), (2, (5,)), (1, (2, 1, 3))])
-def test_batch_norm_is_torchs(x64, clips, spatial):
-    layer = StaticNorm(clips_per_statistics=clips, param_dtype=jnp.float64)
-    x = features(4, 2, *spatial)
-    variables = variables_of(layer, x)
-
-    def ours(params, x):
-        variables_here = variables | {"params": params}
-        (_, y), stats = train(layer, variables_here, x)
-        return y, evaluate(layer, variables_here, x)[1], stats
-
-    def literal(params, x):
-        norm = functools.partial(reference.batch_norm, params, variables["batch_stats"], x)
-        y, stats = norm(train=True, clips_per_statistics=clips)
-        return y, norm(train=False)[0], stats
-
-    reference.assert_close(
-        gradients(ours, variables["params"], x),
-        gradients(literal, variables["params"], x),
-    )
 
 
 @pytest.mark.parametrize("kind", ["bn", "ct-group"])
@@ -322,7 +163,7 @@ class TestInvariants:
 
     def test_every_parameter_learns(self, layer, variables, x):
         relayed = features(2, 8, seed=3)  # from an earlier layer; all but CrossLayerDNR pass it by
-        _, grads = loss(layer, variables["params"], x, variables["batch_stats"], ((relayed[0], relayed[1]),))
+        _, grads = loss(layer, variables["params"], x, variables["batch_stats"], (((relayed[0], relayed[1]),),))
         for path, grad in jax.tree_util.tree_leaves_with_path(grads):
             assert jnp.isfinite(grad).all() and jnp.any(grad != 0), jax.tree_util.keystr(path)
 
@@ -459,3 +300,126 @@ def test_clips_that_share_statistics_on_one_device_need_no_communication(x64, cl
     output = jit(lambda variables, x: train(layer, variables, x)[0][1])
     program = output.lower(variables, spread).compile().as_text()
     assert any(word in program for word in ("all-reduce", "all-gather", "all-to-all")) == communicates
+
+
+class TestStreaming:
+    """A long video, a piece at a time."""
+
+    @pytest.mark.parametrize("granularity", ["group", "frame"])
+    @pytest.mark.parametrize(("relay", "depth"), [("lstm", 2), ("se", 1), ("fc", 1)])
+    def test_pieces_are_the_whole(self, x64, granularity, relay, depth):
+        layer = CrossTemporalDNR(
+            relay_distance=2, granularity=granularity, relay=relay, depth=depth, param_dtype=jnp.float64
+        )
+        video = features(2, 8, 3)
+        variables = variables_of(layer, video)
+        state, pieces = {}, []
+        for piece in (video[:, :4], video[:, 4:6], video[:, 6:]):
+            given = variables | state
+            (_, y), state = layer.apply(given, None, piece, use_running_average=True, mutable=["relay_state"])
+            pieces.append(y)
+        assert set(state) == {"relay_state"}
+        reference.assert_close(jnp.concatenate(pieces, axis=1), evaluate(layer, variables, video)[1])
+
+    def test_a_state_may_be_given_without_being_replaced(self, x64):
+        layer = CrossTemporalDNR(relay_distance=2, param_dtype=jnp.float64)
+        video = features(2, 4, 3)
+        variables = variables_of(layer, video)
+        _, state = layer.apply(variables, None, video[:, :2], use_running_average=True, mutable=["relay_state"])
+        rest = evaluate(layer, variables | state, video[:, 2:])[1]
+        reference.assert_close(rest, evaluate(layer, variables, video)[1][:, 2:])
+
+    def test_a_backward_relay_cannot_be_streamed(self):
+        layer = CrossTemporalDNR(direction="bidirectional")
+        x = jnp.ones((1, 4, 3, C), jnp.float32)
+        variables = layer.init(jax.random.key(0), None, x, use_running_average=True)
+        with pytest.raises(ValueError, match="a bidirectional relay cannot be streamed"):
+            layer.apply(variables, None, x, use_running_average=True, mutable=["relay_state"])
+
+
+@pytest.mark.parametrize(
+    "layer", [StaticNorm(), CrossTemporalDNR(), CrossLayerDNR(), CrossTemporalDNR(direction="bidirectional")]
+)
+def test_initialisation_creates_parameters_and_statistics_only(layer):
+    x = jnp.ones((1, 4, 3, C), jnp.float32)
+    variables = layer.init(jax.random.key(0), None, x, use_running_average=False)
+    assert set(variables) == {"params", "batch_stats"}
+
+
+@pytest.mark.parametrize("kind", ["cl", "ct-group", "ct-frame"])
+def test_scale_and_shift_are_handed_out(x64, kind):
+    layer = make(kind, param_dtype=jnp.float64)
+    x = features(2, 4, 3)
+    variables = variables_of(layer, x)
+    (_, y), found = layer.apply(variables, None, x, use_running_average=True, mutable=["intermediates"])
+    (scale,), (shift,) = found["intermediates"]["scale"], found["intermediates"]["shift"]
+    assert scale.shape == shift.shape == (2, {"cl": 1, "ct-group": 2, "ct-frame": 4}[kind], C)
+    stats = variables["batch_stats"]
+    standardized = (x - stats["mean"][None, None, None]) / jnp.sqrt(stats["var"] + 1e-5)[None, None, None]
+    scale, shift = (jnp.repeat(v, 4 // v.shape[1], axis=1)[:, :, None] for v in (scale, shift))
+    reference.assert_close(y, standardized * scale + shift)
+
+
+class TestChannelGroups:
+    """How many channels group normalisation puts together."""
+
+    @pytest.mark.parametrize(
+        ("fields", "channels", "size"),
+        [
+            ({}, 64, 2),
+            ({}, 8, 1),
+            ({}, 208, 13),  # 16 groups: the greatest common divisor of 32 and 208
+            ({"channels_per_group": 16}, 64, 16),
+            ({"channels_per_group": 16}, 8, 8),
+            ({"channel_groups": 2}, 6, 3),
+        ],
+    )
+    def test_size(self, x64, fields, channels, size):
+        layer = StaticNorm(base="gn", param_dtype=jnp.float64, epsilon=1e-12, **fields)
+        x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 1, 50, channels)))
+        y = layer.init_with_output(jax.random.key(0), None, x, use_running_average=False)[0][1]
+        groups = np.asarray(y).reshape(50, channels // size, size)
+        np.testing.assert_allclose(groups.mean((0, 2)), 0, atol=1e-9)
+        np.testing.assert_allclose(groups.std((0, 2)), 1, rtol=1e-9)
+        if size > 1:
+            assert np.abs(groups.mean(0)).max() > 1e-3  # a smaller group would have its own mean
+
+
+class TestWithoutCarry:
+    """Layers for networks that hand on features alone."""
+
+    @pytest.mark.parametrize("layer", [CrossTemporalDNR, StaticNorm])
+    def test_it_is_the_layer(self, x64, layer):
+        x = features(2, 4, 3)
+        plain, carried = without_carry(layer)(param_dtype=jnp.float64), layer(param_dtype=jnp.float64)
+        variables = variables_of(carried, x)
+        y, updates = plain.apply(variables, x, use_running_average=False, mutable=["batch_stats"])
+        (_, expected), stats = train(carried, variables, x)
+        reference.assert_close((y, updates["batch_stats"]), (expected, stats))
+        assert type(plain).__name__ == layer.__name__
+
+    def test_a_layer_that_needs_its_carry_is_refused(self):
+        with pytest.raises(TypeError, match="CrossLayerDNR relays through its carry"):
+            without_carry(CrossLayerDNR)
+
+
+def test_a_scan_over_blocks_threads_the_relay(x64):
+    """Three norms with a cell each, in a loop and as one scanned layer."""
+    layer = CrossLayerDNR(param_dtype=jnp.float64, relay_distance=2)
+    x = features(2, 4, 3)
+    cell = RelayCell(C, param_dtype=jnp.float64)
+    carry = (cell.initialize_carry((2,), jnp.float64),) * 2
+
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, state, _):
+            return layer.clone(name="norm")(*state, use_running_average=True), None
+
+    depth = nn.scan(Block, variable_axes={"params": 0, "batch_stats": 0}, split_rngs={"params": True}, length=3)()
+    shapes = jax.eval_shape(depth.init, jax.random.key(0), (carry, x), None)
+    variables = reference.variables_like(shapes, 1)
+    found, _ = depth.apply(variables, (carry, x), None)
+    for i in range(3):
+        own = jax.tree.map(lambda leaf, i=i: leaf[i], {name: tree["norm"] for name, tree in variables.items()})
+        carry, x = layer.apply(own, carry, x, use_running_average=True)
+    reference.assert_close(found, (carry, x))

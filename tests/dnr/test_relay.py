@@ -9,17 +9,17 @@ import pytest
 from scipy import stats
 
 from dnr_jax.dnr import RelayCell
-from dnr_jax.dnr.relay import Bottleneck
+from dnr_jax.dnr.relay import RELAYS, Bottleneck
 from tests.dnr import reference
 
 FEATURES = 6
 
 
-def build(depth: int = 1, reduction: int = 2, seed: int = 0):
-    """Return a float64 cell and its parameters."""
-    cell = RelayCell(FEATURES, reduction, depth, jnp.float64)
-    start = cell.initialize_carry((2,), jnp.float64)
-    template = jax.eval_shape(cell.init, jax.random.key(0), start, jnp.zeros((2, FEATURES)))
+def build(depth: int = 1, reduction: int = 2, seed: int = 0, **fields):
+    """Return a float64 cell and its variables."""
+    cell = RelayCell(FEATURES, reduction, depth, jnp.float64, **fields)
+    zeros = RelayCell(FEATURES, depth=depth).initialize_carry((2,), jnp.float64)
+    template = jax.eval_shape(cell.init, jax.random.key(0), zeros, jnp.zeros((2, FEATURES)))
     return cell, reference.variables_like(template, seed)
 
 
@@ -27,37 +27,72 @@ def descriptors(*shape: int) -> jax.Array:
     return jnp.asarray(np.random.default_rng(1).normal(size=(*shape, FEATURES)))
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("depth", [1, 3])
 @pytest.mark.parametrize("reduction", [1, 4])
-def test_steps_are_the_equations(x64, depth, reduction):
-    cell, variables = build(depth, reduction)
-    carry, state = cell.initialize_carry((2,), jnp.float64), reference.zero_state(variables["params"], 2, FEATURES)
+@pytest.mark.parametrize("relay", RELAYS)
+def test_steps_are_the_equations(x64, depth, reduction, relay):
+    cell, variables = build(depth, reduction, relay=relay)
+    carry, state = cell.initialize_carry((2,), jnp.float64), reference.start(variables["params"], 2, FEATURES)
     for x in descriptors(3, 2):
         carry, (scale, shift) = cell.apply(variables, carry, x)
-        state, expected_scale, expected_shift = reference.cell(variables["params"], state, x)
+        state, expected_scale, expected_shift = reference.cell(variables["params"], state, x, relay)
         reference.assert_close((carry, scale, shift), (tuple(state), expected_scale, expected_shift))
 
 
-@pytest.mark.parametrize("depth", [1, 2])
-@pytest.mark.parametrize("inner", [(), (3,)])
-def test_relay_is_a_loop_of_calls(x64, depth, inner):
-    cell, variables = build(depth)
+@pytest.mark.parametrize("relay", RELAYS)
+@pytest.mark.parametrize(("depth", "inner", "reverse"), [(1, (), False), (2, (3,), False), (2, (), True)])
+def test_unrolling_is_a_loop_of_calls(x64, relay, depth, inner, reverse):
+    cell, variables = build(depth, relay=relay)
     xs = descriptors(2, 4, *inner)
-    start = jax.tree.map(lambda zero: zero + 0.3, cell.initialize_carry((2, *inner), jnp.float64))
-    carry, scales, shifts = start, [], []
-    for g in range(4):
-        carry, (scale, shift) = cell.apply(variables, carry, xs[:, g])
-        scales.append(scale)
-        shifts.append(shift)
-    found = cell.apply(variables, start, xs, method="relay")
-    reference.assert_close(found, (carry, (jnp.stack(scales, 1), jnp.stack(shifts, 1))))
+    carry = start = jax.tree.map(lambda zero: zero + 0.3, cell.initialize_carry((2, *inner), jnp.float64))
+    outputs = {}
+    for g in (3, 2, 1, 0) if reverse else range(4):
+        carry, outputs[g] = cell.apply(variables, carry, xs[:, g])
+    scale, shift = (jnp.stack([outputs[g][i] for g in range(4)], 1) for i in range(2))
+    found = cell.apply(variables, start, xs, method="unroll", reverse=reverse)
+    reference.assert_close(found, (carry, (scale, shift)))
 
 
-def test_relay_and_call_share_their_parameters():
+def test_without_a_relay_there_is_no_loop_and_no_memory(x64):
+    cell, variables = build(2, relay="none")
+    xs, start = descriptors(2, 4), cell.initialize_carry((2,), jnp.float64)
+    unroll = functools.partial(cell.apply, method="unroll")
+    assert "scan" not in str(jax.make_jaxpr(unroll)(variables, start, xs))
+    outputs = [unroll(variables, jax.tree.map(lambda v, s=s: v + s, start), xs) for s in (0.0, 1.0)]
+    reference.assert_close(*outputs)
+    assert "hidden" not in variables["params"]["layer_0"]
+
+
+def test_a_learned_start_begins_at_zero_and_learns(x64):
+    cell, variables = build(2, initial_state="learned")
+    zeros = RelayCell(FEATURES, depth=2).initialize_carry((2,), jnp.float64)
+    fresh = cell.init(jax.random.key(0), zeros, jnp.zeros((2, FEATURES)))
+    assert fresh["params"]["initial_state"].shape == (2, 2, FEATURES)
+    assert not fresh["params"]["initial_state"].any()
+
+    def shift(variables):
+        carry = cell.apply(variables, (2,), jnp.float64, method="initialize_carry")
+        assert [[leaf.shape for leaf in state] for state in carry] == [[(2, FEATURES)] * 2] * 2
+        return jnp.sum(cell.apply(variables, carry, descriptors(2))[1][1])
+
+    assert (jax.grad(shift)(variables)["params"]["initial_state"] != 0).any((1, 2)).all()
+
+
+def test_gates_are_handed_out_after_their_activations(x64):
+    cell, variables = build()
+    xs, start = descriptors(2, 3), cell.initialize_carry((2,), jnp.float64)
+    (_, (scale, shift)), found = cell.apply(variables, start, xs, method="unroll", mutable=["intermediates"])
+    (gates,) = found["intermediates"]["layer_0"]["gates"]
+    before = jnp.concatenate([jnp.zeros_like(shift[:, :1]), shift[:, :-1]], axis=1)
+    np.testing.assert_allclose(shift, gates["forget"] * before + gates["input"] * gates["candidate"], rtol=1e-12)
+    np.testing.assert_allclose(scale, gates["output"] * jax.nn.sigmoid(shift), rtol=1e-12)
+
+
+def test_unrolling_and_call_share_their_parameters():
     cell = RelayCell(FEATURES, depth=2)
     start, key = cell.initialize_carry((2,)), jax.random.key(0)
     called = jax.eval_shape(cell.init, key, start, jnp.zeros((2, FEATURES)))
-    relayed = jax.eval_shape(functools.partial(cell.init, method="relay"), key, start, jnp.zeros((2, 3, FEATURES)))
+    relayed = jax.eval_shape(functools.partial(cell.init, method="unroll"), key, start, jnp.zeros((2, 3, FEATURES)))
     assert called == relayed
 
 
@@ -79,7 +114,7 @@ def test_scale_lies_between_0_and_1_and_shift_grows_by_at_most_1_a_step(x64):
     cell, variables = build()
     large = jax.tree.map(lambda leaf: 3 * leaf, variables)
     start = cell.initialize_carry((2,), jnp.float64)
-    _, (scale, shift) = cell.apply(large, start, 5 * descriptors(2, 6), method="relay")
+    _, (scale, shift) = cell.apply(large, start, 5 * descriptors(2, 6), method="unroll")
     assert ((scale > 0) & (scale < 1)).all()
     assert (jnp.abs(shift) <= jnp.arange(1.0, 7.0)[None, :, None]).all()
     assert jnp.abs(shift).max() > 1  # the bound above is not idle
@@ -109,11 +144,11 @@ def test_parameters_start_as_torchs_linear_layers_do():
             assert stats.kstest(drawn, "uniform", args=(-1, 2)).pvalue > 1e-3, (layer, name)
 
 
-def test_relay_with_parameters_wider_than_the_descriptors(x64):
+def test_parameters_wider_than_the_descriptors(x64):
     cell = RelayCell(4, param_dtype=jnp.float64)
     descriptors = jnp.ones((2, 3, 4), jnp.float32)
     with jax.numpy_dtype_promotion("standard"):
         carry = cell.initialize_carry((2,), descriptors.dtype)
-        variables = cell.init(jax.random.key(0), carry, descriptors, method=cell.relay)
-        _, (scale, shift) = cell.apply(variables, carry, descriptors, method=cell.relay)
+        variables = cell.init(jax.random.key(0), carry, descriptors, method=cell.unroll)
+        _, (scale, shift) = cell.apply(variables, carry, descriptors, method=cell.unroll)
     assert scale.dtype == shift.dtype == jnp.float64

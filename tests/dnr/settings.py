@@ -1,0 +1,224 @@
+"""The settings of a norm that the tests run: any two levels of any two axes meet in one of them."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dnr_jax.dnr import (
+    AttentiveNorm,
+    CrossLayerDNR,
+    CrossTemporalDNR,
+    InstanceLevelMetaNorm,
+    RelayCell,
+    StaticNorm,
+)
+from tests.dnr import reference
+
+C, FRAMES, CLIPS = 8, 4, 4
+RENORM = {"renorm_limits": (1.5, 0.5), "renorm_steps": (2, 6, 10)}
+STANDARDIZATION = {"base": ("bn", "gn", "in", "ln", "brn", "sn"), "statistics": ("group", "clip", "frame")}
+PREDICTION = {"relay": ("lstm", "se", "fc", "none"), "depth": (1, 2), "initial_state": ("zeros", "learned")}
+AXES = {
+    "static": {},
+    "ilm": {},
+    "an": {},
+    "cl": PREDICTION | {"distance": (1, 2), "cell": ("shared", "own")},
+    "ct": PREDICTION
+    | {"direction": ("forward", "bidirectional"), "granularity": ("group", "frame"), "groups": (1, 2, 4)},
+}
+"""What each kind can be set to, beside its standardisation and the clips that share statistics."""
+CHOSEN = """
+    static sn group 0
+    static bn clip 2
+    static brn frame 1
+    static gn group 0
+    static in group 0
+    static ln group 0
+    cl gn group 0 fc 2 learned 1 shared
+    cl bn clip 2 none 1 zeros 2 own
+    cl brn frame 1 lstm 2 learned 2 own
+    cl bn clip 1 se 1 zeros 1 shared
+    cl ln group 0 se 1 learned 2 own
+    cl sn frame 2 lstm 1 zeros 1 shared
+    cl in group 0 fc 1 zeros 1 own
+    cl in clip 0 none 1 zeros 2 shared
+    cl ln frame 0 none 1 zeros 1 shared
+    cl gn group 0 fc 1 zeros 2 own
+    cl brn group 0 fc 1 zeros 1 shared
+    cl sn group 0 se 1 zeros 2 own
+    ct bn group 0 lstm 1 zeros forward group 1
+    ct brn clip 2 se 2 learned bidirectional frame 2
+    ct sn frame 1 fc 1 zeros bidirectional frame 4
+    ct in frame 0 se 2 learned forward group 4
+    ct ln group 0 none 2 zeros forward frame 2
+    ct sn clip 2 fc 2 learned forward group 1
+    ct gn clip 0 lstm 1 zeros bidirectional group 2
+    ct brn group 1 none 1 zeros bidirectional group 1
+    ct bn group 2 lstm 2 learned bidirectional frame 4
+    ct gn frame 0 se 1 zeros forward frame 1
+    ct bn frame 1 fc 1 zeros forward group 2
+    ct ln clip 0 lstm 1 zeros bidirectional group 4
+    ct in group 0 lstm 1 zeros bidirectional frame 1
+    ct gn group 0 none 1 zeros forward group 4
+    ct ln group 0 fc 1 zeros forward group 1
+    ct brn group 0 lstm 1 zeros forward group 4
+    ct sn group 0 none 1 zeros forward group 2
+    ct in group 0 lstm 1 zeros forward group 2
+    ilm brn group 0
+    ilm bn clip 2
+    ilm sn frame 1
+    ilm gn group 0
+    ilm in group 0
+    ilm ln group 0
+    an bn group 0
+    an brn clip 2
+    an sn frame 1
+    an gn group 0
+    an in group 0
+    an ln group 0
+"""
+"""kind, base, statistics, clips; for DNR relay, depth, initial state; for CL distance and cell; for CT direction,
+granularity and groups."""
+
+Row = dict[str, object]
+
+
+def possible() -> Iterator[Row]:
+    """Every setting that makes sense."""
+    for kind, axes in AXES.items():
+        axes = STANDARDIZATION | {"clips": (0, 2, 1)} | axes
+        for levels in itertools.product(*axes.values()):
+            row = {"kind": kind, **dict(zip(axes, levels, strict=True))}
+            shares_batch = row["base"] in ("bn", "brn", "sn")
+            starts = row.get("relay") != "none" or row["initial_state"] == "zeros"
+            if (shares_batch or not row["clips"]) and starts:
+                yield row
+
+
+def pairs(row: Row) -> set[tuple]:
+    return set(itertools.combinations(sorted(row.items()), 2))
+
+
+def chosen() -> list[Row]:
+    """The rows of the table."""
+    rows = []
+    for line in CHOSEN.strip().splitlines():
+        kind, *levels = line.split()
+        axes = ("base", "statistics", "clips", *AXES[kind])
+        values = (int(level) if level.isdigit() else level for level in levels)
+        rows.append({"kind": kind, **dict(zip(axes, values, strict=True))})
+    return rows
+
+
+def name(row: Row) -> str:
+    return "-".join(map(str, row.values()))
+
+
+def features(*shape: int, seed: int = 0) -> jax.Array:
+    """Return features whose mean and spread differ from channel to channel."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(*shape, C)) * rng.uniform(0.5, 2.0, C) + rng.normal(size=C)
+    return jnp.asarray(x)
+
+
+class Layers(nn.Module):
+    """One norm, or a chain of three that relay across layers, each on what the one before made.
+
+    Attributes:
+      row: the setting.
+      param_dtype: dtype of the parameters.
+    """
+
+    row: Row
+    param_dtype: object = jnp.float64
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        row, mode = self.row, {"use_running_average": not train}
+        fields = {"base": row["base"], "statistics": row["statistics"], "clips_per_statistics": row["clips"]}
+        fields |= RENORM | {"channels_per_group": 4, "epsilon": 1e-3, "momentum": 0.8, "param_dtype": self.param_dtype}
+        if row["kind"] == "static":
+            return StaticNorm(**fields, name="norm")(None, x, **mode)[1]
+        if row["kind"] == "ilm":
+            return InstanceLevelMetaNorm(**fields, key_channels=4, name="norm")(None, x, **mode)[1]
+        if row["kind"] == "an":
+            return AttentiveNorm(**fields, num_mixtures=3, name="norm")(None, x, **mode)[1]
+        prediction = {axis: row[axis] for axis in PREDICTION}
+        if row["kind"] == "ct":
+            fields |= {"num_groups": row["groups"], "direction": row["direction"], "granularity": row["granularity"]}
+            return CrossTemporalDNR(**fields, **prediction, reduction=2, name="norm")(None, x, **mode)[1]
+        shared = RelayCell(C, 2, param_dtype=self.param_dtype, **prediction, name="cell")
+        carry, cell = None, shared if row["cell"] == "shared" else None
+        for i in range(3):
+            chained = {"cell": cell, "relay_distance": row["distance"], "reduction": 2, "name": f"norm{i}"}
+            carry, y = CrossLayerDNR(**fields, **prediction, **chained)(carry, x, **mode)
+            x = jnp.tanh(y) + x
+        return x
+
+
+def literal(row: Row, params: dict, stats: dict, x: jax.Array, train: bool) -> tuple[jax.Array, dict]:
+    """The same by the literal reference; returns the running statistics as well."""
+    groups = row.get("groups", 1)
+    runs = {"group": groups, "clip": 1, "frame": x.shape[1]}[row["statistics"]]
+
+    def norm(params: dict, stats: dict, x: jax.Array, scales: list, shifts: list) -> tuple[jax.Array, dict]:
+        standardized, stats = reference.standardize(
+            params,
+            stats,
+            x,
+            train=train,
+            base=row["base"],
+            runs=runs,
+            channel_groups=C // 4,
+            clips=row["clips"],
+            momentum=0.8,
+            epsilon=1e-3,
+            limits=RENORM["renorm_limits"],
+            steps=RENORM["renorm_steps"],
+        )
+        return reference.transform(standardized, scales, shifts), stats
+
+    if row["kind"] != "cl":
+        params, stats = params["norm"], stats.get("norm", {})
+        if row["kind"] == "static":
+            scales, shifts = reference.static(params, x)
+        elif row["kind"] == "ilm":
+            scales, shifts = reference.instance_level_meta(params, x, runs=runs, key_channels=4)
+        elif row["kind"] == "an":
+            scales, shifts = reference.attentive(params, x, runs=runs)
+        else:
+            fields = {axis: row[axis] for axis in ("groups", "granularity", "direction", "relay")}
+            scales, shifts = reference.cross_temporal(params, x, **fields)
+        y, stats = norm(params, stats, x, scales, shifts)
+        return y, {"norm": stats} if stats else {}
+    states, new_stats = [], {}
+    for i in range(3):
+        own = params.get(f"norm{i}", {})
+        cell = params["cell"] if row["cell"] == "shared" else own["relay"]
+        chain = {"relay": row["relay"], "relay_distance": row["distance"]}
+        states, scale, shift = reference.cross_layer(cell, states, x, **chain)
+        repeated = [scale] * x.shape[1], [shift] * x.shape[1]
+        y, new_stats[f"norm{i}"] = norm(own, stats.get(f"norm{i}", {}), x, *repeated)
+        x = jnp.tanh(y) + x
+    return x, {name: leaf for name, leaf in new_stats.items() if leaf}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A row with random variables of its layers, and clips."""
+
+    row: Row
+    variables: dict
+    x: jax.Array
+
+    @classmethod
+    def of(cls, row: Row) -> "Case":
+        x = features(CLIPS, FRAMES, 3)
+        init = Layers(row).init
+        shapes = jax.eval_shape(lambda key: init(key, x, False), jax.random.key(0))
+        return cls(row, reference.variables_like(shapes, seed=1), x)

@@ -1,0 +1,103 @@
+"""Running statistics estimated anew are those of all values of the batches."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dnr_jax.dnr import CrossLayerDNR, CrossTemporalDNR, StaticNorm, precise_statistics
+from tests.dnr import reference
+from tests.dnr.settings import features
+
+pytestmark = pytest.mark.usefixtures("x64")
+LAYERS = {
+    "static": StaticNorm,
+    "per frame": functools.partial(StaticNorm, statistics="frame"),
+    "sets of clips": functools.partial(StaticNorm, clips_per_statistics=1),
+    "ct": functools.partial(CrossTemporalDNR, num_groups=2),
+    "cl": CrossLayerDNR,
+    "brn": functools.partial(StaticNorm, base="brn"),
+    "sn": functools.partial(StaticNorm, base="sn"),
+}
+
+
+class Network(nn.Module):
+    """A norm, what is done with it, and another one."""
+
+    layer: object
+
+    @nn.compact
+    def __call__(self, x, train):
+        _, x = self.layer(param_dtype=jnp.float64, name="first")(None, x, use_running_average=not train)
+        self.sow("intermediates", "between", jnp.tanh(x))
+        second = StaticNorm(param_dtype=jnp.float64, name="second")
+        return second(None, jnp.tanh(x), use_running_average=not train)[1]
+
+
+def build(layer):
+    model = Network(layer)
+    batches = [features(2, 4, 3, seed=seed) * (1 + seed) for seed in range(3)]
+    shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), batches[0])
+    return model, reference.variables_like(shapes, 1), batches
+
+
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS.keys())
+def test_they_are_mean_and_variance_of_all_values(layer):
+    model, variables, batches = build(layer)
+    found = precise_statistics(model, variables, batches)["batch_stats"]
+    values = np.concatenate([np.asarray(batch) for batch in batches])
+    np.testing.assert_allclose(found["first"]["mean"], values.mean((0, 1, 2)), rtol=1e-10)
+    np.testing.assert_allclose(found["first"]["var"], values.var((0, 1, 2)), rtol=1e-10)
+    if "step" in found["first"]:
+        assert found["first"]["step"] == variables["batch_stats"]["first"]["step"]
+
+
+def test_a_later_norm_sees_what_training_shows_it():
+    """Each batch is normalised by its own statistics before it reaches the second norm."""
+    model, variables, batches = build(functools.partial(CrossTemporalDNR, num_groups=2))
+
+    def forward(variables, batch, *collections):
+        return model.apply(variables, batch, True, mutable=["batch_stats", *collections])[1]
+
+    def observe(variables, batch):
+        return forward(variables, batch, "moments")["moments"]
+
+    found = precise_statistics(observe, variables, iter(batches))["batch_stats"]["second"]
+    inputs = [forward(variables, batch, "intermediates")["intermediates"]["between"][0] for batch in batches]
+    np.testing.assert_allclose(found["mean"], np.concatenate(inputs).mean((0, 1, 2)), rtol=1e-9)
+    np.testing.assert_allclose(found["var"], np.concatenate(inputs).var((0, 1, 2)), rtol=1e-9)
+
+
+def test_a_module_may_have_dropout():
+    class WithDropout(nn.Module):
+        @nn.compact
+        def __call__(self, x, train):
+            _, x = StaticNorm(param_dtype=jnp.float64, name="norm")(None, x, use_running_average=not train)
+            return nn.Dropout(0.5, deterministic=not train)(x)
+
+    x = features(2, 4, 3)
+    variables = WithDropout().init(jax.random.key(0), x, False)
+    found = precise_statistics(WithDropout(), variables, [x])["batch_stats"]["norm"]
+    np.testing.assert_allclose(found["mean"], np.asarray(x).mean((0, 1, 2)), rtol=1e-10)
+
+
+def test_nothing_changes_without_running_statistics():
+    model, variables, batches = build(functools.partial(StaticNorm, base="gn"))
+    del variables["batch_stats"]
+    assert precise_statistics(model, variables, batches) is variables
+
+
+def test_weights_stay_as_they_are():
+    model, variables, batches = build(CrossTemporalDNR)
+    found = precise_statistics(model, variables, batches)
+    jax.tree.map(np.testing.assert_array_equal, found["params"], variables["params"])
+    assert set(found) == set(variables)
+
+
+def test_no_batch_is_refused():
+    model, variables, _ = build(StaticNorm)
+    with pytest.raises(ValueError, match="precise statistics need at least one batch"):
+        precise_statistics(model, variables, [])
