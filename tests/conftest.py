@@ -29,6 +29,14 @@ def x64():
         yield
 
 
+@pytest.fixture
+def quick_compile():
+    """Compile several times faster, into slower programs."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def shared() -> pathlib.Path:
     """Folder of golden values and real videos, which is not part of the repository."""

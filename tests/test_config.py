@@ -2,7 +2,6 @@ import dataclasses
 import pathlib
 import re
 
-import jax
 import numpy as np
 import pytest
 
@@ -28,10 +27,7 @@ from dnr_jax.config import (
 from dnr_jax.dnr import DNRSpec
 from dnr_jax.models import create_model
 from dnr_jax.models.resnet import ARCHITECTURES, STEMS
-from dnr_jax.training.devices import make_mesh, place_batch
-from dnr_jax.training.optimizer import make_optimizer, make_schedule
-from dnr_jax.training.state import create_state
-from dnr_jax.training.step import make_train_step
+from tests.training import tiny
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 CONFIGS = {path.name: path for path in sorted((REPOSITORY / "configs").glob("*.py"))}
@@ -399,28 +395,12 @@ def test_a_group_of_frames_is_as_long_in_both_slowfasts():
         assert frames == 32
 
 
-@pytest.fixture
-def quick_compile():
-    """Compile several times faster, into slower programs."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_network_takes_a_step_at_reduced_size(name, quick_compile):
+def test_every_network_takes_a_step_at_reduced_size(name, quick_compile, monkeypatch):
     """The norms, the optimiser and the step of the config; depth, width and frames reduced."""
-    config = load(name)
-    config.model.depth, config.model.width, config.model.num_classes = 18, 8, 5
-    config.data.crop_size, config.train.batch_size = 16, 2
+    config = tiny.shrink(load(name, "bn" if name == "k400_slowfast.py" else ""), monkeypatch)
+    config.train.batch_size = 2
     config.model.norm.clips_per_statistics = min(config.model.norm.clips_per_statistics, 2)
-    mesh = make_mesh(jax.devices()[:1])
-    model = create_model(config.model)
-    schedule = make_schedule(config.optimizer, 2, 100)
-    tx = make_optimizer(config.optimizer, schedule)
-    state = create_state(model, tx, config.data.clip_shape, mesh, seed=0)
-    video = np.random.default_rng(0).integers(0, 256, (2, *config.data.clip_shape), np.uint8)
-    batch = {"video": video, "label": np.array([0, 3], np.int32), "weight": np.ones(2, np.float32)}
-    state, metrics = make_train_step(model, tx, schedule, config, mesh)(state, place_batch(batch, mesh))
+    state, metrics = tiny.take_step(config, create_model(config.model), num_devices=1)
     assert int(state.step) == 1
-    assert all(np.isfinite(value) for value in jax.device_get(metrics).values())
+    assert all(np.isfinite(value) for value in metrics.values())

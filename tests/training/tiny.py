@@ -10,6 +10,11 @@ import numpy as np
 from dnr_jax.config import DataConfig, ExperimentConfig, ModelConfig, NormConfig, OptimizerConfig, TrainConfig
 from dnr_jax.data.decode import encode_video
 from dnr_jax.dnr import CrossTemporalDNR
+from dnr_jax.models.resnet import ARCHITECTURES, Architecture
+from dnr_jax.training.devices import make_mesh, place_batch
+from dnr_jax.training.optimizer import make_optimizer, make_schedule
+from dnr_jax.training.state import TrainState, abstract_state
+from dnr_jax.training.step import make_train_step
 
 
 class TinyNetwork(nn.Module):
@@ -54,3 +59,46 @@ def tiny_config(root: pathlib.Path | str, **train: int) -> ExperimentConfig:
         optimizer=OptimizerConfig(learning_rate=0.1, base_batch_size=4, warmup_steps=2),
         train=TrainConfig(**{"batch_size": 4, "steps": 8, "log_every": 2, "eval_every": 4} | train),
     )
+
+
+def shrink(config: ExperimentConfig, monkeypatch) -> ExperimentConfig:
+    """Reduce depth, width and frames of an experiment's network; what stands in a block stays."""
+    monkeypatch.setitem(ARCHITECTURES, 18, Architecture(ARCHITECTURES[18].block, (1, 1, 1, 1)))
+    config.model.depth, config.model.width, config.model.num_classes = 18, 8, 5
+    config.data.crop_size, config.train.batch_size = 16, 8
+    return config
+
+
+def noise_state(model: nn.Module, tx, clip_shape: tuple[int, ...], mesh) -> TrainState:
+    """A state with random parameters, without compiling the network's initialisation."""
+    rng = np.random.default_rng(0)
+    state = abstract_state(model, tx, clip_shape, mesh)
+
+    def place(value, leaf):
+        return jax.device_put(value, leaf.sharding)
+
+    def fill(path, leaf):
+        value = np.ones(leaf.shape) if path[-1].key == "var" else rng.normal(0, 0.1, leaf.shape)
+        return place(value.astype(leaf.dtype), leaf)
+
+    return state.replace(
+        step=place(np.int32(0), state.step),
+        params=jax.tree_util.tree_map_with_path(fill, state.params),
+        batch_stats=jax.tree_util.tree_map_with_path(fill, state.batch_stats),
+        opt_state=jax.tree.map(lambda leaf: place(np.zeros(leaf.shape, leaf.dtype), leaf), state.opt_state),
+        key=place(jax.random.key(0), state.key),
+    )
+
+
+def take_step(config: ExperimentConfig, model: nn.Module, num_devices: int) -> tuple[TrainState, dict[str, float]]:
+    """Train on one batch of noise; return the state behind it and the metrics."""
+    size = config.train.batch_size
+    mesh = make_mesh(jax.devices()[:num_devices])
+    schedule = make_schedule(config.optimizer, size, 100)
+    tx = make_optimizer(config.optimizer, schedule)
+    state = noise_state(model, tx, config.data.clip_shape, mesh)
+    video = np.random.default_rng(0).integers(0, 256, (size, *config.data.clip_shape), np.uint8)
+    label = (np.arange(size) % config.model.num_classes).astype(np.int32)
+    batch = {"video": video, "label": label, "weight": np.ones(size, np.float32)}
+    state, metrics = make_train_step(model, tx, schedule, config, mesh)(state, place_batch(batch, mesh))
+    return state, jax.device_get(metrics)
