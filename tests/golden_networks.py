@@ -1,5 +1,6 @@
 """The networks of the golden files: for each case, the configuration that builds it and the names of its layers."""
 
+import copy
 import dataclasses
 import functools
 import pathlib
@@ -11,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnr_jax.config import ModelConfig, NormConfig, SlowFastConfig
+from dnr_jax.config import ExperimentConfig, ModelConfig, NormConfig, with_variant
 from dnr_jax.convert import AUTHORS, MMACTION2, PYSLOWFAST, Naming
 from dnr_jax.models import create_model
+from dnr_jax.models.zoo import ZOO
 from tests import golden
 from tests.dnr.test_golden import channels_first, clips, frames
 
@@ -49,8 +51,9 @@ class Network:
         return model if self.head else model.backbone.clone(parent=None)
 
 
-def _static(**fields: Any) -> ModelConfig:
-    return ModelConfig(interlace=False, norm=NormConfig("static", "static", "static"), **fields)
+def _baseline(name: str) -> ModelConfig:
+    """A network of the zoo with batch normalisation."""
+    return with_variant(ExperimentConfig(model=copy.deepcopy(ZOO[name].config)), "bn").model
 
 
 def _stages_2d(backbone: Features) -> dict[str, jax.Array]:
@@ -58,9 +61,9 @@ def _stages_2d(backbone: Features) -> dict[str, jax.Array]:
     return stages | {"stem": frames(backbone["stem"][0])}
 
 
-def _tsn(depth: int) -> Network:
+def _tsn(name: str) -> Network:
     return Network(
-        _static(depth=depth),
+        _baseline(name),
         MMACTION2,
         lambda x: jnp.moveaxis(jnp.asarray(x, jnp.float64), 2, -1),
         lambda g: jnp.moveaxis(g, -1, 2),
@@ -89,46 +92,27 @@ def _features_3d(backbone: Features) -> dict[str, jax.Array]:
     return {name.replace("_layer", ""): channels_first(value[0]) for name, value in (stages | sown).items()}
 
 
-def _network_3d(config: ModelConfig, naming: Naming = MMACTION2, views: int | None = 1) -> Network:
+def _network_3d(name: str) -> Network:
     """A 3D network; the inputs of MMAction2's have an axis for the views behind the batch."""
+    pyslowfast = "_fb_" in name
 
     def clips_of(x: np.ndarray) -> jax.Array:
-        return jnp.moveaxis(jnp.asarray(x if views is None else x[:, 0], jnp.float64), 1, -1)
+        return jnp.moveaxis(jnp.asarray(x if pyslowfast else x[:, 0], jnp.float64), 1, -1)
 
     def unclips(gradient: jax.Array) -> jax.Array:
         restored = channels_first(gradient)
-        return restored if views is None else restored[:, None]
+        return restored if pyslowfast else restored[:, None]
 
-    return Network(config, naming, clips_of, unclips, _features_3d)
-
-
-def _slowfast(depth: int, variant: str = "8x8", **fields: Any) -> Network:
-    slowfast = dataclasses.replace(SlowFastConfig.mmaction2(variant), **fields)
-    return _network_3d(_static(name="slowfast", depth=depth, slowfast=slowfast))
+    return Network(_baseline(name), PYSLOWFAST if pyslowfast else MMACTION2, clips_of, unclips, _features_3d)
 
 
-def _pyslowfast(depth: int, variant: str) -> Network:
-    config = _static(name="slowfast", depth=depth, slowfast=SlowFastConfig.pyslowfast(variant))
-    return _network_3d(config, PYSLOWFAST, views=None)
-
-
+_FAMILIES = {"tsn": _tsn, "r2plus1d": _network_3d, "slowfast": _network_3d}
 NETWORKS: Mapping[str, Network] = {
-    "tsn_r18": _tsn(18),
-    "tsn_r34": _tsn(34),
-    "tsn_r50": _tsn(50),
-    "tsn_r101": _tsn(101),
+    **{name: _FAMILIES[network.config.name](name) for name, network in ZOO.items()},
     "dnr_r50_g2": _dnr(2),
     "dnr_r50_g4": _dnr(4),
-    "r2plus1d_r34": _network_3d(_static(name="r2plus1d", depth=34)),
-    "slowfast_r18_4x16": _slowfast(18, "4x16"),
-    "slowfast_r18_8x8": _slowfast(18),
-    "slowfast_r50_4x16": _slowfast(50, "4x16"),
-    "slowfast_r50_8x8": _slowfast(50),
-    "slowfast_r50_8x8_lateralnorm": _slowfast(50, lateral_norm=True),
-    "slowfast_fb_r50_4x16": _pyslowfast(50, "4x16"),
-    "slowfast_fb_r50_8x8": _pyslowfast(50, "8x8"),
 }
-"""By the name of the golden case, or of the row of the golden ``complexity.json``."""
+"""By the name of the golden case."""
 
 
 def stored(shared: pathlib.Path) -> list[str]:

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -62,12 +62,13 @@ def _inner(equation: core.JaxprEqn) -> Iterator[core.Jaxpr]:
 
 
 def _equation_macs(equation: core.JaxprEqn) -> int:
+    shapes = [cast(Any, variable.aval).shape for variable in (*equation.invars, *equation.outvars)]
     if equation.primitive is jax.lax.conv_general_dilated_p:
-        kernel = equation.invars[1].aval.shape
+        _, kernel, result = shapes
         outputs = equation.params["dimension_numbers"].rhs_spec[0]
-        return equation.outvars[0].aval.size * math.prod(kernel) // kernel[outputs]
+        return math.prod(result) * math.prod(kernel) // kernel[outputs]
     if equation.primitive is jax.lax.dot_general_p:
-        left = equation.invars[0].aval.shape
+        left, _, result = shapes
         (contracted, _), _ = equation.params["dimension_numbers"]
-        return equation.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
+        return math.prod(result) * math.prod(left[axis] for axis in contracted)
     return 0
