@@ -1,4 +1,4 @@
-"""The ``dnr`` command: evaluate a trained network, and label video files with it.
+"""The ``dnr`` command: evaluate a trained network, label video files with it, and tell what a network costs.
 
 Modules that take long to import are imported by the subcommand that needs them, so that ``dnr --help`` does not wait.
 """
@@ -24,6 +24,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dnr", description="Video action recognition with DNR.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -38,7 +44,21 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--views", type=_views, metavar="CLIPSxCROPS", help="views of a video, such as 10x3; default: as in the run"
         )
+    profile = commands.add_parser("profile", help="parameters, multiply-accumulates, memory and latency of networks")
+    what = profile.add_mutually_exclusive_group(required=True)
+    what.add_argument("--config", metavar="FILE[:ARGUMENT]", help="configuration whose network is profiled")
+    what.add_argument("--all", action="store_true", help="all networks, on clips of 224 x 224 pixels")
+    profile.add_argument("--size", type=_positive, metavar="PIXELS", help="height and width of the clip")
+    profile.add_argument(
+        "--repeats",
+        type=_count,
+        default=5,
+        metavar="N",
+        help="clips scored for the latency (default: 5); 0: counts only",
+    )
+    profile.add_argument("--markdown", action="store_true", help="print a Markdown table")
     evaluate.set_defaults(run=_evaluate)
+    profile.set_defaults(run=_profile)
     predict.set_defaults(run=_predict)
     return parser
 
@@ -82,6 +102,26 @@ def _predict(args: argparse.Namespace) -> int:
             # Written between two states of the progress bar, which stands on the same terminal.
             bar.write(str(prediction), file=sys.stderr if prediction.error else sys.stdout)
     return 1 if failures else 0
+
+
+def _profile(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from dnr_jax.config import load_config, validate_network
+    from dnr_jax.evaluation.profile import profile, table
+    from dnr_jax.models.zoo import ZOO
+
+    networks = [(name, network.config, network.clip_shape) for name, network in ZOO.items()]
+    if args.config:
+        config = load_config(args.config)
+        validate_network(config)
+        networks = [(config.model.name, config.model, config.data.clip_shape)]
+    results = []
+    for name, model, (frames, height, width, colors) in tqdm(networks, unit="network", disable=len(networks) == 1):
+        shape = (frames, args.size or height, args.size or width, colors)
+        results += profile(name, model, shape, args.repeats)
+    print(table(results, args.markdown))
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -396,19 +396,32 @@ def validate(config: ExperimentConfig, num_devices: int = 1, num_processes: int 
     Raises:
       ConfigError: all problems, one a line: the field, what is wrong, what would be right.
     """
-    problems = list(_type_problems(config))
-    if not problems:  # the checks of values compare numbers, and would stumble over a value of another type
-        problems = [
-            *_value_problems(config),
-            *_norm_problems(config),
-            *_length_problems(config),
-            *_slowfast_problems(config),
-            *_frame_problems(config),
-            *_batch_problems(config, num_devices, num_processes),
-            *_path_problems(config.data),
-        ]
+    problems = list(_type_problems(config)) or [
+        *_network_problems(config),
+        *_length_problems(config),
+        *_batch_problems(config, num_devices, num_processes),
+        *_path_problems(config.data),
+    ]
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def validate_network(config: ExperimentConfig) -> None:
+    """Check what a network is built from, and nothing that only training needs.
+
+    Raises:
+      ConfigError: as :func:`validate` does.
+    """
+    if problems := list(_type_problems(config)) or list(_network_problems(config)):
+        raise ConfigError("\n".join(problems))
+
+
+def _network_problems(config: ExperimentConfig) -> Iterator[str]:
+    """Find values out of range. They compare numbers, and would stumble over a value of another type."""
+    yield from _value_problems(config)
+    yield from _norm_problems(config)
+    yield from _slowfast_problems(config)
+    yield from _frame_problems(config)
 
 
 def _type_problems(config: Any, prefix: str = "") -> Iterator[str]:

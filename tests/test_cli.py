@@ -10,6 +10,7 @@ import pytest
 
 from dnr_jax import cli
 from dnr_jax.evaluation import run
+from dnr_jax.models import zoo
 from dnr_jax.training import devices, loop
 from tests.training import tiny
 
@@ -49,6 +50,28 @@ def test_evaluate_ends_with_the_line_and_writes_the_report(workdir, capsys):
     written = json.loads((workdir / "evaluation.json").read_text())
     assert (written["views"], written["checkpoint"], written["videos"]) == ("2x3 of 16", "latest", 7)
     assert (workdir / "confusion_matrix.png").is_file()
+
+
+def test_profile_prints_a_table_of_the_network_of_a_config(capsys):
+    assert cli.main(["profile", "--config", str(REPOSITORY / "configs/demo.py"), "--size", "16", "--repeats", "0"]) == 0
+    header, bn, dnr = capsys.readouterr().out.splitlines()
+    assert header.split()[:3] == ["network", "norms", "clip"]
+    assert [line.split()[:7] for line in (bn, dnr)] == [["tsn", kind, *"8 x 16 x 16".split()] for kind in ("BN", "DNR")]
+
+
+def test_profile_of_all_networks_has_each_of_them(capsys, monkeypatch):
+    monkeypatch.setattr(zoo, "ZOO", {name: zoo.ZOO[name] for name in ("tsn_r18", "r2plus1d_r34")})
+    assert cli.main(["profile", "--all", "--size", "32", "--repeats", "0", "--markdown"]) == 0
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert [row.split(" | ")[0] for row in rows] == ["| tsn_r18"] * 2 + ["| r2plus1d_r34"] * 2
+
+
+def test_profile_refuses_a_network_that_cannot_be_built(tmp_path, capsys):
+    file = tmp_path / "odd.py"
+    text = (REPOSITORY / "configs/demo.py").read_text()
+    file.write_text(text.replace("depth=18", "depth=19"))
+    assert cli.main(["profile", "--config", str(file)]) == 2
+    assert "model.depth: is 19" in capsys.readouterr().err
 
 
 def test_predict_labels_what_it_can_and_names_what_it_cannot(workdir, videos, tmp_path, capsys):

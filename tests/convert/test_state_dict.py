@@ -1,17 +1,31 @@
 """State dicts: the names and layouts of the other code bases, there and back."""
 
+import dataclasses
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnr_jax.convert import AUTHORS, MMACTION2, TORCHVISION, ConversionError, from_state_dict, to_state_dict
+from dnr_jax.config import ModelConfig, SlowFastConfig
+from dnr_jax.convert import (
+    AUTHORS,
+    MMACTION2,
+    PYSLOWFAST,
+    TORCHVISION,
+    ConversionError,
+    from_state_dict,
+    to_state_dict,
+)
 from dnr_jax.dnr import DNRSpec, RelayCell
-from dnr_jax.models import TSN, ResNet, TSNHead
+from dnr_jax.models import TSN, ResNet, TSNHead, create_model
+from dnr_jax.models.complexity import abstract_variables
+from tests.golden_networks import NETWORKS
 
 NAMINGS = {"authors": AUTHORS, "mmaction2": MMACTION2, "torchvision": TORCHVISION}
+NAMINGS_3D = {"mmaction2": MMACTION2, "pyslowfast": PYSLOWFAST}
 CLIP = jax.ShapeDtypeStruct((1, 8, 32, 32, 3), jnp.float32)
 PAPER = DNRSpec()
 EVERYWHERE = DNRSpec("ct", "cl", "cl", depth=2)
@@ -92,6 +106,78 @@ def test_every_norm_has_names_of_its_own(naming, spec):
 )
 def test_names(naming, path, key):
     assert NAMINGS[naming].key(path) == key
+
+
+@pytest.mark.parametrize(
+    ("naming", "path", "key"),
+    [
+        ("mmaction2", "backbone/conv1/spatial/kernel", "backbone.conv1.conv.conv_s.weight"),
+        ("mmaction2", "backbone/conv1/norm/mean", "backbone.conv1.conv.bn_s.running_mean"),
+        ("mmaction2", "backbone/layer1/block0/conv2/temporal/kernel", "backbone.layer1.0.conv2.conv.conv_t.weight"),
+        ("mmaction2", "backbone/layer1/block0/norm2/scale", "backbone.layer1.0.conv2.bn.weight"),
+        (
+            "mmaction2",
+            "backbone/layer2/block0/shortcut_conv/spatial/kernel",
+            "backbone.layer2.0.downsample.conv.conv_s.weight",
+        ),
+        ("mmaction2", "backbone/layer2/block0/shortcut_norm/bias", "backbone.layer2.0.downsample.bn.bias"),
+        ("mmaction2", "backbone/slow_conv1/kernel", "backbone.slow_path.conv1.conv.weight"),
+        ("mmaction2", "backbone/fast_norm1/var", "backbone.fast_path.conv1.bn.running_var"),
+        ("mmaction2", "backbone/lateral0_conv/kernel", "backbone.slow_path.conv1_lateral.conv.weight"),
+        ("mmaction2", "backbone/lateral3_norm/scale", "backbone.slow_path.layer3_lateral.bn.weight"),
+        ("mmaction2", "backbone/fast_layer4/block2/conv3/kernel", "backbone.fast_path.layer4.2.conv3.conv.weight"),
+        ("pyslowfast", "backbone/slow_conv1/kernel", "s1.pathway0_stem.conv.weight"),
+        ("pyslowfast", "backbone/fast_norm1/scale", "s1.pathway1_stem.bn.weight"),
+        ("pyslowfast", "backbone/lateral0_conv/kernel", "s1_fuse.conv_f2s.weight"),
+        ("pyslowfast", "backbone/lateral3_norm/mean", "s4_fuse.bn.running_mean"),
+        ("pyslowfast", "backbone/slow_layer1/block0/shortcut_conv/kernel", "s2.pathway0_res0.branch1.weight"),
+        ("pyslowfast", "backbone/slow_layer1/block0/shortcut_norm/bias", "s2.pathway0_res0.branch1_bn.bias"),
+        ("pyslowfast", "backbone/fast_layer4/block2/conv1/kernel", "s5.pathway1_res2.branch2.a.weight"),
+        ("pyslowfast", "backbone/fast_layer3/block11/norm2/var", "s4.pathway1_res11.branch2.b_bn.running_var"),
+        ("pyslowfast", "backbone/slow_layer2/block3/norm3/mean", "s3.pathway0_res3.branch2.c_bn.running_mean"),
+        ("pyslowfast", "head/fc/bias", "head.projection.bias"),
+    ],
+)
+def test_names_of_3d_networks(naming, path, key):
+    assert NAMINGS_3D[naming].key(path) == key
+
+
+@pytest.mark.parametrize("dnr", [True, False])
+@pytest.mark.parametrize(
+    ("naming", "name", "slowfast"),
+    [
+        ("mmaction2", "r2plus1d", SlowFastConfig()),
+        ("mmaction2", "slowfast", SlowFastConfig(lateral_norm=True)),
+        ("pyslowfast", "slowfast", SlowFastConfig.pyslowfast()),
+    ],
+)
+def test_3d_networks_go_there_and_back(naming, name, slowfast, dnr):
+    config = ModelConfig(name, 18, width=8, num_classes=3, slowfast=slowfast)
+    if not dnr:
+        config.norm.norm1 = config.norm.norm2 = "static"
+    clip = jax.ShapeDtypeStruct((1, 32, 32, 32, 3), jnp.float32)
+    template = jax.eval_shape(functools.partial(create_model(config).init, train=False), jax.random.key(0), clip)
+    fill = functools.partial(np.random.default_rng(0).standard_normal, dtype=np.float32)
+    variables = jax.tree.map(lambda leaf: fill(leaf.shape), template)
+    state = to_state_dict(variables, NAMINGS_3D[naming])
+    assert len(state) == len(jax.tree.leaves(variables))
+    returned = from_state_dict(state, template, NAMINGS_3D[naming])
+    jax.tree.map(functools.partial(np.testing.assert_array_equal, strict=True), returned, variables)
+
+
+@pytest.mark.parametrize("name", ["r2plus1d_r34", "slowfast_r18_8x8", "slowfast_r50_8x8_lateralnorm"])
+def test_a_3d_network_has_mmaction2s_names_and_shapes(shared, name):
+    """Those of a state dict of the reference, without its counters and the normalisation of the pixels."""
+    stored = json.loads((shared / "golden" / "cases" / f"{name}.json").read_text())["state_dict"]
+    expected = {
+        key: tuple(shape)
+        for key, shape in dict(stored).items()
+        if not key.endswith("num_batches_tracked") and not key.startswith("data_preprocessor")
+    }
+    model = create_model(dataclasses.replace(NETWORKS[name].config, num_classes=11))
+    template = abstract_variables(model, (32, 64, 64, 3))
+    state = to_state_dict(jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), template), MMACTION2)
+    assert {key: array.shape for key, array in state.items()} == expected
 
 
 def torchvision_shapes(depth: int, width: int, num_classes: int) -> dict[str, tuple[int, ...]]:

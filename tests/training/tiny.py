@@ -61,9 +61,14 @@ def tiny_config(root: pathlib.Path | str, **train: int) -> ExperimentConfig:
     )
 
 
+def shrink_resnet18(monkeypatch) -> None:
+    """Leave a ResNet-18 one block a stage."""
+    monkeypatch.setitem(ARCHITECTURES, 18, Architecture(ARCHITECTURES[18].block, (1, 1, 1, 1)))
+
+
 def shrink(config: ExperimentConfig, monkeypatch) -> ExperimentConfig:
     """Reduce depth, width and frames of an experiment's network; what stands in a block stays."""
-    monkeypatch.setitem(ARCHITECTURES, 18, Architecture(ARCHITECTURES[18].block, (1, 1, 1, 1)))
+    shrink_resnet18(monkeypatch)
     config.model.depth, config.model.width, config.model.num_classes = 18, 8, 5
     config.data.crop_size, config.train.batch_size = 16, 8
     return config
