@@ -19,8 +19,6 @@ jax.config.update(
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 flags.FLAGS.mark_as_parsed()  # grain reads absl flags, which pytest does not parse
 
-REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
-
 
 @pytest.fixture
 def x64():
@@ -40,7 +38,9 @@ def quick_compile():
 @pytest.fixture(scope="session")
 def shared() -> pathlib.Path:
     """Folder of golden values and real videos, which is not part of the repository."""
-    folder = pathlib.Path(os.environ.get("DNR_SHARED", REPOSITORY.parent / "shared"))
+    from tests.golden import shared_folder  # imports the package, which has to see the settings above
+
+    folder = shared_folder()
     if not folder.is_dir():
         pytest.skip(f"no golden values or videos at {folder} (set DNR_SHARED)")
     return folder

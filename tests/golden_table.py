@@ -1,6 +1,8 @@
 """The golden table: how far the networks here are from the reference implementations, a row a case.
 
-    DNR_SHARED=folder python -m tests.golden_table [CASE ...]
+    python -m tests.golden_table
+
+Names of cases behind it leave the others out; the values are looked for in ``$DNR_SHARED/golden``.
 
 Every network in float64 on recipe weights, against the values that the peers' PyTorch code gave. A column is the worst
 relative error (L2) of all stored arrays of its kind: outputs and features in eval mode, in training mode and in eval
@@ -8,7 +10,6 @@ mode with the statistics of that step; gradients of parameters and input; runnin
 """
 
 import argparse
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -47,10 +48,11 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the table of the named cases, or of all that have golden values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", metavar="CASE", choices=[[], *NETWORKS])
-    shared = pathlib.Path(os.environ["DNR_SHARED"])
-    names = parser.parse_args(argv).cases or stored(shared)
-    print(table([row(name, shared) for name in tqdm(names, unit="case")]))
+    parser.add_argument("cases", nargs="*", metavar="CASE")
+    names, shared = parser.parse_args(argv).cases, golden.shared_folder()
+    if unknown := set(names) - set(NETWORKS):
+        parser.error(f"no case {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
+    print(table([row(name, shared) for name in tqdm(names or stored(shared), unit="case")]))
 
 
 if __name__ == "__main__":
