@@ -32,7 +32,7 @@ class Profile:
       memory: bytes of intermediate results that the compiled program holds at its peak, beside parameters, input and
         scores.
       latency: median time in seconds of scoring one clip.
-      relative_latency: latency over that of the same network without DNR, measured in turns.
+      relative_latency: median over the turns of the time divided by that of the same network without DNR in the turn.
     """
 
     name: str
@@ -78,10 +78,15 @@ def profile(name: str, config: ModelConfig, clip_shape: ClipShape, repeats: int 
     if not repeats:
         return counted
     programs = [_compile(model, clip_shape) for model in models.values()]
-    latencies = measure_in_turns([run for _, run in programs], repeats)
+    times = measure_in_turns([run for _, run in programs], repeats)
     return [
-        dataclasses.replace(counts, memory=memory, latency=latency, relative_latency=latency / latencies[0])
-        for counts, (memory, _), latency in zip(counted, programs, latencies, strict=True)
+        dataclasses.replace(
+            counts,
+            memory=memory,
+            latency=statistics.median(seconds),
+            relative_latency=statistics.median(a / b for a, b in zip(seconds, times[0], strict=True)),
+        )
+        for counts, (memory, _), seconds in zip(counted, programs, times, strict=True)
     ]
 
 
@@ -96,8 +101,8 @@ def _compile(model: nn.Module, clip_shape: ClipShape) -> tuple[int | None, Calla
     return analysis and analysis.temp_size_in_bytes, functools.partial(compiled, *zeros)
 
 
-def measure_in_turns(runs: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
-    """Return the median time in seconds of each function, called in turns so that all see the same machine.
+def measure_in_turns(runs: Sequence[Callable[[], Any]], repeats: int) -> list[list[float]]:
+    """Return the times in seconds of each function, called in turns so that all see the same machine.
 
     Args:
       runs: functions without arguments that return arrays; each is called once more, before, to warm up.
@@ -110,7 +115,7 @@ def measure_in_turns(runs: Sequence[Callable[[], Any]], repeats: int) -> list[fl
             jax.block_until_ready(run())
             if turn:
                 measured.append(time.perf_counter() - start)
-    return [statistics.median(measured) for measured in times]
+    return times
 
 
 COLUMNS = ("network", "norms", "clip", "parameters, M", "GMACs", "memory, MiB", "latency, ms", "latency, relative")
@@ -132,10 +137,10 @@ def cells(result: Profile) -> tuple[str, ...]:
 
 
 def table(results: Sequence[Profile], markdown: bool = False) -> str:
-    """Return the profiles as a text or Markdown table."""
+    """Return the profiles as a text table, or as a Markdown one to publish, which has times as ratios only."""
     rows = [COLUMNS, *map(cells, results)]
     if markdown:
         rows.insert(1, ("---",) * len(COLUMNS))
-        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        return "\n".join(f"| {' | '.join((*row[:-2], row[-1]))} |" for row in rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

@@ -59,8 +59,8 @@ class Conv3D(nn.Module):
     """Convolution over time and space without bias, padded by half of its (odd) size on each side.
 
     The same numbers as a 3D convolution, written as a 2D one: the frames that a temporal tap sees are stacked on the
-    channels, and a kernel without spatial extent is a matrix product. On CPU, XLA runs and differentiates this 3 to 30
-    times faster (``benchmarks/conv3d.py``).
+    channels, and a kernel without spatial extent is a matrix product. On CPU, XLA runs and differentiates this faster,
+    stems and narrow layers ten times and more (``benchmarks/conv3d.py``).
 
     Attributes:
       features: channels of the result.
