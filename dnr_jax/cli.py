@@ -56,9 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="clips scored for the latency (default: 5); 0: counts only",
     )
-    profile.add_argument(
-        "--markdown", action="store_true", help="print a Markdown table, with times as ratios only"
-    )
+    profile.add_argument("--markdown", action="store_true", help="print a Markdown table, with times as ratios only")
     evaluate.set_defaults(run=_evaluate)
     profile.set_defaults(run=_profile)
     predict.set_defaults(run=_predict)
