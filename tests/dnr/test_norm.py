@@ -413,7 +413,8 @@ def test_a_scan_over_blocks_threads_the_relay(x64):
     class Block(nn.Module):
         @nn.compact
         def __call__(self, state, _):
-            return layer.clone(name="norm")(*state, use_running_average=True), None
+            norm = CrossLayerDNR(param_dtype=jnp.float64, relay_distance=2, name="norm")
+            return norm(*state, use_running_average=True), None
 
     depth = nn.scan(Block, variable_axes={"params": 0, "batch_stats": 0}, split_rngs={"params": True}, length=3)()
     shapes = jax.eval_shape(depth.init, jax.random.key(0), (carry, x), None)
