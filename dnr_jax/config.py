@@ -467,6 +467,8 @@ def _value_problems(config: ExperimentConfig) -> Iterator[str]:
         yield "optimizer.nesterov: needs optimizer.momentum above 0"
     if config.model.scan_blocks and config.model.interlace and config.model.interlace_every > 1:
         yield "model.interlace_every: must be 1 with model.scan_blocks, under which the blocks of a stage are alike"
+    if config.model.scan_blocks and config.model.name == "slowfast" and any(config.model.slowfast.temporal_blocks):
+        yield "model.slowfast.temporal_blocks: must be 0 with model.scan_blocks, under which the blocks are alike"
     if min(config.data.std) <= 0:
         yield f"data.std: is {config.data.std}; expected positive numbers"
 

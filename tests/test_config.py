@@ -186,6 +186,15 @@ def test_a_wrong_value_is_named_with_what_would_be_right(field, value, message):
     assert message in line
 
 
+def test_scanned_blocks_are_alike():
+    config = valid_config()
+    config.model.scan_blocks, config.model.interlace_every = True, 2
+    assert problems(config).startswith("model.interlace_every: must be 1 with model.scan_blocks")
+    config.model.name, config.model.interlace_every = "slowfast", 1
+    config.model.slowfast.temporal_blocks = (6, 6)
+    assert problems(config).startswith("model.slowfast.temporal_blocks: must be 0 with model.scan_blocks")
+
+
 def test_nesterov_needs_momentum():
     config = valid_config()
     config.optimizer.nesterov, config.optimizer.momentum = True, 0.0

@@ -5,6 +5,7 @@ may relay, and ``block.cells`` are the stage's shared relay cells.
 """
 
 import dataclasses
+import inspect
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -18,6 +19,15 @@ Carry = tuple[Any, ...]
 REMAT = ("none", "block", "stage")
 """What is computed again in the backward pass instead of being kept: nothing, a block's or a stage's inside."""
 _COLLECTIONS = ("params", "batch_stats", "moments", "intermediates", "relay_state")
+
+
+def recomputed(module: type[nn.Module], remat: bool) -> type[nn.Module]:
+    """Return the module whose inside is computed again in the backward pass, or with ``remat=False`` the module itself.
+
+    Its last argument is ``train``, which Python branches on.
+    """
+    arguments = len(inspect.signature(module.__call__).parameters)
+    return nn.remat(module, static_argnums=(arguments - 1,)) if remat else module
 
 
 def run_blocks(

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from dnr_jax.dnr import DNRSpec
+from dnr_jax.models.blocks import recomputed
 from dnr_jax.models.layers import Conv3D
 from dnr_jax.models.resnet3d import (
     Architecture3D,
@@ -84,6 +85,8 @@ class R2Plus1D(nn.Module):
       stem: ``imagenet`` (3x7x7 with spatial stride 2, max pooling) or ``small`` (3x3x3).
       dtype: dtype of activations.
       param_dtype: dtype of parameters and statistics.
+      scan_blocks: see :class:`dnr_jax.models.resnet.ResNet`.
+      remat: see :class:`dnr_jax.models.resnet.ResNet`.
     """
 
     depth: int = 34
@@ -92,6 +95,8 @@ class R2Plus1D(nn.Module):
     stem: str = "imagenet"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
+    scan_blocks: bool = False
+    remat: str = "none"
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array]:
@@ -116,7 +121,7 @@ class R2Plus1D(nn.Module):
         self.sow("intermediates", "stem", x)
         architecture = Architecture3D.of(self.depth)
         for i, num_blocks in enumerate(architecture.stages):
-            stage = Stage3D(
+            stage = recomputed(Stage3D, self.remat == "stage")(
                 architecture,
                 self.width * 2**i,
                 num_blocks,
@@ -124,6 +129,8 @@ class R2Plus1D(nn.Module):
                 strides=(1, 1, 1) if i == 0 else (2, 2, 2),
                 num_groups=num_groups,
                 block=FactorizedBlock,
+                scan_blocks=self.scan_blocks,
+                remat_blocks=self.remat == "block",
                 name=f"layer{i + 1}",
                 **dtypes,
             )

@@ -39,7 +39,14 @@ def _dtypes(config: ModelConfig) -> dict[str, Any]:
 
 def _backbone(config: ModelConfig) -> dict[str, Any]:
     """Return the fields that every ResNet here has."""
-    return {"depth": config.depth, "spec": config.norm.spec(), "width": config.width, "stem": config.stem}
+    return {
+        "depth": config.depth,
+        "spec": config.norm.spec(),
+        "width": config.width,
+        "stem": config.stem,
+        "scan_blocks": config.scan_blocks,
+        "remat": config.remat,
+    }
 
 
 def _tsn(config: ModelConfig) -> TSN:
@@ -49,8 +56,6 @@ def _tsn(config: ModelConfig) -> TSN:
         interlace_fraction=config.interlace_fraction if config.interlace else 0.0,
         interlace_stages=config.interlace_stages,
         interlace_every=config.interlace_every,
-        scan_blocks=config.scan_blocks,
-        remat=config.remat,
         **dtypes,
     )
     return TSN(backbone, TSNHead(config.num_classes, config.dropout, param_dtype=dtypes["param_dtype"]))

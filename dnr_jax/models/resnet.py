@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from dnr_jax.dnr import DNRSpec, interlace
-from dnr_jax.models.blocks import Carry, run_blocks
+from dnr_jax.models.blocks import Carry, recomputed, run_blocks
 from dnr_jax.models.layers import conv
 
 
@@ -134,8 +134,7 @@ class Stage(nn.Module):
 
     @nn.nowrap
     def _block(self, index: int, *, remat: bool, **fields: Any) -> nn.Module:
-        block = nn.remat(self.block, static_argnums=(3,)) if remat else self.block
-        return block(
+        return recomputed(self.block, remat)(
             features=self.features,
             spec=self.spec,
             strides=self.strides if index == 0 else 1,
@@ -216,9 +215,8 @@ class ResNet(nn.Module):
             x = nn.max_pool(x, (1, 3, 3), (1, 2, 2), padding=((0, 0), (1, 1), (1, 1)))
         self.sow("intermediates", "stem", x)
         architecture = ARCHITECTURES[self.depth]
-        stage_class = nn.remat(Stage, static_argnums=(2,)) if self.remat == "stage" else Stage
         for i, num_blocks in enumerate(architecture.stages):
-            stage = stage_class(
+            stage = recomputed(Stage, self.remat == "stage")(
                 architecture.block,
                 self.width * 2**i,
                 num_blocks,

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 
 from dnr_jax.dnr import CrossTemporalDNR, DNRSpec, RelayCell
 from dnr_jax.dnr.functional import statistics_dtype
+from dnr_jax.models.blocks import Carry, recomputed, run_blocks
 from dnr_jax.models.layers import Conv3D
 from dnr_jax.models.resnet import ARCHITECTURES, BottleneckBlock
 
-Carry = tuple[Any, ...]
 Size = tuple[int, int, int]
 """Frames, rows, columns."""
 
@@ -153,6 +153,8 @@ class Stage3D(nn.Module):
       block: the class of the blocks.
       dtype: dtype of activations.
       param_dtype: dtype of parameters and statistics.
+      scan_blocks: see :func:`dnr_jax.models.blocks.run_blocks`; the blocks must have the same temporal extent.
+      remat_blocks: compute the inside of each block again in the backward pass.
     """
 
     architecture: Architecture3D
@@ -167,31 +169,40 @@ class Stage3D(nn.Module):
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
+    scan_blocks: bool = False
+    remat_blocks: bool = False
+
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Map ``[N, T, H, W, C]`` to ``[N, T', H', W', C']``."""
-        cells: tuple[RelayCell | None, ...] = ()
-        carry: Carry = ()
-        for i in range(self.num_blocks):
-            strides = self.strides if i == 0 else (1, 1, 1)
-            frames = self.kernel_frames if i < (self.temporal_blocks or self.num_blocks) else 1
-            convolutions = self.architecture.convolutions(self.features, frames, strides)
-            if i == 0:
-                widths = enumerate(size.features for size in convolutions)
-                cells = tuple(self.spec.relay_cell(j, width, self.param_dtype) for j, width in widths)
-                carry = (None,) * len(convolutions)
-            block = self.block(
-                convolutions=convolutions,
-                spec=self.spec,
-                cells=cells,
-                strides=strides,
-                num_groups=self.num_groups,
-                dtype=self.dtype,
-                param_dtype=self.param_dtype,
-                name=f"block{i}",
-            )
-            carry, x = block(carry, x, train)
-        return x
+        if self.scan_blocks and 0 < self.temporal_blocks < self.num_blocks:
+            raise ValueError("temporal_blocks must be 0 with scan_blocks, under which the blocks of a stage are alike")
+        widths = enumerate(size.features for size in self._convolutions(0))
+        cells = tuple(self.spec.relay_cell(i, width, self.param_dtype) for i, width in widths)
+        return run_blocks(
+            self._block, self.num_blocks, cells, x, train, scan_blocks=self.scan_blocks, remat=self.remat_blocks
+        )
+
+    @nn.nowrap
+    def _strides(self, index: int) -> Size:
+        return (1, 1, 1) if index else self.strides
+
+    @nn.nowrap
+    def _convolutions(self, index: int) -> tuple[ConvSize, ...]:
+        frames = self.kernel_frames if index < (self.temporal_blocks or self.num_blocks) else 1
+        return self.architecture.convolutions(self.features, frames, self._strides(index))
+
+    @nn.nowrap
+    def _block(self, index: int, *, remat: bool, **fields: Any) -> nn.Module:
+        return recomputed(self.block, remat)(
+            convolutions=self._convolutions(index),
+            spec=self.spec,
+            strides=self._strides(index),
+            num_groups=self.num_groups,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            **fields,
+        )
 
 
 def static_norm(spec: DNRSpec, x: jax.Array, train: bool, name: str, param_dtype: Any) -> jax.Array:

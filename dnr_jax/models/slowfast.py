@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from dnr_jax.dnr import DNRSpec
+from dnr_jax.models.blocks import recomputed
 from dnr_jax.models.layers import Conv3D
 from dnr_jax.models.resnet3d import Architecture3D, ConvSize, Stage3D, frame_groups, static_norm, stem_pool, stem_size
 
@@ -40,6 +41,8 @@ class SlowFast(nn.Module):
         the fast pathway; 0 for all.
       dtype: dtype of activations.
       param_dtype: dtype of parameters and statistics.
+      scan_blocks: see :class:`dnr_jax.models.resnet.ResNet`; not together with ``temporal_blocks``.
+      remat: see :class:`dnr_jax.models.resnet.ResNet`.
     """
 
     depth: int = 50
@@ -58,6 +61,8 @@ class SlowFast(nn.Module):
     temporal_blocks: tuple[int, int] = (0, 0)
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
+    scan_blocks: bool = False
+    remat: str = "none"
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
@@ -137,7 +142,7 @@ class SlowFast(nn.Module):
     def _stage(self, pathway: str, i: int, x: jax.Array, num_groups: int, train: bool) -> jax.Array:
         slow = pathway == "slow"
         architecture = Architecture3D.of(self.depth if slow else self.fast_depth or self.depth, self.block)
-        stage = Stage3D(
+        stage = recomputed(Stage3D, self.remat == "stage")(
             architecture,
             self._width(pathway) * 2**i,
             architecture.stages[i],
@@ -146,6 +151,8 @@ class SlowFast(nn.Module):
             temporal_blocks=self.temporal_blocks[0 if slow else 1],
             strides=(1, 1, 1) if i == 0 else (1, 2, 2),
             num_groups=num_groups,
+            scan_blocks=self.scan_blocks,
+            remat_blocks=self.remat == "block",
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             name=f"{pathway}_layer{i + 1}",

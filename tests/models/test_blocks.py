@@ -10,7 +10,10 @@ import pytest
 
 from dnr_jax.dnr import DNRSpec
 from dnr_jax.models.blocks import stack_blocks, unstack_blocks
+from dnr_jax.models.r2plus1d import FactorizedBlock, R2Plus1D
 from dnr_jax.models.resnet import BasicBlock, BottleneckBlock, ResNet, Stage
+from dnr_jax.models.resnet3d import Architecture3D, ResidualBlock3D, Stage3D
+from dnr_jax.models.slowfast import SlowFast
 from tests.dnr import reference
 from tests.dnr.reference import jit
 
@@ -25,6 +28,11 @@ SPECS = {
 
 def stage(spec: DNRSpec, block=BasicBlock, **fields) -> Stage:
     return Stage(block, 4, 4, spec, interlace_fraction=0.25, dtype=jnp.float64, param_dtype=jnp.float64, **fields)
+
+
+def stage_3d(spec: DNRSpec, block=ResidualBlock3D, **fields) -> Stage3D:
+    fields = {"num_groups": 2, "strides": (2, 2, 2), "dtype": jnp.float64, "param_dtype": jnp.float64} | fields
+    return Stage3D(Architecture3D("bottleneck", ()), 4, 4, spec, block=block, **fields)
 
 
 def clips() -> jax.Array:
@@ -50,9 +58,15 @@ def variables_of(model: Stage):
     return jax.tree.map(lambda leaf, shape: leaf.astype(shape.dtype), filled, shapes)
 
 
-@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
-def test_a_scan_over_blocks_is_a_loop(spec):
-    loop, scan = stage(spec), stage(spec, scan_blocks=True)
+STAGES = {name: functools.partial(stage, spec) for name, spec in SPECS.items()} | {
+    "3d": functools.partial(stage_3d, DNRSpec()),
+    "factorized": functools.partial(stage_3d, DNRSpec(norm3="ct"), FactorizedBlock),
+}
+
+
+@pytest.mark.parametrize("make", STAGES.values(), ids=STAGES.keys())
+def test_a_scan_over_blocks_is_a_loop(make):
+    loop, scan = make(), make(scan_blocks=True)
     variables = variables_of(loop)
     stacked = stack_blocks(variables)
     template = jax.eval_shape(functools.partial(scan.init, train=False), jax.random.key(0), clips())
@@ -78,10 +92,11 @@ def test_ten_blocks_are_stacked_in_their_order():
     assert stacked["block0"]["conv1"]["kernel"] == 0
 
 
+@pytest.mark.parametrize("make", [stage, stage_3d])
 @pytest.mark.parametrize("scan_blocks", [False, True])
-def test_recomputing_blocks_changes_nothing(scan_blocks):
-    plain = stage(DNRSpec(), scan_blocks=scan_blocks)
-    again = stage(DNRSpec(), scan_blocks=scan_blocks, remat_blocks=True)
+def test_recomputing_blocks_changes_nothing(make, scan_blocks):
+    plain = make(DNRSpec(), scan_blocks=scan_blocks)
+    again = make(DNRSpec(), scan_blocks=scan_blocks, remat_blocks=True)
     variables = variables_of(plain)
     reference.assert_close(run(again, variables, clips()), run(plain, variables, clips()))
 
@@ -98,11 +113,15 @@ def named(jaxpr, name: str) -> int:
 
 
 @pytest.mark.parametrize(("remat", "count"), [("none", 0), ("block", 8), ("stage", 4)])
-def test_what_is_recomputed_is_chosen(remat, count):
-    model = ResNet(depth=18, spec=DNRSpec(), width=4, stem="small", remat=remat)
-    x = jnp.zeros((1, 4, 8, 8, 3), jnp.float32)
+@pytest.mark.parametrize(("network", "pathways"), [(ResNet, 1), (R2Plus1D, 1), (SlowFast, 2)])
+def test_what_is_recomputed_is_chosen(network, pathways, remat, count):
+    model = network(depth=18, spec=DNRSpec(relay_distance=1), width=8, stem="small", remat=remat)
+    x = jnp.zeros((1, 8, 8, 8, 3), jnp.float32)
     variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
-    assert named(jax.make_jaxpr(functools.partial(model.apply, train=False))(variables, x).jaxpr, "remat2") == count
+    assert (
+        named(jax.make_jaxpr(functools.partial(model.apply, train=False))(variables, x).jaxpr, "remat2")
+        == count * pathways
+    )
 
 
 def test_recomputing_takes_less_memory():
@@ -123,10 +142,11 @@ def test_recomputing_takes_less_memory():
     assert temporary(True) < 0.7 * temporary(False)
 
 
-def test_the_program_does_not_grow_with_the_depth():
+@pytest.mark.parametrize("network", [ResNet, SlowFast])
+def test_the_program_does_not_grow_with_the_depth(network):
     def size(depth: int) -> int:
-        model = ResNet(depth=depth, spec=DNRSpec(), width=4, stem="small", scan_blocks=True)
-        x = jax.ShapeDtypeStruct((1, 4, 8, 8, 3), jnp.float32)
+        model = network(depth=depth, spec=DNRSpec(relay_distance=1), width=8, stem="small", scan_blocks=True)
+        x = jax.ShapeDtypeStruct((1, 8, 8, 8, 3), jnp.float32)
         variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
         return len(jax.jit(functools.partial(model.apply, train=False)).lower(variables, x).as_text())
 
@@ -159,3 +179,5 @@ def test_the_blocks_that_interlace_are_chosen(fields, interlaced):
 def test_blocks_that_differ_cannot_be_scanned():
     with pytest.raises(ValueError, match="interlace_every must be 1 with scan_blocks"):
         stage(DNRSpec(), scan_blocks=True, interlace_every=2).init(jax.random.key(0), clips(), train=False)
+    with pytest.raises(ValueError, match="temporal_blocks must be 0 with scan_blocks"):
+        stage_3d(DNRSpec(), scan_blocks=True, temporal_blocks=2).init(jax.random.key(0), clips(), train=False)
