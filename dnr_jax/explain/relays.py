@@ -73,7 +73,7 @@ def inspect(model: nn.Module, variables: Mapping[str, Any], clips: jax.Array, **
     def forward(variables: Mapping[str, Any], clips: jax.Array) -> Any:
         with nn.intercept_methods(functools.partial(_note_relays, layers)):
             _, updates = model.apply(variables, clips, mutable=["intermediates"], **kwargs)
-        flat = traverse_util.flatten_dict(updates["intermediates"])
+        flat = traverse_util.flatten_dict(updates.get("intermediates", {}))
         return {path: leaf for path, leaf in flat.items() if path[-1] in ("scale", "shift", "gates")}
 
     sown = jax.device_get(jax.jit(forward)(variables, clips))

@@ -7,12 +7,8 @@ from tests.golden_networks import NETWORKS, values
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-SLOW = ("slowfast_r50_8x8", "slowfast_r50_8x8_lateralnorm")
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in NETWORKS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
 def test_networks_are_the_peers(shared, name):
     if not (shared / "golden" / "cases" / f"{name}.json").is_file():
         pytest.skip(f"no golden values of {name}")
