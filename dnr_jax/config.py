@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import importlib.util
 import json
+import math
 import pathlib
 import re
 import typing
@@ -142,6 +143,20 @@ class ModelConfig:
 
 
 @dataclasses.dataclass
+class RandAugmentConfig:
+    """RandAugment of the training clips, in the notation of timm ``rand-m{magnitude}-n{layers}-mstd{std}-inc1``."""
+
+    layers: int = 0
+    """Operations drawn for a clip (PySlowFast: 4); 0: off."""
+    magnitude: float = 7.0
+    """Mean of their strengths, from 0 to 10."""
+    magnitude_std: float = 0.5
+    """Standard deviation of the strengths."""
+    probability: float = 0.5
+    """Share of the drawn operations that are applied."""
+
+
+@dataclasses.dataclass
 class DataConfig:
     """Where the videos are, which frames are read, and what is done to them."""
 
@@ -178,8 +193,18 @@ class DataConfig:
     crop_size: int = 224
     multi_scale_crop: bool = True
     """Training crop: multi-scale (1, .875, .75, .66) from corners and centre; otherwise the centre."""
+    random_resized_crop: bool = False
+    """Training crop of random area and aspect ratio, which takes the place of the others."""
+    random_resized_area: tuple[float, float] = (0.08, 1.0)
+    """Its smallest and largest share of the frame's area."""
+    random_resized_aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    """Its smallest and largest ratio of width to height."""
     flip: bool = True
-    """Mirror half of the training clips. Switch off where a class has a left or a right."""
+    """Mirror half of the training clips. Where the names of two classes differ by "left" and "right" alone, the label
+    changes too. Switch off where a class has a left or a right that its name does not tell."""
+    color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    """Strengths of random changes of brightness, contrast, saturation and hue (MMAction2: 0.5, 0.5, 0.5, 0.1)."""
+    rand_augment: RandAugmentConfig = dataclasses.field(default_factory=RandAugmentConfig)
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     num_threads: int = 0
@@ -247,7 +272,7 @@ class EvaluationConfig:
     twice_sample: bool = False
     """Twice as many clips; with ``data.sampling`` ``segments``, the others begin where the segments do (TSM)."""
     crops: int = 1
-    """Crops a clip: 1 (centre) or 3 (along the longer side)."""
+    """Crops a clip: 1 (centre), 3 (along the longer side) or 10 (corners and centre, and their mirror images)."""
     crop_size: int = 0
     """0: as in training (256 in the paper's Kinetics protocol)."""
     average: str = "probability"
@@ -360,7 +385,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "data.sampling": SAMPLING,
     "data.out_of_bound": ("loop", "repeat_last"),
     "optimizer.schedule": ("cosine", "constant"),
-    "evaluation.crops": (1, 3),
+    "evaluation.crops": (1, 3, 10),
     "evaluation.average": ("probability", "logit"),
 }
 _AT_LEAST: dict[str, float] = {
@@ -378,6 +403,8 @@ _AT_LEAST: dict[str, float] = {
     "data.frame_interval": 1,
     "data.frames_per_segment": 1,
     "data.window": 1,
+    "data.rand_augment.layers": 0,
+    "data.rand_augment.magnitude_std": 0,
     "data.short_side": 0,
     "data.crop_size": 1,
     "data.num_threads": 0,
@@ -401,6 +428,8 @@ _INTERVALS: dict[str, str] = {
     "model.dropout": "[0, 1)",
     "model.interlace_fraction": "[0, 0.5]",
     "data.max_failures": "[0, 1]",
+    "data.rand_augment.magnitude": "[0, 10]",
+    "data.rand_augment.probability": "[0, 1]",
     "optimizer.momentum": "[0, 1)",
     "optimizer.warmup_ratio": "(0, 1]",
     "train.label_smoothing": "[0, 1)",
@@ -445,6 +474,7 @@ def _network_problems(config: ExperimentConfig) -> Iterator[str]:
     yield from _slowfast_problems(config)
     yield from _frame_problems(config)
     yield from _sampling_problems(config.data)
+    yield from _augmentation_problems(config.data)
 
 
 def _type_problems(config: Any, prefix: str = "") -> Iterator[str]:
@@ -569,6 +599,17 @@ def _sampling_problems(data: DataConfig) -> Iterator[str]:
             yield f"data.{name}: is {value!r}, which needs data.sampling '{sampling}', and that is {data.sampling!r}"
     if data.sampling == "window" and data.window < data.num_frames:
         yield f"data.window: is {data.window}; expected at least data.num_frames, which is {data.num_frames}"
+
+
+def _augmentation_problems(data: DataConfig) -> Iterator[str]:
+    for name, limit in (("random_resized_area", 1.0), ("random_resized_aspect", math.inf)):
+        low, high = getattr(data, name)
+        if not 0 < low <= high <= limit:
+            within = f"of at most {limit:g}" if limit < math.inf else "above 0"
+            yield f"data.{name}: is {(low, high)}; expected a smaller and a larger number {within}"
+    *factors, hue = data.color_jitter
+    if not (0 <= min(factors) and max(factors) <= 1 and 0 <= hue <= 0.5):
+        yield f"data.color_jitter: is {data.color_jitter}; expected numbers in [0, 1], and the last in [0, 0.5]"
 
 
 def _batch_problems(config: ExperimentConfig, num_devices: int, num_processes: int) -> Iterator[str]:

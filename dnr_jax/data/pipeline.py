@@ -258,15 +258,18 @@ class _TrainReader:
     def __call__(self, index: int, rng: np.random.Generator) -> Sample:
         for attempt in range(_MAX_SUBSTITUTES + 1):
             position = (index + attempt) % len(self.source)
-            clip = _decode_or_warn(self.source, position, functools.partial(self._clip, rng=rng))
-            if clip is not None:
-                return _sample(clip, self.source.labels[position], position, failed=index if attempt else -1)
+            frames = _decode_or_warn(self.source, position, functools.partial(self._frames, rng=rng))
+            if frames is not None:
+                clip, label = self._transform(frames, int(self.source.labels[position]), rng)
+                return _sample(clip, np.int32(label), position, failed=index if attempt else -1)
         return _blank(self.data.clip_shape, self.source.labels[index], index, failed=index)
 
-    def _clip(self, path: str, rng: np.random.Generator) -> np.ndarray:
-        data = self.data
-        frames, _ = decode_frames(path, _train_pick(data, rng))
-        return TrainTransform(data.short_side, data.crop_size, data.multi_scale_crop, data.flip)(frames, rng)
+    @functools.cached_property
+    def _transform(self) -> TrainTransform:
+        return TrainTransform.from_config(self.data, self.source.classes)
+
+    def _frames(self, path: str, rng: np.random.Generator) -> np.ndarray:
+        return decode_frames(path, _train_pick(self.data, rng))[0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

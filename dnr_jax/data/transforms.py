@@ -1,21 +1,33 @@
-"""Spatial transforms of clips on the host: uint8 ``[T, H, W, 3]`` in, uint8 out.
+"""Crops and mirror images of clips on the host, and all that happens to a clip: uint8 ``[T, H, W, 3]`` in, uint8 out.
 
-Geometry and rounding follow MMAction2 (``Resize``, ``MultiScaleCrop``, ``CenterCrop``, ``ThreeCrop``). All frames of a
-clip are treated alike. A region is cut first and only that region is resized; OpenCV's bilinear resize is five times
-faster than PIL's. Crops may be views of their input.
+Geometry and rounding follow MMAction2 (``Resize``, ``MultiScaleCrop``, ``RandomResizedCrop``, ``CenterCrop``,
+``ThreeCrop``, ``TenCrop``, ``Flip``). All frames of a clip are treated alike. A region is cut first and only it is
+resized; OpenCV's bilinear resize is five times faster than PIL's. Crops may be views of their input.
 """
 
 import dataclasses
 import itertools
+import re
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
+
+from dnr_jax.config import DataConfig, RandAugmentConfig
+from dnr_jax.data import augment
 
 # Clips are processed in parallel already: OpenCV's own threads would only compete with the readers.
 cv2.setNumThreads(0)
 
 # MMAction2 uses a crop that is almost of the final size as it is, to spare the interpolation.
 _SNAP = 3
+# Corners and centre, in quarters of the room that a crop has.
+_FIVE_POSITIONS = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))
+# How often MMAction2 draws a box before it takes the central square.
+_ATTEMPTS = 10
+# What a word is in a mirror, where it stands alone.
+_MIRRORED = {"left": "right", "clockwise": "counterclockwise"}
+_MIRRORED |= {mirrored: word for word, mirrored in _MIRRORED.items()}
 
 
 def resize_short_side(frames: np.ndarray, size: int) -> np.ndarray:
@@ -59,9 +71,39 @@ def multi_scale_crop(
     box_height, box_width = pairs[rng.integers(len(pairs))]
     box_height, box_width = _snap(box_height, size, height), _snap(box_width, size, width)
     step_y, step_x = (height - box_height) // 4, (width - box_width) // 4
-    positions = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2)]
-    y, x = positions[rng.integers(len(positions))]
+    y, x = _FIVE_POSITIONS[rng.integers(len(_FIVE_POSITIONS))]
     return _resize(_crop(frames, y * step_y, x * step_x, box_height, box_width), size, size)
+
+
+def random_resized_crop(
+    frames: np.ndarray,
+    size: int,
+    rng: np.random.Generator,
+    area: tuple[float, float] = (0.08, 1.0),
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+) -> np.ndarray:
+    """Cuts a box of random area and aspect ratio and resizes it (MMAction2's ``RandomResizedCrop``).
+
+    Args:
+      frames: uint8 ``[T, H, W, 3]``.
+      size: Side of the result in pixels.
+      rng: Draws ten aspect ratios, uniformly in their logarithm, then ten areas; the first box that the frame can hold
+        is taken, at a random place, and the central square where there is none.
+      area: Smallest and largest share of the frame's area.
+      aspect: Smallest and largest ratio of width to height.
+
+    Returns:
+      uint8 ``[T, size, size, 3]``.
+    """
+    height, width = frames.shape[1:3]
+    ratios = np.exp(rng.uniform(np.log(aspect[0]), np.log(aspect[1]), size=_ATTEMPTS))
+    areas = rng.uniform(*area, size=_ATTEMPTS) * (height * width)
+    boxes = np.maximum(np.round(np.sqrt([areas / ratios, areas * ratios])), 1).astype(np.int64).T
+    for box_height, box_width in boxes:
+        if box_height <= height and box_width <= width:
+            x, y = rng.integers(width - box_width + 1), rng.integers(height - box_height + 1)
+            return _resize(_crop(frames, y, x, box_height, box_width), size, size)
+    return _resize(center_crop(frames, min(height, width)), size, size)
 
 
 def center_crop(frames: np.ndarray, size: int) -> np.ndarray:
@@ -100,6 +142,23 @@ def three_crops(frames: np.ndarray, size: int) -> np.ndarray:
     return np.stack([_crop(frames, y, x, size, size) for y, x in boxes])
 
 
+def ten_crops(frames: np.ndarray, size: int) -> np.ndarray:
+    """Cuts squares from the corners and the centre, each with its mirror image (MMAction2's ``TenCrop``).
+
+    Args:
+      frames: uint8 ``[T, H, W, 3]``; frames smaller than the crop are first enlarged until it fits.
+      size: Side of the squares in pixels.
+
+    Returns:
+      uint8 ``[10, T, size, size, 3]``: upper left and its mirror image, then upper right, lower left, lower right and
+      the centre.
+    """
+    frames = _at_least(frames, size)
+    step_y, step_x = (frames.shape[1] - size) // 4, (frames.shape[2] - size) // 4
+    crops = (_crop(frames, y * step_y, x * step_x, size, size) for y, x in _FIVE_POSITIONS)
+    return np.stack([view for crop in crops for view in (crop, flip(crop))])
+
+
 def flip(frames: np.ndarray) -> np.ndarray:
     """Mirrors a clip left to right.
 
@@ -115,9 +174,28 @@ def flip(frames: np.ndarray) -> np.ndarray:
     return output
 
 
+def mirrored_labels(classes: Sequence[str]) -> tuple[int, ...]:
+    """Finds what the mirror image of each class shows.
+
+    Args:
+      classes: Names of the classes.
+
+    Returns:
+      For each class the position of the one whose name differs by every "left" being "right" and the reverse (also
+      "clockwise" and "counterclockwise"; whole words, in upper or lower case), otherwise its own. For
+      Something-Something these are the pairs of MMAction2's ``flip_label_map``.
+    """
+    positions = {name.lower(): label for label, name in enumerate(classes)}
+    word = re.compile(rf"(?<![a-z])({'|'.join(_MIRRORED)})(?![a-z])")
+    return tuple(
+        positions.get(word.sub(lambda match: _MIRRORED[match[0]], name.lower()), label)
+        for label, name in enumerate(classes)
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainTransform:
-    """Random crop and mirror image of a training clip.
+    """What happens to a training clip, in this order: crop, mirror image, RandAugment, colour jitter.
 
     Attributes:
       short_side: Short side, in pixels, that the frames have when they are cropped; 0 keeps their size. A multi-scale
@@ -125,20 +203,60 @@ class TrainTransform:
       crop_size: Side of the result in pixels.
       multi_scale: :func:`multi_scale_crop`; otherwise :func:`center_crop`.
       flip: Mirror half of the clips.
+      random_resized: Shares of the area and aspect ratios of :func:`random_resized_crop`, which then takes the place of
+        the others; empty: off.
+      mirrored: For each label that of the mirror image; empty: all keep theirs.
+      rand_augment: Number, strength and share of RandAugment's operations.
+      color_jitter: Strengths of :func:`dnr_jax.data.augment.draw_color_jitter`.
     """
 
     short_side: int
     crop_size: int
     multi_scale: bool = True
     flip: bool = True
+    random_resized: tuple[tuple[float, float], ...] = ()
+    mirrored: tuple[int, ...] = ()
+    rand_augment: RandAugmentConfig = dataclasses.field(default_factory=RandAugmentConfig)
+    color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
 
-    def __call__(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Maps uint8 ``[T, H, W, 3]`` to uint8 ``[T, crop_size, crop_size, 3]``, with random numbers from ``rng``."""
-        if self.multi_scale:
+    @classmethod
+    def from_config(cls, data: DataConfig, classes: Sequence[str]) -> "TrainTransform":
+        """Returns the transform that a configuration asks for, for classes of these names."""
+        return cls(
+            data.short_side,
+            data.crop_size,
+            data.multi_scale_crop,
+            data.flip,
+            (data.random_resized_area, data.random_resized_aspect) if data.random_resized_crop else (),
+            mirrored_labels(classes),
+            data.rand_augment,
+            data.color_jitter,
+        )
+
+    def __call__(self, frames: np.ndarray, label: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+        """Changes a clip with random numbers from ``rng``.
+
+        Args:
+          frames: uint8 ``[T, H, W, 3]``.
+          label: Its class.
+          rng: Draws only for what is switched on.
+
+        Returns:
+          uint8 ``[T, crop_size, crop_size, 3]`` and the class that it shows.
+        """
+        if self.random_resized:
+            clip = random_resized_crop(frames, self.crop_size, rng, *self.random_resized)
+        elif self.multi_scale:
             clip = multi_scale_crop(frames, self.crop_size, rng)
         else:
             clip = center_crop(resize_short_side(frames, self.short_side), self.crop_size)
-        return flip(clip) if self.flip and rng.random() < 0.5 else clip
+        if self.flip and rng.random() < 0.5:
+            clip, label = flip(clip), self.mirrored[label] if self.mirrored else label
+        if self.rand_augment.layers:
+            clip = augment.rand_augment(clip, augment.draw_rand_augment(**vars(self.rand_augment), rng=rng))
+        if any(self.color_jitter):
+            clip = augment.draw_color_jitter(self.color_jitter, rng)(clip)
+        return clip, label
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,10 +267,10 @@ class TestTransform:
       short_side: Short side of the resized frames in pixels, raised to the crop where that is larger; 0 keeps their
         size.
       crop_size: Side of the crops in pixels.
-      crops: 1 (:func:`center_crop`) or 3 (:func:`three_crops`).
+      crops: 1 (:func:`center_crop`), 3 (:func:`three_crops`) or 10 (:func:`ten_crops`).
 
     Raises:
-      ValueError: ``crops`` is neither 1 nor 3.
+      ValueError: ``crops`` is none of these.
     """
 
     __test__ = False  # not a test case, whatever pytest makes of the name
@@ -163,15 +281,15 @@ class TestTransform:
 
     def __post_init__(self) -> None:
         """Checks the number of crops."""
-        if self.crops not in (1, 3):
-            raise ValueError(f"crops is {self.crops}; expected 1 (centre) or 3 (along the longer side)")
+        if self.crops not in (1, 3, 10):
+            raise ValueError(f"crops is {self.crops}; expected 1 (centre), 3 (along the longer side) or 10")
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         """Maps uint8 ``[T, H, W, 3]`` to uint8 ``[crops, T, crop_size, crop_size, 3]``."""
         frames = resize_short_side(frames, self.short_side and max(self.short_side, self.crop_size))
-        if self.crops == 3:
-            return three_crops(frames, self.crop_size)
-        return center_crop(frames, self.crop_size)[None]
+        if self.crops == 1:
+            return center_crop(frames, self.crop_size)[None]
+        return (three_crops if self.crops == 3 else ten_crops)(frames, self.crop_size)
 
 
 def _resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:

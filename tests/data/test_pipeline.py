@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from dnr_jax.config import EvaluationConfig
+from dnr_jax.config import EvaluationConfig, RandAugmentConfig
 from dnr_jax.data import decode, pipeline, sampling, sources, transforms
 from tests.paths import REPOSITORY
 
@@ -73,7 +73,7 @@ def test_a_training_clip_is_one_that_sampling_and_transform_can_give(train, data
         for video, index in zip(batch["video"], batch["index"], strict=True):
             frames, total = decode.decode_frames(train.paths[index], np.arange)
             starts = range(max(total - 3 * 2 + 1, 1))
-            possible = [transform(frames[(start + np.arange(3) * 2) % total], None) for start in starts]
+            possible = [transform(frames[(start + np.arange(3) * 2) % total], 0, None)[0] for start in starts]
             assert any(np.array_equal(video, clip) for clip in possible)
 
 
@@ -83,7 +83,7 @@ def test_segments_are_sampled_on_request(train, data):
     for batch in take(train, plain, 2):
         for video, index in zip(batch["video"], batch["index"], strict=True):
             frames, total = decode.decode_frames(train.paths[index], np.arange)
-            everything = transform(frames, None)
+            everything = transform(frames, 0, None)[0]
             for segment, picture in enumerate(video):
                 candidates = everything[segment * (total // 5) : (segment + 1) * (total // 5)]
                 assert any(np.array_equal(picture, candidate) for candidate in candidates)
@@ -103,6 +103,39 @@ def test_random_numbers_differ_between_epochs_and_seeds(train, data):
     assert len(set(videos)) > 10
     other = [batch["video"].tobytes() for batch in take(one, data, 20, batch_size=1, seed=1)]
     assert videos != other
+
+
+def augmented(data):
+    return dataclasses.replace(
+        data,
+        random_resized_crop=True,
+        color_jitter=(0.4, 0.4, 0.4, 0.1),
+        rand_augment=RandAugmentConfig(layers=2),
+    )
+
+
+def test_augmented_batches_are_a_function_of_seed_and_step(train, data):
+    whole = take(train, augmented(data), 6)
+    workers = dataclasses.replace(augmented(data), num_workers=2, num_threads=1)
+    assert_same(take(train, workers, 4, start_step=2), whole[2:])
+    assert len({batch["video"].tobytes() for batch in whole}) == 6
+
+
+def test_a_mirrored_video_has_the_label_of_its_mirror_image(train, data):
+    train = dataclasses.replace(train, classes=("move left", "move right", "stay"))
+    plain = dataclasses.replace(data, multi_scale_crop=False, sampling="segments", num_frames=1, short_side=0)
+    still, flipped = (dataclasses.replace(plain, flip=flip) for flip in (False, True))
+    unchanged = set()
+    for index in range(len(train)):
+        rng = [np.random.default_rng(index) for _ in range(2)]
+        expected, actual = (
+            pipeline._TrainReader(train, d)(index, r) for d, r in zip((still, flipped), rng, strict=True)
+        )
+        mirrored = not np.array_equal(actual["video"], expected["video"])
+        label = train.labels[index]
+        assert actual["label"] == ((1, 0, 2)[label] if mirrored else label) and actual["label"].dtype == np.int32
+        unchanged.add(mirrored)
+    assert unchanged == {False, True}
 
 
 @pytest.mark.parametrize("fields", [{"num_threads": 1}, {"num_threads": 5}, {"num_workers": 2, "num_threads": 1}])

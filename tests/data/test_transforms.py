@@ -1,10 +1,14 @@
+import itertools
+import math
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnr_jax.data import transforms
+from dnr_jax.config import DataConfig, RandAugmentConfig
+from dnr_jax.data import augment, transforms
 
 
 def clip(height, width, frames=2, seed=0):
@@ -126,21 +130,21 @@ def test_train_transform_crops_then_flips_the_whole_clip():
     frames = clip(40, 60)
     transform = transforms.TrainTransform(short_side=40, crop_size=16)
     cropped = transforms.multi_scale_crop(frames, 16, ScriptedDraws(5, 2))
-    np.testing.assert_array_equal(transform(frames, ScriptedDraws(5, 2, 0.5)), cropped)
-    np.testing.assert_array_equal(transform(frames, ScriptedDraws(5, 2, 0.49)), cropped[:, :, ::-1])
+    np.testing.assert_array_equal(transform(frames, 0, ScriptedDraws(5, 2, 0.5))[0], cropped)
+    np.testing.assert_array_equal(transform(frames, 0, ScriptedDraws(5, 2, 0.49))[0], cropped[:, :, ::-1])
 
 
 def test_train_transform_without_augmentation_is_the_test_transform():
     frames = clip(40, 60)
     plain = transforms.TrainTransform(short_side=24, crop_size=16, multi_scale=False, flip=False)
-    np.testing.assert_array_equal(plain(frames, ScriptedDraws()), transforms.TestTransform(24, 16)(frames)[0])
+    np.testing.assert_array_equal(plain(frames, 0, ScriptedDraws())[0], transforms.TestTransform(24, 16)(frames)[0])
 
 
 def test_train_transform_flips_half_of_the_clips():
     frames = clip(4, 4)
     transform = transforms.TrainTransform(short_side=0, crop_size=4, multi_scale=False)
     rng = np.random.default_rng(0)
-    flipped = sum(np.array_equal(transform(frames, rng), frames[:, :, ::-1]) for _ in range(400))
+    flipped = sum(np.array_equal(transform(frames, 0, rng)[0], frames[:, :, ::-1]) for _ in range(400))
     assert 160 < flipped < 240  # four standard deviations
 
 
@@ -161,5 +165,106 @@ def test_test_transform_raises_the_short_side_to_the_crop():
 
 
 def test_test_transform_rejects_other_numbers_of_crops():
-    with pytest.raises(ValueError, match="crops is 5; expected 1 .* or 3"):
+    with pytest.raises(ValueError, match="crops is 5; expected 1 .*, 3 .* or 10"):
         transforms.TestTransform(20, 16, 5)
+
+
+@given(
+    st.integers(4, 70),
+    st.integers(4, 70),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([(0.08, 1.0), (0.5, 0.5), (0.9, 1.0)]),
+    st.sampled_from([(3 / 4, 4 / 3), (1.0, 1.0), (8.0, 9.0)]),
+)
+def test_random_resized_crop_cuts_the_box_that_mmaction2_would(height, width, seed, area, aspect):
+    frames, rng = clip(height, width), np.random.default_rng(seed)
+    cropped = transforms.random_resized_crop(frames, 9, np.random.default_rng(seed), area, aspect)
+    ratios = [math.exp(draw) for draw in rng.uniform(math.log(aspect[0]), math.log(aspect[1]), size=10)]
+    areas = [share * height * width for share in rng.uniform(*area, size=10)]
+    for ratio, pixels in zip(ratios, areas, strict=True):
+        box_width, box_height = max(round(math.sqrt(pixels * ratio)), 1), max(round(math.sqrt(pixels / ratio)), 1)
+        if box_width <= width and box_height <= height:
+            x = int(rng.integers(width - box_width + 1))
+            y = int(rng.integers(height - box_height + 1))
+            break
+    else:
+        box_width = box_height = min(height, width)
+        x, y = (width - box_width) // 2, (height - box_height) // 2
+    for before, after in zip(frames, cropped, strict=True):
+        region = before[y : y + box_height, x : x + box_width]
+        np.testing.assert_array_equal(after, cv2.resize(region, (9, 9), interpolation=cv2.INTER_LINEAR))
+
+
+def test_random_resized_crop_draws_areas_and_ratios_in_their_ranges():
+    # Every pixel holds its position, so the corners of a crop that is not resized tell the box.
+    frames = np.zeros((1, 200, 200, 3), np.uint8)
+    frames[0, ..., 0], frames[0, ..., 1] = np.arange(200)[:, None], np.arange(200)
+    rng, shares, ratios = np.random.default_rng(0), [], []
+    for _ in range(300):
+        box = transforms.random_resized_crop(frames, 200, rng, (0.2, 0.8), (0.5, 2.0))[0].astype(int)
+        height, width = np.ptp(box[..., 0]) + 1, np.ptp(box[..., 1]) + 1
+        shares.append(height * width / 200**2)
+        ratios.append(width / height)
+    assert 0.19 < min(shares) < 0.25 and 0.7 < max(shares) < 0.81
+    assert 0.48 < min(ratios) < 0.6 and 1.7 < max(ratios) < 2.1
+
+
+def test_ten_crops_are_corners_and_centre_with_their_mirror_images():
+    frames = clip(14, 19)
+    # MMAction2: steps (14 - 8) // 4 = 1 and (19 - 8) // 4 = 2, so the last crops start at 4 and 8.
+    boxes = [(0, 0), (0, 8), (4, 0), (4, 8), (2, 4)]
+    crops = transforms.TestTransform(0, 8, 10)(frames)
+    assert crops.shape == (10, 2, 8, 8, 3)
+    for number, (y, x) in enumerate(boxes):
+        expected = frames[:, y : y + 8, x : x + 8]
+        np.testing.assert_array_equal(crops[2 * number], expected)
+        np.testing.assert_array_equal(crops[2 * number + 1], expected[:, :, ::-1])
+
+
+def test_classes_that_a_mirror_exchanges_are_found_by_their_names():
+    classes = (
+        "Turning the camera left",
+        "Turning the camera right",
+        "Pushing something from left to right",
+        "Pushing something from right to left",
+        "Pulling it right out",
+        "Copyright",
+        "turn_hand_clockwise",
+        "Turn_hand_counterclockwise",
+        "turn left",
+    )
+    assert transforms.mirrored_labels(classes) == (1, 0, 3, 2, 4, 5, 7, 6, 8)
+
+
+def test_the_pairs_of_something_something_are_mmaction2s(shared):
+    classes = (shared / "annotations" / "sthv1" / "label_map.txt").read_text().splitlines()
+    changed = {label: other for label, other in enumerate(transforms.mirrored_labels(classes)) if label != other}
+    assert changed == {2: 4, 4: 2, 30: 41, 41: 30, 52: 66, 66: 52}
+
+
+def test_the_label_changes_with_the_mirror_image_only():
+    frames = clip(4, 4)
+    data = DataConfig(short_side=0, crop_size=4, multi_scale_crop=False)
+    transform = transforms.TrainTransform.from_config(data, ("left", "right", "up"))
+    for draw, label in itertools.product((0.2, 0.7), range(3)):
+        changed, shown = transform(frames, label, ScriptedDraws(draw))
+        np.testing.assert_array_equal(changed, frames[:, :, ::-1] if draw < 0.5 else frames)
+        assert shown == ((1, 0, 2)[label] if draw < 0.5 else label)
+
+
+def test_train_transform_crops_then_changes_shapes_and_colors():
+    frames, rng = clip(40, 60), np.random.default_rng(5)
+    data = DataConfig(
+        crop_size=16,
+        random_resized_crop=True,
+        random_resized_area=(0.3, 0.6),
+        random_resized_aspect=(1.0, 1.5),
+        color_jitter=(0.4, 0.3, 0.2, 0.1),
+        rand_augment=RandAugmentConfig(layers=2, probability=1.0),
+    )
+    changed, _ = transforms.TrainTransform.from_config(data, ("a",))(frames, 0, np.random.default_rng(5))
+    expected = transforms.random_resized_crop(frames, 16, rng, (0.3, 0.6), (1.0, 1.5))
+    expected = transforms.flip(expected) if rng.random() < 0.5 else expected
+    expected = augment.rand_augment(expected, augment.draw_rand_augment(2, 7.0, 0.5, 1.0, rng))
+    expected = augment.draw_color_jitter((0.4, 0.3, 0.2, 0.1), rng)(expected)
+    np.testing.assert_array_equal(changed, expected)
