@@ -251,6 +251,14 @@ class TrainConfig:
     steps: int = 0
     """Length in steps; 0: as ``epochs`` says."""
     label_smoothing: float = 0.0
+    mixup: float = 0.0
+    """Mixup: both parameters of the Beta distribution of the shares (PySlowFast: 0.8, MMAction2: 0.2); 0: off."""
+    cutmix: float = 0.0
+    """CutMix: the same (PySlowFast: 1, MMAction2: 0.2); 0: off."""
+    cutmix_probability: float = 0.5
+    """Where both are on: share of the batches that are mixed by CutMix."""
+    mix_probability: float = 1.0
+    """Share of the batches that are mixed."""
     precise_statistics: int = 0
     """Batches from which running statistics are estimated anew before each evaluation (PySlowFast: 200); 0: none."""
     seed: int = 0
@@ -415,6 +423,8 @@ _AT_LEAST: dict[str, float] = {
     "optimizer.warmup_steps": 0,
     "train.batch_size": 1,
     "train.steps": 0,
+    "train.mixup": 0,
+    "train.cutmix": 0,
     "train.precise_statistics": 0,
     "train.log_every": 1,
     "train.eval_every": 0,
@@ -433,6 +443,8 @@ _INTERVALS: dict[str, str] = {
     "optimizer.momentum": "[0, 1)",
     "optimizer.warmup_ratio": "(0, 1]",
     "train.label_smoothing": "[0, 1)",
+    "train.cutmix_probability": "[0, 1]",
+    "train.mix_probability": "[0, 1]",
 }
 
 

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from dnr_jax.config import DataConfig, ExperimentConfig
 from dnr_jax.training.devices import Batch, along_batch, replicated
+from dnr_jax.training.mix import draw_mixture
 from dnr_jax.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
@@ -29,19 +30,18 @@ def weighted_mean(values: jax.Array, weight: jax.Array) -> jax.Array:
     return jnp.sum(values * weight) / jnp.maximum(jnp.sum(weight), 1.0)
 
 
-def cross_entropy(logits: jax.Array, label: jax.Array, smoothing: float = 0.0) -> jax.Array:
-    """Return the cross-entropy of each sample against its smoothed label.
+def cross_entropy(logits: jax.Array, target: jax.Array, smoothing: float = 0.0) -> jax.Array:
+    """Return the cross-entropy of each sample against its smoothed target.
 
     Args:
       logits: ``[B, K]``.
-      label: int32 ``[B]``.
+      target: ``[B, K]``, shares of the classes.
       smoothing: share of the target that is spread evenly over all ``K`` classes.
 
     Returns:
       ``[B]``, in nats.
     """
-    target = optax.smooth_labels(jax.nn.one_hot(label, logits.shape[-1], dtype=logits.dtype), smoothing)
-    return optax.softmax_cross_entropy(logits, target)
+    return optax.softmax_cross_entropy(logits, optax.smooth_labels(target, smoothing))
 
 
 def make_train_step(
@@ -54,9 +54,9 @@ def make_train_step(
     """Return the jitted training step ``(state, batch) -> (state, metrics)``; the old state is donated.
 
     The batch has ``video`` uint8 ``[B, T, H, W, 3]``, ``label`` int32 ``[B]`` and ``weight`` float32 ``[B]``, cut along
-    ``B`` over the devices; samples of weight 0 do not count in the loss. Dropout depends on the run's key and on the
-    number of the step only. The metrics are float32 scalars: ``loss``, ``accuracy``, ``grad_norm`` (before clipping)
-    and ``learning_rate``.
+    ``B`` over the devices; samples of weight 0 do not count in the loss. Dropout and :mod:`dnr_jax.training.mix` depend
+    on the run's key and on the number of the step only. The metrics are float32 scalars: ``loss``, ``accuracy`` (of a
+    mixed clip, the share of the class that scores best), ``grad_norm`` (before clipping) and ``learning_rate``.
 
     Args:
       model: maps ``[N, T, H, W, 3]`` to scores ``[N, K]``.
@@ -68,18 +68,24 @@ def make_train_step(
     dtype = jnp.dtype(config.model.dtype)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        video = normalize(batch["video"], config.data, dtype)
-        rngs = {"dropout": jax.random.fold_in(state.key, state.step)}
+        key = jax.random.fold_in(state.key, state.step)
+        rngs = {"dropout": key}
+        video = batch["video"]
+        mixture = draw_mixture(jax.random.fold_in(key, 1), batch["weight"], video.shape[2:4], config.train)
+        video = normalize(mixture.video(video) if mixture else video, config.data, dtype)
 
-        def objective(params: optax.Params) -> tuple[jax.Array, tuple[jax.Array, dict]]:
+        def objective(params: optax.Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array, dict]]:
             variables = {"params": params, "batch_stats": state.batch_stats}
             logits, updated = model.apply(variables, video, train=True, mutable=["batch_stats"], rngs=rngs)
-            losses = cross_entropy(logits, batch["label"], config.train.label_smoothing)
-            return weighted_mean(losses, batch["weight"]), (logits, updated.get("batch_stats", {}))
+            target = jax.nn.one_hot(batch["label"], logits.shape[-1], dtype=logits.dtype)
+            target = mixture.target(target) if mixture else target
+            losses = cross_entropy(logits, target, config.train.label_smoothing)
+            return weighted_mean(losses, batch["weight"]), (logits, target, updated.get("batch_stats", {}))
 
-        (loss, (logits, batch_stats)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        (loss, (logits, target, batch_stats)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        hits = (jnp.argmax(logits, axis=-1) == batch["label"]).astype(jnp.float32)
+        best = jnp.argmax(logits, axis=-1, keepdims=True)
+        hits = jnp.take_along_axis(target, best, axis=-1)[:, 0].astype(jnp.float32)
         metrics = {
             "loss": loss,
             "accuracy": weighted_mean(hits, batch["weight"]),

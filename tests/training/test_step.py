@@ -5,6 +5,7 @@ import pytest
 
 from dnr_jax.config import DataConfig, ExperimentConfig
 from dnr_jax.training.devices import Prefetcher, make_mesh, place_batch
+from dnr_jax.training.mix import draw_mixture
 from dnr_jax.training.optimizer import make_optimizer, make_schedule
 from dnr_jax.training.state import abstract_state, create_state
 from dnr_jax.training.step import (
@@ -53,7 +54,8 @@ def test_frames_are_normalised_as_the_config_says():
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_cross_entropy_against_a_loop(smoothing):
     logits, labels = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32), [0, 3, 1, 1, 2]
-    for i, loss in enumerate(cross_entropy(jnp.asarray(logits), jnp.asarray(labels, jnp.int32), smoothing)):
+    targets = jax.nn.one_hot(jnp.asarray(labels, jnp.int32), 4)
+    for i, loss in enumerate(cross_entropy(jnp.asarray(logits), targets, smoothing)):
         log_p = logits[i] - np.log(np.sum(np.exp(logits[i])))
         target = [(1 - smoothing) * (k == labels[i]) + smoothing / 4 for k in range(4)]
         np.testing.assert_allclose(loss, -np.dot(target, log_p), rtol=1e-6)
@@ -78,11 +80,12 @@ def test_the_loss_of_a_step_ignores_a_video_that_could_not_be_decoded():
     jax.tree.map(np.testing.assert_array_equal, after.params, after_other.params)
 
 
-def test_eight_devices_do_what_one_does():
+@pytest.mark.parametrize("mix", [{}, {"mixup": 0.8}, {"cutmix": 1.0, "label_smoothing": 0.1}])
+def test_eight_devices_do_what_one_does(mix):
     """Sums over the batch are taken in another order, which float32 shows in its last digits."""
     outcomes = []
     for num_devices in (1, 8):
-        _, mesh, _, state, step = setup(num_devices)
+        _, mesh, _, state, step = setup(num_devices, **mix)
         for seed in range(3):
             state, metrics = step(state, place_batch(make_batch(seed=seed), mesh))
         outcomes.append(jax.device_get((metrics, state.params, state.batch_stats, state.opt_state)))
@@ -116,6 +119,26 @@ def test_dropout_depends_on_the_step_and_the_seed_only():
     batch = place_batch(make_batch(), mesh)
     losses = [float(step(s, batch)[1]["loss"]) for s in (state, copy, later)]
     assert losses[0] == losses[1] != losses[2]
+
+
+def test_a_mixed_step_has_the_loss_and_accuracy_of_its_soft_labels():
+    config, mesh, model, state, step = setup(1, mixup=1.0, cutmix=1.0, label_smoothing=0.1)
+    model = TinyNetwork(CLASSES, dropout=0.0)
+    schedule = make_schedule(config.optimizer, 8, 10)
+    step = make_train_step(model, make_optimizer(config.optimizer, schedule), schedule, config, mesh)
+    batch, variables = make_batch(), jax.device_get(state.variables)
+    batch["weight"][2] = 0.0
+    key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), 1)
+    mixture = draw_mixture(key, jnp.asarray(batch["weight"]), (16, 16), config.train)
+    _, metrics = step(state, place_batch(batch, mesh))
+    video = normalize(mixture.video(jnp.asarray(batch["video"])), config.data)
+    logits, _ = model.apply(variables, video, train=True, mutable=["batch_stats"])
+    target = np.asarray(mixture.target(jax.nn.one_hot(jnp.asarray(batch["label"]), CLASSES)))
+    losses = -np.sum((0.9 * target + 0.1 / CLASSES) * np.asarray(jax.nn.log_softmax(logits)), axis=1)
+    hits = target[np.arange(8), np.argmax(logits, axis=1)]
+    weight = batch["weight"]
+    np.testing.assert_allclose(metrics["loss"], np.sum(losses * weight) / 7, rtol=1e-5)
+    np.testing.assert_allclose(metrics["accuracy"], np.sum(hits * weight) / 7, rtol=1e-5)
 
 
 def test_the_abstract_state_has_the_shapes_of_the_real_one():
