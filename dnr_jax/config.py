@@ -113,7 +113,7 @@ class ModelConfig:
     """The network: a backbone, its norms, and the head."""
 
     name: str = "tsn"
-    """Recogniser: ``tsn``, ``r2plus1d`` or ``slowfast``."""
+    """Recogniser: ``tsn``, ``tsm``, ``r2plus1d`` or ``slowfast``."""
     depth: int = 50
     """ResNet depth: 18, 34, 50, 101 or 152."""
     width: int = 64
@@ -124,14 +124,15 @@ class ModelConfig:
     """0: as many as the data has."""
     dropout: float = 0.4
     interlace: bool = True
-    """Shift channels along time at the input of each residual branch (Section 3.3); networks that convolve over time
-    (``r2plus1d``, ``slowfast``) do not."""
+    """Shift channels along time at the input of each residual branch (Section 3.3) in ``tsn``. Networks with a temporal
+    module of their own do without; that of ``tsm`` is this shift, whatever stands here."""
     interlace_fraction: float = 0.125
     """Share of the channels taken from the next frame, and as many from the one before (TSM's 1 / shift_div)."""
     interlace_stages: tuple[bool, bool, bool, bool] = (True, True, True, True)
     """Stages whose blocks interlace channels."""
-    interlace_every: int = 1
-    """Interlace in the first of every so many blocks of a stage (TSM: 2 in ResNet-101)."""
+    interlace_every: int = 0
+    """Interlace in the first of every so many blocks of a stage; 0: every block, and in ``tsm`` every second one from
+    ResNet-101 on, as in the reference."""
     scan_blocks: bool = False
     """Run the identical blocks of a stage under one scan, which compiles deep networks sooner."""
     remat: str = "none"
@@ -140,6 +141,14 @@ class ModelConfig:
     """Activations: ``float32`` or ``bfloat16``. Parameters, statistics and relay states stay in float32."""
     norm: NormConfig = dataclasses.field(default_factory=NormConfig)
     slowfast: SlowFastConfig = dataclasses.field(default_factory=SlowFastConfig)
+
+    @property
+    def interlacing(self) -> tuple[float, int]:
+        """Share of the channels that each neighbouring frame gives, and in the first of how many blocks."""
+        shifted = self.name == "tsm"
+        interlaced = shifted or (self.name == "tsn" and self.interlace)
+        every = self.interlace_every or (2 if shifted and self.depth >= 101 else 1)
+        return self.interlace_fraction if interlaced else 0.0, every
 
 
 @dataclasses.dataclass
@@ -380,7 +389,7 @@ def _from_dict(kind: Any, values: dict[str, Any], prefix: str) -> Any:
 # Validation
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
-    "model.name": ("tsn", "r2plus1d", "slowfast"),
+    "model.name": ("tsn", "tsm", "r2plus1d", "slowfast"),
     "model.depth": DEPTHS,
     "model.stem": ("imagenet", "small"),
     "model.dtype": ("float32", "bfloat16"),
@@ -399,7 +408,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 _AT_LEAST: dict[str, float] = {
     "model.width": 1,
     "model.num_classes": 0,
-    "model.interlace_every": 1,
+    "model.interlace_every": 0,
     "model.slowfast.alpha": 1,
     "model.slowfast.resample_rate": 0,
     "model.slowfast.beta_inv": 1,
@@ -530,7 +539,8 @@ def _value_problems(config: ExperimentConfig) -> Iterator[str]:
         yield f"optimizer.learning_rate: is {config.optimizer.learning_rate}; expected a positive number"
     if config.optimizer.nesterov and not config.optimizer.momentum:
         yield "optimizer.nesterov: needs optimizer.momentum above 0"
-    if config.model.scan_blocks and config.model.interlace and config.model.interlace_every > 1:
+    fraction, every = config.model.interlacing
+    if config.model.scan_blocks and fraction and every > 1:
         yield "model.interlace_every: must be 1 with model.scan_blocks, under which the blocks of a stage are alike"
     if config.model.scan_blocks and config.model.name == "slowfast" and any(config.model.slowfast.temporal_blocks):
         yield "model.slowfast.temporal_blocks: must be 0 with model.scan_blocks, under which the blocks are alike"

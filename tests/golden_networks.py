@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnr_jax.config import ExperimentConfig, ModelConfig, NormConfig, with_variant
-from dnr_jax.convert import AUTHORS, MMACTION2, PYSLOWFAST, Naming
+from dnr_jax.convert import AUTHORS, MMACTION2, PYSLOWFAST, Naming, mmaction2_tsm
 from dnr_jax.models import create_model
 from dnr_jax.models.zoo import ZOO
 from tests import golden
@@ -61,10 +61,10 @@ def _stages_2d(backbone: Features) -> dict[str, jax.Array]:
     return stages | {"stem": frames(backbone["stem"][0])}
 
 
-def _tsn(name: str) -> Network:
+def _network_2d(name: str, naming: Naming = MMACTION2) -> Network:
     return Network(
         _baseline(name),
-        MMACTION2,
+        naming,
         lambda x: jnp.moveaxis(jnp.asarray(x, jnp.float64), 2, -1),
         lambda g: jnp.moveaxis(g, -1, 2),
         _stages_2d,
@@ -106,7 +106,11 @@ def _network_3d(name: str) -> Network:
     return Network(_baseline(name), PYSLOWFAST if pyslowfast else MMACTION2, clips_of, unclips, _features_3d)
 
 
-_FAMILIES = {"tsn": _tsn, "r2plus1d": _network_3d, "slowfast": _network_3d}
+def _tsm(name: str) -> Network:
+    return _network_2d(name, mmaction2_tsm(ZOO[name].config.depth))
+
+
+_FAMILIES = {"tsn": _network_2d, "tsm": _tsm, "r2plus1d": _network_3d, "slowfast": _network_3d}
 NETWORKS: Mapping[str, Network] = {
     **{name: _FAMILIES[network.config.name](name) for name, network in ZOO.items()},
     "dnr_r50_g2": _dnr(2),

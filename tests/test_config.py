@@ -11,6 +11,7 @@ from dnr_jax.config import (
     ConfigError,
     EvaluationConfig,
     ExperimentConfig,
+    ModelConfig,
     NormConfig,
     SlowFastConfig,
     check_command_line,
@@ -36,6 +37,7 @@ ARGUMENTS = {
     "own_videos.py": ["", *VARIANTS],
     "k200_r2plus1d.py": ["", "dnr", "bn"],
     "k200_slowfast.py": ["", "dnr", "bn"],
+    "k400_tsm.py": ["", "dnr", "bn"],
     "k400_slowfast.py": ["", "8x8", "4x16", "bn", "8x8_bn", "4x16_bn"],
     "k400_tsn.py": ["", "bn_interlace"],
     "k200_ablation.py": [""],  # the rows: tests/test_ablation.py
@@ -141,7 +143,7 @@ def test_the_defaults_need_only_data():
     ("field", "value", "message"),
     [
         ("model.depth", 51, "is 51; expected one of 18, 34, 50, 101, 152"),
-        ("model.name", "tsm", "is 'tsm' (did you mean 'tsn'?); expected one of tsn"),
+        ("model.name", "tsnn", "is 'tsnn' (did you mean 'tsn'?); expected one of tsn, tsm"),
         ("model.dtype", "float16", "(did you mean 'bfloat16'?); expected one of float32, bfloat16"),
         ("model.stem", "tiny", "expected one of imagenet, small"),
         ("model.width", 0, "is 0; expected at least 1"),
@@ -326,6 +328,31 @@ def test_the_command_line_names_its_config_first(tmp_path, monkeypatch):
     assert check_command_line(["train.py", "--config=mine.py"], *default) == ["train.py", "--config=mine.py"]
 
 
+@pytest.mark.parametrize(
+    ("model", "fraction", "every"),
+    [
+        (ModelConfig(), 1 / 8, 1),
+        (ModelConfig(depth=101, interlace_fraction=0.25, interlace_every=3), 0.25, 3),
+        (ModelConfig(depth=101), 1 / 8, 1),
+        (ModelConfig(interlace=False), 0, 1),
+        (ModelConfig("tsm", interlace=False), 1 / 8, 1),
+        (ModelConfig("tsm", 101), 1 / 8, 2),
+        (ModelConfig("tsm", 101, interlace_every=1), 1 / 8, 1),
+        (ModelConfig("slowfast"), 0, 1),
+    ],
+)
+def test_channels_are_interlaced_in_tsn_and_shifted_in_tsm(model, fraction, every):
+    assert model.interlacing == (fraction, every)
+
+
+def test_a_deep_tsm_is_scanned_only_where_every_block_shifts():
+    config = valid_config()
+    config.model = ModelConfig("tsm", 101, scan_blocks=True)
+    assert "model.interlace_every: must be 1 with model.scan_blocks" in problems(config)
+    config.model.interlace_every = 1
+    validate(config)
+
+
 def slowfast_config(num_frames: int = 32, **fields) -> ExperimentConfig:
     config = valid_config()
     config.model.name, config.data.num_frames = "slowfast", num_frames
@@ -428,8 +455,8 @@ def test_the_baseline_differs_in_norms_and_interlacing_only():
     }
 
 
-@pytest.mark.parametrize("name", ["k200_r2plus1d.py", "k200_slowfast.py"])
-def test_the_3d_baselines_differ_in_norms_only(name):
+@pytest.mark.parametrize("name", ["k200_r2plus1d.py", "k200_slowfast.py", "k400_tsm.py"])
+def test_baselines_with_a_temporal_module_differ_in_norms_only(name):
     dnr, bn = flatten(load(name)), flatten(load(name, "bn"))
     assert {field for field in dnr if dnr[field] != bn[field]} == {"model.norm.norm1", "model.norm.norm2"}
 

@@ -8,6 +8,7 @@ from dnr_jax.convert.state_dict import (
     ConversionError,
     Naming,
     from_state_dict,
+    mmaction2_tsm,
     to_state_dict,
 )
 
@@ -19,5 +20,6 @@ __all__ = [
     "ConversionError",
     "Naming",
     "from_state_dict",
+    "mmaction2_tsm",
     "to_state_dict",
 ]

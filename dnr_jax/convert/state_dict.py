@@ -80,6 +80,16 @@ MMACTION2 = Naming(
 )
 """MMAction2's ``Recognizer2D`` with a ResNet, and its ``Recognizer3D`` with R(2+1)D or SlowFast."""
 
+
+def mmaction2_tsm(depth: int) -> Naming:
+    """Return the names of MMAction2's ``ResNetTSM``, which puts the convolutions whose input it shifts into a ``net``.
+
+    These are the first convolutions of all blocks, and from ResNet-101 on of every second block.
+    """
+    shifted = r"\bblock(\d*[02468])/conv1$" if depth >= 101 else r"\bblock(\d+)/conv1$"
+    return Naming(((shifted, r"block\1/conv1/net"), *MMACTION2.rules))
+
+
 _PYSLOWFAST_PATHWAYS = (("slow", "pathway0"), ("fast", "pathway1"))
 PYSLOWFAST = Naming(
     rules=(

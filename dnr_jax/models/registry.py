@@ -50,15 +50,27 @@ def _backbone(config: ModelConfig) -> dict[str, Any]:
 
 
 def _tsn(config: ModelConfig) -> TSN:
-    dtypes = _dtypes(config)
-    backbone = ResNet(
+    return TSN(_resnet(config), _frame_head(config))
+
+
+def _tsm(config: ModelConfig) -> TSN:
+    return TSN(_resnet(config), _frame_head(config, frame_scores=True, init_std=0.001))
+
+
+def _resnet(config: ModelConfig) -> ResNet:
+    """Return the ResNet on frames; the shift of TSM is what interlaces the channels of TSN."""
+    fraction, every = config.interlacing
+    return ResNet(
         **_backbone(config),
-        interlace_fraction=config.interlace_fraction if config.interlace else 0.0,
+        interlace_fraction=fraction,
         interlace_stages=config.interlace_stages,
-        interlace_every=config.interlace_every,
-        **dtypes,
+        interlace_every=every,
+        **_dtypes(config),
     )
-    return TSN(backbone, TSNHead(config.num_classes, config.dropout, param_dtype=dtypes["param_dtype"]))
+
+
+def _frame_head(config: ModelConfig, **fields: Any) -> TSNHead:
+    return TSNHead(config.num_classes, config.dropout, param_dtype=_dtypes(config)["param_dtype"], **fields)
 
 
 def _r2plus1d(config: ModelConfig) -> Recognizer3D:
@@ -76,6 +88,7 @@ def _slowfast(config: ModelConfig) -> Recognizer3D:
 
 BUILDERS: Mapping[str, Callable[[ModelConfig], nn.Module]] = {
     "tsn": _tsn,
+    "tsm": _tsm,
     "r2plus1d": _r2plus1d,
     "slowfast": _slowfast,
 }

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnr_jax.config import ModelConfig, SlowFastConfig
+from dnr_jax.config import ModelConfig, NormConfig, SlowFastConfig
 from dnr_jax.convert import (
     AUTHORS,
     MMACTION2,
@@ -17,17 +17,20 @@ from dnr_jax.convert import (
     TORCHVISION,
     ConversionError,
     from_state_dict,
+    mmaction2_tsm,
     to_state_dict,
 )
 from dnr_jax.dnr import DNRSpec, RelayCell
 from dnr_jax.models import TSN, ResNet, TSNHead, create_model
 from dnr_jax.models.complexity import abstract_variables
+from dnr_jax.models.zoo import ZOO
 from tests.golden_networks import NETWORKS
 
 NAMINGS = {"authors": AUTHORS, "mmaction2": MMACTION2, "torchvision": TORCHVISION}
 NAMINGS_3D = {"mmaction2": MMACTION2, "pyslowfast": PYSLOWFAST}
 CLIP = jax.ShapeDtypeStruct((1, 8, 32, 32, 3), jnp.float32)
 PAPER = DNRSpec()
+BASELINE = NormConfig("static", "static", "static")
 EVERYWHERE = DNRSpec("ct", "cl", "cl", depth=2)
 
 
@@ -165,8 +168,37 @@ def test_3d_networks_go_there_and_back(naming, name, slowfast, dnr):
     jax.tree.map(functools.partial(np.testing.assert_array_equal, strict=True), returned, variables)
 
 
-@pytest.mark.parametrize("name", ["r2plus1d_r34", "slowfast_r18_8x8", "slowfast_r50_8x8_lateralnorm"])
-def test_a_3d_network_has_mmaction2s_names_and_shapes(shared, name):
+@pytest.mark.parametrize(
+    ("naming", "path", "key"),
+    [
+        (mmaction2_tsm(50), "backbone/layer1/block0/conv1/kernel", "backbone.layer1.0.conv1.conv.net.weight"),
+        (mmaction2_tsm(50), "backbone/layer3/block5/conv1/kernel", "backbone.layer3.5.conv1.conv.net.weight"),
+        (mmaction2_tsm(50), "backbone/layer3/block5/norm1/mean", "backbone.layer3.5.conv1.bn.running_mean"),
+        (mmaction2_tsm(50), "backbone/layer1/block0/conv2/kernel", "backbone.layer1.0.conv2.conv.weight"),
+        (mmaction2_tsm(50), "backbone/conv1/kernel", "backbone.conv1.conv.weight"),
+        (mmaction2_tsm(101), "backbone/layer3/block22/conv1/kernel", "backbone.layer3.22.conv1.conv.net.weight"),
+        (mmaction2_tsm(101), "backbone/layer3/block21/conv1/kernel", "backbone.layer3.21.conv1.conv.weight"),
+    ],
+)
+def test_names_of_networks_on_frames(naming, path, key):
+    assert naming.key(path) == key
+
+
+@pytest.mark.parametrize("dnr", [True, False])
+@pytest.mark.parametrize(("config", "naming"), [(ModelConfig("tsm", 18), mmaction2_tsm(18))])
+def test_networks_on_frames_go_there_and_back(config, naming, dnr):
+    config = dataclasses.replace(config, width=8, num_classes=3, norm=NormConfig() if dnr else BASELINE)
+    template = abstract_variables(create_model(config), (8, 32, 32, 3))
+    fill = functools.partial(np.random.default_rng(0).standard_normal, dtype=np.float32)
+    variables = jax.tree.map(lambda leaf: fill(leaf.shape), template)
+    state = to_state_dict(variables, naming)
+    assert len(state) == len(jax.tree.leaves(variables))
+    returned = from_state_dict(state, template, naming)
+    jax.tree.map(functools.partial(np.testing.assert_array_equal, strict=True), returned, variables)
+
+
+@pytest.mark.parametrize("name", ["r2plus1d_r34", "slowfast_r18_8x8", "slowfast_r50_8x8_lateralnorm", "tsm_r50"])
+def test_a_network_has_the_references_names_and_shapes(shared, name):
     """Those of a state dict of the reference, without its counters and the normalisation of the pixels."""
     stored = json.loads((shared / "golden" / "cases" / f"{name}.json").read_text())["state_dict"]
     expected = {
@@ -175,8 +207,9 @@ def test_a_3d_network_has_mmaction2s_names_and_shapes(shared, name):
         if not key.endswith("num_batches_tracked") and not key.startswith("data_preprocessor")
     }
     model = create_model(dataclasses.replace(NETWORKS[name].config, num_classes=11))
-    template = abstract_variables(model, (32, 64, 64, 3))
-    state = to_state_dict(jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), template), MMACTION2)
+    template = abstract_variables(model, (ZOO[name].num_frames, 64, 64, 3))
+    zeros = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), template)
+    state = to_state_dict(zeros, NETWORKS[name].naming)
     assert {key: array.shape for key, array in state.items()} == expected
 
 

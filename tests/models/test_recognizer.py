@@ -1,6 +1,7 @@
 """Recognisers: the head's arithmetic, dropout, what depends on the order of the frames, and building from a config."""
 
 import functools
+import itertools
 from statistics import NormalDist
 
 import flax
@@ -45,15 +46,37 @@ def test_dropout_acts_on_the_consensus_in_training_only(x64):
     assert (np.asarray(other != 0) != kept).any()
 
 
+def test_frames_are_scored_one_by_one_each_with_a_dropout_of_its_own(x64):
+    size, frames = 300, 3
+    head, x = TSNHead(size, 0.25, jnp.float64, frame_scores=True), normal(2, frames, 2, 2, size)
+    kernel = normal(size, size)
+    variables = {"params": {"fc": {"kernel": kernel, "bias": jnp.ones(size)}}}
+    pooled = np.mean(x, axis=(2, 3))
+    expected = sum(pooled[:, t] @ np.asarray(kernel) + 1 for t in range(frames)) / frames
+    np.testing.assert_allclose(head.apply(variables, x, train=False), expected, rtol=1e-9)
+    identity = {"params": {"fc": {"kernel": jnp.eye(size), "bias": jnp.zeros(size)}}}
+    trained = np.asarray(head.apply(identity, x, train=True, rngs={"dropout": jax.random.key(0)}))
+    # A feature is the mean over a subset of the frames: which subset says what was dropped, and how often.
+    subsets = np.array(list(itertools.product((0, 1), repeat=frames)))
+    candidates = np.einsum("st,ntc->nsc", subsets, pooled) / frames / 0.75
+    distance = np.abs(candidates - trained[:, None])
+    assert distance.min(axis=1).max() < 1e-12
+    kept = subsets[distance.argmin(axis=1)].sum()
+    assert stats.binomtest(int(kept), 2 * size * frames, 0.75).pvalue > 1e-3
+
+
 def test_training_with_dropout_asks_for_a_key():
     identity = {"params": {"fc": {"kernel": jnp.eye(2), "bias": jnp.zeros(2)}}}
     with pytest.raises(flax.errors.InvalidRngError, match="dropout"):
         TSNHead(2).apply(identity, jnp.zeros((1, 1, 1, 1, 2)), train=True)
 
 
-def test_classifier_starts_from_small_normal_weights_and_no_bias():
-    params = TSNHead(64).init(jax.random.key(0), jnp.zeros((1, 1, 1, 1, 128)), train=False)["params"]["fc"]
-    assert stats.kstest(np.asarray(params["kernel"]).ravel(), np.vectorize(NormalDist(0, 0.01).cdf)).pvalue > 1e-3
+@pytest.mark.parametrize("std", [0.01, 0.001])
+def test_classifier_starts_from_small_normal_weights_and_no_bias(std):
+    params = TSNHead(64, init_std=std).init(jax.random.key(0), jnp.zeros((1, 1, 1, 1, 128)), train=False)["params"][
+        "fc"
+    ]
+    assert stats.kstest(np.asarray(params["kernel"]).ravel(), np.vectorize(NormalDist(0, std).cdf)).pvalue > 1e-3
     assert not params["bias"].any()
 
 
@@ -101,6 +124,16 @@ def test_config_names_every_part_of_the_network():
 
 def test_interlacing_can_be_switched_off():
     assert create_model(ModelConfig(interlace=False)).backbone.interlace_fraction == 0
+
+
+def test_tsm_is_a_tsn_whose_shift_stays_and_whose_frames_are_scored():
+    fields = {"depth": 18, "width": 8, "stem": "small", "num_classes": 7, "dropout": 0.0, "dtype": "float32"}
+    tsn = create_model(ModelConfig(**fields, interlace_fraction=0.25))
+    tsm = create_model(ModelConfig("tsm", **fields, interlace_fraction=0.25, interlace=False))
+    assert tsm.backbone == tsn.backbone
+    head = TSNHead(7, 0.0, jnp.dtype(jnp.float32), frame_scores=True, init_std=0.001)
+    assert tsm.head == head
+    assert create_model(ModelConfig("tsm", 101)).backbone.interlace_every == 2
 
 
 def test_norms_out_of_range_are_refused():

@@ -16,7 +16,7 @@ CONFIGS = REPOSITORY / "configs"
 
 
 @pytest.mark.parametrize("variant", ["dnr", "bn"])
-@pytest.mark.parametrize("name", ["k200_r2plus1d", "k200_slowfast"])
+@pytest.mark.parametrize("name", ["k200_r2plus1d", "k200_slowfast", "k400_tsm"])
 def test_a_step_on_eight_devices_reaches_every_parameter(name, variant, quick_compile, monkeypatch):
     config = tiny.shrink(load_config(f"{CONFIGS / name}.py:{variant}"), monkeypatch)
     config.model.norm.clips_per_statistics = 0
@@ -32,8 +32,10 @@ def test_a_step_on_eight_devices_reaches_every_parameter(name, variant, quick_co
     assert all("['relay" in path for path in still)
 
 
-def test_r2plus1d_without_dnr_takes_a_step_on_one_device(quick_compile, monkeypatch):
-    config = tiny.shrink(load_config(f"{CONFIGS / 'k200_r2plus1d'}.py:bn"), monkeypatch)
+@pytest.mark.parametrize("name", ["k200_r2plus1d", "k400_tsm"])
+def test_a_network_without_dnr_takes_a_step_on_one_device(name, quick_compile, monkeypatch):
+    config = tiny.shrink(load_config(f"{CONFIGS / name}.py:bn"), monkeypatch)
+    config.model.norm.clips_per_statistics = 0
     state, metrics = tiny.take_step(config, create_model(config.model), num_devices=1)
     assert int(state.step) == 1
     assert np.isfinite(metrics["loss"])
