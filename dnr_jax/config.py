@@ -118,6 +118,10 @@ class ModelConfig:
     """ResNet depth: 18, 34, 50, 101 or 152."""
     width: int = 64
     """Channels of the stem (64 in the paper); narrower networks for small experiments."""
+    cardinality: int = 1
+    """Groups of channels that the 3x3 convolutions of bottlenecks keep apart (ResNeXt: 32)."""
+    base_width: int = 64
+    """Channels of such a group, in a first stage of 64 (ResNeXt-101 32x4d: 4)."""
     stem: str = "imagenet"
     """``imagenet``: 7x7 stride 2 and max pooling; ``small``: 3x3 stride 1, for frames of about 32 pixels."""
     num_classes: int = 400
@@ -407,6 +411,8 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 }
 _AT_LEAST: dict[str, float] = {
     "model.width": 1,
+    "model.cardinality": 1,
+    "model.base_width": 1,
     "model.num_classes": 0,
     "model.interlace_every": 0,
     "model.slowfast.alpha": 1,
@@ -492,6 +498,7 @@ def _network_problems(config: ExperimentConfig) -> Iterator[str]:
     """Find values out of range. They compare numbers, and would stumble over a value of another type."""
     yield from _value_problems(config)
     yield from _norm_problems(config)
+    yield from _block_problems(config.model)
     yield from _slowfast_problems(config)
     yield from _frame_problems(config)
     yield from _sampling_problems(config.data)
@@ -569,6 +576,20 @@ def _norm_problems(config: ExperimentConfig) -> Iterator[str]:
 def _length_problems(config: ExperimentConfig) -> Iterator[str]:
     if not config.train.steps and not config.train.epochs > 0:
         yield f"train.epochs: is {config.train.epochs}; expected a positive number, or a length in train.steps"
+
+
+def _block_problems(model: ModelConfig) -> Iterator[str]:
+    for field, plain in (("cardinality", 1), ("base_width", 64)):
+        value = getattr(model, field)
+        if value == plain or value < 1:
+            continue
+        if model.name in ("r2plus1d", "slowfast"):
+            yield f"model.{field}: is {value}; expected {plain} in {model.name}"
+        elif model.depth < 50:
+            yield f"model.{field}: is {value}; expected {plain} below 50 layers, where blocks have no bottleneck"
+    if 0 < model.width * model.base_width < 64:
+        least = -(-64 // model.width)
+        yield f"model.base_width: is {model.base_width}; expected at least {least} with model.width {model.width}"
 
 
 def _slowfast_problems(config: ExperimentConfig) -> Iterator[str]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnr_jax.config import ExperimentConfig, ModelConfig, NormConfig, with_variant
-from dnr_jax.convert import AUTHORS, MMACTION2, PYSLOWFAST, Naming, mmaction2_tsm
+from dnr_jax.convert import AUTHORS, MMACTION2, MMACTION2_TORCHVISION, PYSLOWFAST, Naming, mmaction2_tsm
 from dnr_jax.models import create_model
 from dnr_jax.models.zoo import ZOO
 from tests import golden
@@ -62,9 +62,10 @@ def _stages_2d(backbone: Features) -> dict[str, jax.Array]:
 
 
 def _network_2d(name: str, naming: Naming = MMACTION2) -> Network:
+    config = _baseline(name)
     return Network(
-        _baseline(name),
-        naming,
+        config,
+        naming if config.cardinality == 1 else MMACTION2_TORCHVISION,
         lambda x: jnp.moveaxis(jnp.asarray(x, jnp.float64), 2, -1),
         lambda g: jnp.moveaxis(g, -1, 2),
         _stages_2d,

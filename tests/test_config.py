@@ -37,6 +37,7 @@ ARGUMENTS = {
     "own_videos.py": ["", *VARIANTS],
     "k200_r2plus1d.py": ["", "dnr", "bn"],
     "k200_slowfast.py": ["", "dnr", "bn"],
+    "k200_tsn.py": ["", "bn", "resnet50_bn", "resnet101", "resnext101", "resnext101_bn"],
     "k400_tsm.py": ["", "dnr", "bn"],
     "k400_slowfast.py": ["", "8x8", "4x16", "bn", "8x8_bn", "4x16_bn"],
     "k400_tsn.py": ["", "bn_interlace"],
@@ -351,6 +352,37 @@ def test_a_deep_tsm_is_scanned_only_where_every_block_shifts():
     assert "model.interlace_every: must be 1 with model.scan_blocks" in problems(config)
     config.model.interlace_every = 1
     validate(config)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"cardinality": 0}, "model.cardinality: is 0; expected at least 1"),
+        ({"base_width": 0}, "model.base_width: is 0; expected at least 1"),
+        ({"depth": 34, "cardinality": 32}, "model.cardinality: is 32; expected 1 below 50 layers"),
+        ({"depth": 18, "base_width": 4}, "model.base_width: is 4; expected 64 below 50 layers"),
+        ({"name": "r2plus1d", "cardinality": 2}, "model.cardinality: is 2; expected 1 in r2plus1d"),
+        ({"width": 8, "base_width": 4}, "model.base_width: is 4; expected at least 8 with model.width 8"),
+    ],
+)
+def test_bottlenecks_that_cannot_be_built_are_refused(fields, message):
+    config = valid_config()
+    config.model = ModelConfig(**fields)
+    assert message in problems(config)
+    config.model = ModelConfig(cardinality=32, base_width=4, depth=101)
+    validate(config)
+
+
+def test_a_backbone_of_table_2_differs_from_another_in_nothing_else():
+    resnet, resnext = flatten(load("k200_tsn.py")), flatten(load("k200_tsn.py", "resnext101"))
+    changed = {field: resnext[field] for field in resnet if resnet[field] != resnext[field]}
+    assert changed == {"model.depth": 101, "model.cardinality": 32, "model.base_width": 4}
+    bn = flatten(load("k200_tsn.py", "resnext101_bn"))
+    assert {field for field in bn if bn[field] != resnext[field]} == {
+        "model.norm.norm1",
+        "model.norm.norm2",
+        "model.interlace",
+    }
 
 
 def slowfast_config(num_frames: int = 32, **fields) -> ExperimentConfig:

@@ -3,6 +3,7 @@
 from dnr_jax.convert.state_dict import (
     AUTHORS,
     MMACTION2,
+    MMACTION2_TORCHVISION,
     PYSLOWFAST,
     TORCHVISION,
     ConversionError,
@@ -15,6 +16,7 @@ from dnr_jax.convert.state_dict import (
 __all__ = [
     "AUTHORS",
     "MMACTION2",
+    "MMACTION2_TORCHVISION",
     "PYSLOWFAST",
     "TORCHVISION",
     "ConversionError",

@@ -25,6 +25,12 @@ _CELL = (
     (r"/expand$", r".seq.2"),
     (r"\brelay1?\b", "lstm"),
 )
+_TORCHVISION_BLOCKS = (
+    (r"\bblock(\d+)", r"\1"),
+    (r"\bnorm(\d)", r"bn\1"),
+    (r"\bshortcut_conv", "downsample.0"),
+    (r"\bshortcut_norm", "downsample.1"),
+)
 
 
 class ConversionError(ValueError):
@@ -81,6 +87,10 @@ MMACTION2 = Naming(
 """MMAction2's ``Recognizer2D`` with a ResNet, and its ``Recognizer3D`` with R(2+1)D or SlowFast."""
 
 
+MMACTION2_TORCHVISION = Naming(((r"^head/fc", "cls_head.fc_cls"), *_TORCHVISION_BLOCKS))
+"""MMAction2's ``Recognizer2D`` around torchvision's ResNet or ResNeXt."""
+
+
 def mmaction2_tsm(depth: int) -> Naming:
     """Return the names of MMAction2's ``ResNetTSM``, which puts the convolutions whose input it shifts into a ``net``.
 
@@ -117,13 +127,10 @@ TORCHVISION = Naming(
     rules=(
         (r"^backbone/", ""),
         (r"^head/fc", "fc"),
-        (r"\bblock(\d+)", r"\1"),
-        (r"\bnorm(\d)", r"bn\1"),
-        (r"\bshortcut_conv", "downsample.0"),
-        (r"\bshortcut_norm", "downsample.1"),
+        *_TORCHVISION_BLOCKS,
     )
 )
-"""torchvision's ResNet."""
+"""torchvision's ResNet and ResNeXt, and timm's, which have the same names."""
 
 
 def _to_torch_layout(array: np.ndarray) -> np.ndarray:

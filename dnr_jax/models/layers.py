@@ -34,19 +34,28 @@ class PointwiseConv(nn.Module):
 
 
 def conv(
-    features: int, kernel_size: int, strides: int = 1, *, name: str, dtype: Any = None, param_dtype: Any = jnp.float32
+    features: int,
+    kernel_size: int,
+    strides: int = 1,
+    groups: int = 1,
+    *,
+    name: str,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
 ) -> nn.Conv | PointwiseConv:
     """Return a square 2D convolution without bias, padded by ``kernel_size // 2`` on each side.
 
-    It acts on ``[..., H, W, C]``; padding is explicit because ``SAME`` pads strided convolutions on one side only.
+    It acts on ``[..., H, W, C]``; padding is explicit because ``SAME`` pads strided convolutions on one side only. Each
+    of ``groups`` of channels is convolved by itself.
     """
-    if kernel_size == 1:
+    if kernel_size == groups == 1:
         return PointwiseConv(features, strides, dtype, param_dtype, name=name)
     return nn.Conv(
         features,
         (kernel_size, kernel_size),
         (strides, strides),
         padding=kernel_size // 2,
+        feature_group_count=groups,
         use_bias=False,
         kernel_init=kaiming_normal,
         dtype=dtype,

@@ -65,6 +65,8 @@ def _resnet(config: ModelConfig) -> ResNet:
         interlace_fraction=fraction,
         interlace_stages=config.interlace_stages,
         interlace_every=every,
+        cardinality=config.cardinality,
+        base_width=config.base_width,
         **_dtypes(config),
     )
 

@@ -1,12 +1,12 @@
 """ResNets on frames, with a choice of normalisation for every position of a block.
 
-The networks are torchvision's (stride in the 3x3 convolution of a bottleneck, padding symmetric), applied to each frame
-of ``[N, T, H, W, C]``. A block is a cell over depth, ``(carry, x) -> (carry, y)``: the carry is the state of the
-cross-layer relay, one entry for each position that relays.
+The networks are torchvision's (stride in the 3x3 convolution of a bottleneck, padding symmetric), ResNeXt among them,
+applied to each frame of ``[N, T, H, W, C]``. A block is a cell over depth, ``(carry, x) -> (carry, y)``: the carry is
+the state of the cross-layer relay, one entry for each position that relays.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -15,6 +15,15 @@ import jax.numpy as jnp
 from dnr_jax.dnr import DNRSpec, interlace
 from dnr_jax.models.blocks import Carry, recomputed, run_blocks
 from dnr_jax.models.layers import conv
+
+
+class ConvSize(NamedTuple):
+    """Channels of a convolution's result, its (square) kernel, its stride, and the groups of its channels."""
+
+    features: int
+    kernel_size: int
+    strides: int = 1
+    groups: int = 1
 
 
 class ResidualBlock(nn.Module):
@@ -29,6 +38,8 @@ class ResidualBlock(nn.Module):
         branch; 0 for none.
       dtype: dtype of activations.
       param_dtype: dtype of parameters and statistics.
+      cardinality: see :meth:`layers`.
+      base_width: likewise.
     """
 
     features: int
@@ -38,10 +49,19 @@ class ResidualBlock(nn.Module):
     interlace_fraction: float = 0.0
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
+    cardinality: int = 1
+    base_width: int = 64
 
     @staticmethod
-    def layers(features: int, strides: int = 1) -> tuple[tuple[int, int, int], ...]:
-        """Return ``(channels, kernel size, stride)`` of each convolution of a block of ``features``."""
+    def layers(features: int, strides: int = 1, cardinality: int = 1, base_width: int = 64) -> tuple[ConvSize, ...]:
+        """Return the convolutions of a block of ``features``.
+
+        Args:
+          features: channels of the inner convolutions.
+          strides: of the block.
+          cardinality: groups of channels that the inner 3x3 convolution of a bottleneck keeps apart (ResNeXt).
+          base_width: channels of such a group for every 64 ``features``; torchvision's ``width_per_group``.
+        """
         raise TypeError("ResidualBlock is abstract: use BasicBlock or BottleneckBlock")
 
     @nn.compact
@@ -59,9 +79,9 @@ class ResidualBlock(nn.Module):
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         relayed = []
         y = interlace(x, self.interlace_fraction)
-        layers = self.layers(self.features, self.strides)
-        for i, (width, kernel_size, strides) in enumerate(layers):
-            y = conv(width, kernel_size, strides, name=f"conv{i + 1}", **dtypes)(y)
+        layers = self.layers(self.features, self.strides, self.cardinality, self.base_width)
+        for i, size in enumerate(layers):
+            y = conv(*size, name=f"conv{i + 1}", **dtypes)(y)
             norm = self.spec.norm(self.spec.kinds[i], self.cells[i], name=f"norm{i + 1}", param_dtype=self.param_dtype)
             state, y = norm(carry[i], y, use_running_average=not train)
             relayed.append(state)
@@ -78,18 +98,21 @@ class BasicBlock(ResidualBlock):
     """Two 3x3 convolutions (ResNet-18 and 34)."""
 
     @staticmethod
-    def layers(features: int, strides: int = 1) -> tuple[tuple[int, int, int], ...]:
-        """Return ``(channels, kernel size, stride)`` of each convolution."""
-        return (features, 3, strides), (features, 3, 1)
+    def layers(features: int, strides: int = 1, cardinality: int = 1, base_width: int = 64) -> tuple[ConvSize, ...]:
+        """Return the convolutions; groups and another width are for bottlenecks."""
+        if (cardinality, base_width) != (1, 64):
+            raise ValueError(f"basic blocks have cardinality 1 and base_width 64; got {cardinality} and {base_width}")
+        return ConvSize(features, 3, strides), ConvSize(features, 3)
 
 
 class BottleneckBlock(ResidualBlock):
-    """1x1, 3x3 and 1x1 convolution with an expansion of 4 (ResNet-50, 101 and 152)."""
+    """1x1, 3x3 and 1x1 convolution with an expansion of 4 (ResNet-50, 101 and 152, ResNeXt)."""
 
     @staticmethod
-    def layers(features: int, strides: int = 1) -> tuple[tuple[int, int, int], ...]:
-        """Return ``(channels, kernel size, stride)`` of each convolution."""
-        return (features, 1, 1), (features, 3, strides), (4 * features, 1, 1)
+    def layers(features: int, strides: int = 1, cardinality: int = 1, base_width: int = 64) -> tuple[ConvSize, ...]:
+        """Return the convolutions; the expansion is that of ``features``, whatever the inner width."""
+        width = features * base_width // 64 * cardinality
+        return ConvSize(width, 1), ConvSize(width, 3, strides, cardinality), ConvSize(4 * features, 1)
 
 
 class Stage(nn.Module):
@@ -107,6 +130,8 @@ class Stage(nn.Module):
       interlace_every: interlace in the first of every so many blocks.
       scan_blocks: see :func:`dnr_jax.models.blocks.run_blocks`.
       remat_blocks: compute the inside of each block again in the backward pass.
+      cardinality: see :meth:`ResidualBlock.layers`.
+      base_width: likewise.
     """
 
     block: type[ResidualBlock]
@@ -120,14 +145,16 @@ class Stage(nn.Module):
     interlace_every: int = 1
     scan_blocks: bool = False
     remat_blocks: bool = False
+    cardinality: int = 1
+    base_width: int = 64
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Map ``[N, T, H, W, C]`` to ``[N, T, H', W', C']``."""
         if self.scan_blocks and self.interlace_every > 1:
             raise ValueError("interlace_every must be 1 with scan_blocks, under which the blocks of a stage are alike")
-        layers = self.block.layers(self.features)
-        cells = tuple(self.spec.relay_cell(i, width, self.param_dtype) for i, (width, _, _) in enumerate(layers))
+        layers = self.block.layers(self.features, 1, self.cardinality, self.base_width)
+        cells = tuple(self.spec.relay_cell(i, size.features, self.param_dtype) for i, size in enumerate(layers))
         return run_blocks(
             self._block, self.num_blocks, cells, x, train, scan_blocks=self.scan_blocks, remat=self.remat_blocks
         )
@@ -141,6 +168,8 @@ class Stage(nn.Module):
             interlace_fraction=0.0 if index % self.interlace_every else self.interlace_fraction,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
+            cardinality=self.cardinality,
+            base_width=self.base_width,
             **fields,
         )
 
@@ -180,6 +209,8 @@ class ResNet(nn.Module):
         grow with the depth. See :func:`dnr_jax.models.blocks.run_blocks`.
       remat: compute the inside of each ``block`` or ``stage`` again in the backward pass, or of ``none``: less memory
         for more time.
+      cardinality: see :meth:`ResidualBlock.layers`; ResNeXt-101 32x4d has 32.
+      base_width: likewise; ResNeXt-101 32x4d has 4.
     """
 
     depth: int = 50
@@ -193,6 +224,8 @@ class ResNet(nn.Module):
     interlace_every: int = 1
     scan_blocks: bool = False
     remat: str = "none"
+    cardinality: int = 1
+    base_width: int = 64
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -226,6 +259,8 @@ class ResNet(nn.Module):
                 interlace_every=self.interlace_every,
                 scan_blocks=self.scan_blocks,
                 remat_blocks=self.remat == "block",
+                cardinality=self.cardinality,
+                base_width=self.base_width,
                 name=f"layer{i + 1}",
                 **dtypes,
             )

@@ -37,6 +37,10 @@ def _slowfast(depth: int, slowfast: SlowFastConfig) -> ZooNetwork:
 
 ZOO: Mapping[str, ZooNetwork] = {
     **{f"tsn_r{depth}": _tsn(depth) for depth in (18, 34, 50, 101, 152)},
+    **{
+        f"tsn_resnext{depth}_32x4d": ZooNetwork(ModelConfig(depth=depth, cardinality=32, base_width=4))
+        for depth in (50, 101)
+    },
     **{f"tsm_r{depth}": ZooNetwork(ModelConfig("tsm", depth, dropout=0.5)) for depth in (50, 101)},
     "r2plus1d_r34": ZooNetwork(ModelConfig("r2plus1d", 34, dropout=0.5)),
     **{

@@ -13,6 +13,7 @@ from dnr_jax.config import ModelConfig, NormConfig, SlowFastConfig
 from dnr_jax.convert import (
     AUTHORS,
     MMACTION2,
+    MMACTION2_TORCHVISION,
     PYSLOWFAST,
     TORCHVISION,
     ConversionError,
@@ -30,6 +31,7 @@ NAMINGS = {"authors": AUTHORS, "mmaction2": MMACTION2, "torchvision": TORCHVISIO
 NAMINGS_3D = {"mmaction2": MMACTION2, "pyslowfast": PYSLOWFAST}
 CLIP = jax.ShapeDtypeStruct((1, 8, 32, 32, 3), jnp.float32)
 PAPER = DNRSpec()
+RESNEXT = ModelConfig(depth=50, cardinality=2, base_width=64)
 BASELINE = NormConfig("static", "static", "static")
 EVERYWHERE = DNRSpec("ct", "cl", "cl", depth=2)
 
@@ -185,7 +187,10 @@ def test_names_of_networks_on_frames(naming, path, key):
 
 
 @pytest.mark.parametrize("dnr", [True, False])
-@pytest.mark.parametrize(("config", "naming"), [(ModelConfig("tsm", 18), mmaction2_tsm(18))])
+@pytest.mark.parametrize(
+    ("config", "naming"),
+    [(ModelConfig("tsm", 18), mmaction2_tsm(18)), (RESNEXT, TORCHVISION), (RESNEXT, MMACTION2_TORCHVISION)],
+)
 def test_networks_on_frames_go_there_and_back(config, naming, dnr):
     config = dataclasses.replace(config, width=8, num_classes=3, norm=NormConfig() if dnr else BASELINE)
     template = abstract_variables(create_model(config), (8, 32, 32, 3))
@@ -197,7 +202,9 @@ def test_networks_on_frames_go_there_and_back(config, naming, dnr):
     jax.tree.map(functools.partial(np.testing.assert_array_equal, strict=True), returned, variables)
 
 
-@pytest.mark.parametrize("name", ["r2plus1d_r34", "slowfast_r18_8x8", "slowfast_r50_8x8_lateralnorm", "tsm_r50"])
+@pytest.mark.parametrize(
+    "name", ["r2plus1d_r34", "slowfast_r18_8x8", "slowfast_r50_8x8_lateralnorm", "tsm_r50", "tsn_resnext101_32x4d"]
+)
 def test_a_network_has_the_references_names_and_shapes(shared, name):
     """Those of a state dict of the reference, without its counters and the normalisation of the pixels."""
     stored = json.loads((shared / "golden" / "cases" / f"{name}.json").read_text())["state_dict"]

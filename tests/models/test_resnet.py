@@ -102,13 +102,20 @@ BRANCHES = {
 FRACTION = 0.25
 
 
+def grouped_convolution(x, kernel, strides, padding):
+    """Each group of channels convolved by itself; the kernel's own channels say how many groups there are."""
+    groups = x.shape[-1] // kernel.shape[2]
+    parts = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
+    return jnp.concatenate([convolution(part, weights, strides, padding) for part, weights in parts], axis=-1)
+
+
 def literal_block(layers, strides, kinds, params, cell, stats, state, x, train):
     """A residual block: interlacing, convolutions and norms on the branch; a projection where the shape changes."""
     new_stats = {}
     y = reference.interlace(x, FRACTION)
     for i, (kernel_size, stride) in enumerate(layers, 1):
         norm = f"norm{i}"
-        y = convolution(y, params[f"conv{i}"]["kernel"], stride, kernel_size // 2)
+        y = grouped_convolution(y, params[f"conv{i}"]["kernel"], stride, kernel_size // 2)
         state, y, new_stats[norm] = literal.norm(
             kinds[i - 1], params.get(norm), cell, stats[norm], state, y, train, groups=2
         )
@@ -121,16 +128,17 @@ def literal_block(layers, strides, kinds, params, cell, stats, state, x, train):
 
 
 @pytest.mark.parametrize(
-    ("block", "strides", "kinds"),
+    ("block", "strides", "kinds", "fields"),
     [
-        (BasicBlock, 2, ("cl", "ct", "static")),
-        (BottleneckBlock, 1, ("cl", "ct", "static")),
-        (BottleneckBlock, 2, ("static", "static", "cl")),
+        (BasicBlock, 2, ("cl", "ct", "static"), {}),
+        (BottleneckBlock, 1, ("cl", "ct", "static"), {}),
+        (BottleneckBlock, 2, ("static", "static", "cl"), {}),
+        (BottleneckBlock, 2, ("cl", "ct", "static"), {"cardinality": 2, "base_width": 48}),
     ],
 )
-def test_stages_are_literal_blocks_one_after_another(x64, block, strides, kinds):
+def test_stages_are_literal_blocks_one_after_another(x64, block, strides, kinds, fields):
     spec = DNRSpec(*kinds, num_groups=2, reduction=2)
-    stage = Stage(block, 4, 2, spec, strides, FRACTION, jnp.float64, jnp.float64)
+    stage = Stage(block, 4, 2, spec, strides, FRACTION, jnp.float64, jnp.float64, **fields)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 5, 6, 4)))
     template = jax.eval_shape(functools.partial(stage.init, train=False), jax.random.key(0), x)
     variables = reference.variables_like(template, 1)
@@ -151,6 +159,22 @@ def test_stages_are_literal_blocks_one_after_another(x64, block, strides, kinds)
         return stage.apply(variables, x, train=False), y, updates["batch_stats"]
 
     assert_close(jit(ours)(x), jit(lambda x: (blocks(x, False)[0], *blocks(x, True)))(x))
+
+
+@pytest.mark.parametrize(
+    ("cardinality", "base_width", "inner"), [(1, 64, 128), (32, 4, 256), (32, 8, 512), (1, 128, 256), (64, 4, 512)]
+)
+def test_bottlenecks_have_torchvisions_widths(cardinality, base_width, inner):
+    """torchvision: resnet50, resnext50_32x4d, resnext101_32x8d, wide_resnet50_2, resnext101_64x4d; second stage."""
+    first, second, third = BottleneckBlock.layers(128, 2, cardinality, base_width)
+    assert first == (inner, 1, 1, 1)
+    assert second == (inner, 3, 2, cardinality)
+    assert third == (512, 1, 1, 1)
+
+
+def test_basic_blocks_have_no_groups():
+    with pytest.raises(ValueError, match="basic blocks have cardinality 1 and base_width 64; got 32 and 4"):
+        shapes_of(ResNet(18, cardinality=32, base_width=4))
 
 
 def test_basic_blocks_relay_across_layers_first_and_across_time_second():

@@ -15,10 +15,16 @@ from tests.training import tiny
 CONFIGS = REPOSITORY / "configs"
 
 
-@pytest.mark.parametrize("variant", ["dnr", "bn"])
-@pytest.mark.parametrize("name", ["k200_r2plus1d", "k200_slowfast", "k400_tsm"])
-def test_a_step_on_eight_devices_reaches_every_parameter(name, variant, quick_compile, monkeypatch):
-    config = tiny.shrink(load_config(f"{CONFIGS / name}.py:{variant}"), monkeypatch)
+EXPERIMENTS = [
+    *(f"{name}.py:{variant}" for name in ("k200_r2plus1d", "k200_slowfast", "k400_tsm") for variant in ("dnr", "bn")),
+    "k200_tsn.py:resnext101",
+    "k200_tsn.py:resnext101_bn",
+]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_a_step_on_eight_devices_reaches_every_parameter(experiment, quick_compile, monkeypatch):
+    config = tiny.shrink(load_config(f"{CONFIGS / experiment}"), monkeypatch)
     config.model.norm.clips_per_statistics = 0
     config.optimizer.weight_decay = 0.0  # what is left in the momentum is the gradient
     state, metrics = tiny.take_step(config, create_model(config.model), num_devices=8)
@@ -32,9 +38,12 @@ def test_a_step_on_eight_devices_reaches_every_parameter(name, variant, quick_co
     assert all("['relay" in path for path in still)
 
 
-@pytest.mark.parametrize("name", ["k200_r2plus1d", "k400_tsm"])
-def test_a_network_without_dnr_takes_a_step_on_one_device(name, quick_compile, monkeypatch):
-    config = tiny.shrink(load_config(f"{CONFIGS / name}.py:bn"), monkeypatch)
+@pytest.mark.parametrize(
+    "experiment",
+    ["k200_r2plus1d.py:bn", "k400_tsm.py:bn", "k200_tsn.py:resnext101", "k200_tsn.py:resnext101_bn"],
+)
+def test_a_step_on_one_device(experiment, quick_compile, monkeypatch):
+    config = tiny.shrink(load_config(f"{CONFIGS / experiment}"), monkeypatch)
     config.model.norm.clips_per_statistics = 0
     state, metrics = tiny.take_step(config, create_model(config.model), num_devices=1)
     assert int(state.step) == 1

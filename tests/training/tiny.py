@@ -69,7 +69,11 @@ def shrink_resnet18(monkeypatch) -> None:
 def shrink(config: ExperimentConfig, monkeypatch) -> ExperimentConfig:
     """Reduce depth, width and frames of an experiment's network; what stands in a block stays."""
     shrink_resnet18(monkeypatch)
-    config.model.depth, config.model.width, config.model.num_classes = 18, 8, 5
+    monkeypatch.setitem(ARCHITECTURES, 50, Architecture(ARCHITECTURES[50].block, (1, 1, 1, 1)))
+    needs_bottlenecks = config.model.cardinality > 1
+    config.model.depth, config.model.width, config.model.num_classes = 50 if needs_bottlenecks else 18, 8, 5
+    if needs_bottlenecks:
+        config.model.cardinality, config.model.base_width = 2, 64
     config.data.crop_size, config.train.batch_size = 16, 8
     return config
 
