@@ -110,9 +110,9 @@ class ModelConfig:
     """The network: a backbone, its norms, and the head."""
 
     name: str = "tsn"
-    """Recogniser: ``tsn``, ``r2plus1d`` or ``slowfast``."""
+    """Recogniser: ``tsn`` (of a ResNet), ``bninception`` (TSN of that network), ``r2plus1d`` or ``slowfast``."""
     depth: int = 50
-    """ResNet depth: 18, 34, 50, 101 or 152."""
+    """ResNet depth: 18, 34, 50, 101 or 152; ``bninception`` has one of its own."""
     width: int = 64
     """Channels of the stem (64 in the paper); narrower networks for small experiments."""
     stem: str = "imagenet"
@@ -170,6 +170,8 @@ class DataConfig:
     """Mirror half of the training clips. Switch off where a class has a left or a right."""
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    channel_order: str = "rgb"
+    """Order of colours in ``mean``, ``std`` and for the network: ``rgb``, or ``bgr`` for weights that Caffe trained."""
     num_threads: int = 0
     """Decoding threads a process (or a worker); 0: one a core (the workers share the cores), at most 16."""
     num_workers: int = 0
@@ -328,7 +330,7 @@ def _from_dict(kind: Any, values: dict[str, Any], prefix: str) -> Any:
 # Validation
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
-    "model.name": ("tsn", "r2plus1d", "slowfast"),
+    "model.name": ("tsn", "bninception", "r2plus1d", "slowfast"),
     "model.depth": DEPTHS,
     "model.stem": ("imagenet", "small"),
     "model.dtype": ("float32", "bfloat16"),
@@ -339,6 +341,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "model.slowfast.head_order": ("fast_slow", "slow_fast"),
     "data.source": ("list", "folder", "demo"),
     "data.sampling": ("dense", "segments"),
+    "data.channel_order": ("rgb", "bgr"),
     "optimizer.schedule": ("cosine", "constant"),
     "evaluation.crops": (1, 3),
     "evaluation.average": ("probability", "logit"),
@@ -421,6 +424,7 @@ def _network_problems(config: ExperimentConfig) -> Iterator[str]:
     yield from _value_problems(config)
     yield from _norm_problems(config)
     yield from _slowfast_problems(config)
+    yield from _bninception_problems(config)
     yield from _frame_problems(config)
 
 
@@ -514,6 +518,15 @@ def _slowfast_problems(config: ExperimentConfig) -> Iterator[str]:
         yield f"model.slowfast.fusion_kernel: is {slowfast.fusion_kernel}; expected an odd number"
     if config.model.width % slowfast.beta_inv:
         yield f"model.width: is {config.model.width}; expected a multiple of beta_inv, which is {slowfast.beta_inv}"
+
+
+def _bninception_problems(config: ExperimentConfig) -> Iterator[str]:
+    if config.model.name != "bninception":
+        return
+    multiple = 8 if config.model.stem == "small" else 32
+    for name, size in (("data", config.data.crop_size), ("evaluation", config.evaluation.crop_size)):
+        if size % multiple:
+            yield f"{name}.crop_size: is {size}; expected a multiple of {multiple}, which BNInception can halve"
 
 
 def _relayed_frames(config: ExperimentConfig) -> int:

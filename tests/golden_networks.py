@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnr_jax.config import ExperimentConfig, ModelConfig, NormConfig, with_variant
-from dnr_jax.convert import AUTHORS, MMACTION2, PYSLOWFAST, Naming
+from dnr_jax.convert import AUTHORS, CADENE, MMACTION2, PYSLOWFAST, Naming
 from dnr_jax.models import create_model
+from dnr_jax.models.inception import InceptionBlock
 from dnr_jax.models.zoo import ZOO
 from tests import golden
 from tests.dnr.test_golden import channels_first, clips, frames
@@ -42,6 +43,8 @@ class Network:
     unclips: Callable[[jax.Array], jax.Array]
     features: Callable[[Features], dict[str, jax.Array]]
     head: bool = True
+    prefix: str = ""
+    """What the peer's network puts before the names of the state dict."""
 
     def model(self, num_classes: int | None) -> nn.Module:
         """Return the network in float64 and without dropout."""
@@ -106,7 +109,22 @@ def _network_3d(name: str) -> Network:
     return Network(_baseline(name), PYSLOWFAST if pyslowfast else MMACTION2, clips_of, unclips, _features_3d)
 
 
-_FAMILIES = {"tsn": _tsn, "r2plus1d": _network_3d, "slowfast": _network_3d}
+def _inception_features(backbone: Features) -> dict[str, jax.Array]:
+    """The poolings of the stem, and the blocks ``3a`` to ``5b``."""
+    found = {name: frames(backbone[name][0]) for name in ("pool1", "pool2")}
+    for stage in (3, 4, 5):
+        for block, captured in backbone[f"inception{stage}"].items():
+            if block.startswith("block"):
+                letter = "abcde"[int(block.removeprefix("block"))]
+                found[f"{stage}{letter}"] = frames(captured["__call__"][0][1])
+    return found
+
+
+def _bninception(name: str) -> Network:
+    return dataclasses.replace(_tsn(name), naming=CADENE, features=_inception_features, prefix="base_model.")
+
+
+_FAMILIES = {"tsn": _tsn, "bninception": _bninception, "r2plus1d": _network_3d, "slowfast": _network_3d}
 NETWORKS: Mapping[str, Network] = {
     **{name: _FAMILIES[network.config.name](name) for name, network in ZOO.items()},
     "dnr_r50_g2": _dnr(2),
@@ -128,7 +146,8 @@ def values(case: Any) -> dict[str, np.ndarray]:
     tapped = {*case.meta["features"], *case.meta["outputs"]}
 
     def captured(module: nn.Module, _: str) -> bool:
-        return module.name is not None and ("layer" in module.name or module.name in ("norm1", "norm2"))
+        name = module.name or ""
+        return "layer" in name or name in ("norm1", "norm2") or isinstance(module, InceptionBlock)
 
     def apply(variables: Any, x: jax.Array, train: bool) -> Any:
         return model.apply(
@@ -141,4 +160,6 @@ def values(case: Any) -> dict[str, np.ndarray]:
         return {name: found[name] for name in tapped}
 
     template = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
-    return golden.values_of_network(case, apply, template, network.naming, x, outputs, network.unclips)
+    return golden.values_of_network(
+        case, apply, template, network.naming, x, outputs, network.unclips, prefix=network.prefix
+    )

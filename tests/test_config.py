@@ -34,6 +34,7 @@ CONFIGS = {path.name: path for path in sorted((REPOSITORY / "configs").glob("*.p
 ARGUMENTS = {
     "demo.py": ["", *VARIANTS],
     "own_videos.py": ["", *VARIANTS],
+    "k200_bninception.py": ["", "dnr", "bn"],
     "k200_r2plus1d.py": ["", "dnr", "bn"],
     "k200_slowfast.py": ["", "dnr", "bn"],
     "k400_slowfast.py": ["", "8x8", "4x16", "bn", "8x8_bn", "4x16_bn"],
@@ -287,6 +288,28 @@ def test_the_command_line_names_its_config_first(tmp_path, monkeypatch):
         "from dnr_jax import config\ndef get_config(arg): return config.ExperimentConfig()"
     )
     assert check_command_line(["train.py", "--config=mine.py"], *default) == ["train.py", "--config=mine.py"]
+
+
+def bninception_config(stem: str, crop_size: int, evaluated: int) -> ExperimentConfig:
+    config = valid_config()
+    config.model.name, config.model.stem = "bninception", stem
+    config.data.crop_size, config.evaluation.crop_size = crop_size, evaluated
+    return config
+
+
+def test_bninception_takes_frames_that_it_can_halve():
+    for stem, crop_size, evaluated in (("imagenet", 224, 256), ("imagenet", 64, 0), ("small", 40, 0)):
+        validate(bninception_config(stem, crop_size, evaluated))
+    expected = "data.crop_size: is 112; expected a multiple of 32, which BNInception can halve"
+    assert problems(bninception_config("imagenet", 112, 224)) == expected
+    expected = "evaluation.crop_size: is 36; expected a multiple of 8, which BNInception can halve"
+    assert problems(bninception_config("small", 32, 36)) == expected
+
+
+def test_the_bninception_baseline_differs_in_norms_and_interlacing_only():
+    dnr, bn = flatten(load("k200_bninception.py")), flatten(load("k200_bninception.py", "bn"))
+    changed = {"model.norm.norm1", "model.norm.norm2", "model.interlace"}
+    assert {field for field in dnr if dnr[field] != bn[field]} == changed
 
 
 def slowfast_config(num_frames: int = 32, **fields) -> ExperimentConfig:

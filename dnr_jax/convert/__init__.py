@@ -2,6 +2,7 @@
 
 from dnr_jax.convert.state_dict import (
     AUTHORS,
+    CADENE,
     MMACTION2,
     PYSLOWFAST,
     TORCHVISION,
@@ -13,6 +14,7 @@ from dnr_jax.convert.state_dict import (
 
 __all__ = [
     "AUTHORS",
+    "CADENE",
     "MMACTION2",
     "PYSLOWFAST",
     "TORCHVISION",

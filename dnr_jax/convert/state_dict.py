@@ -115,6 +115,29 @@ TORCHVISION = Naming(
 )
 """torchvision's ResNet."""
 
+_CADENE_CONVOLUTIONS = {
+    "backbone/conv1": "conv1_7x7_s2",
+    "backbone/conv2": "conv2_3x3_reduce",
+    "backbone/conv3": "conv2_3x3",
+    "branch_1x1/conv1": "1x1",
+    "branch_3x3/conv1": "3x3_reduce",
+    "branch_3x3/conv2": "3x3",
+    "branch_double_3x3/conv1": "double_3x3_reduce",
+    "branch_double_3x3/conv2": "double_3x3_1",
+    "branch_double_3x3/conv3": "double_3x3_2",
+    "branch_pool/conv1": "pool_proj",
+}
+CADENE = Naming(
+    rules=(
+        (r"^head/fc", "last_linear"),
+        *((rf"\b{ours}\b", theirs) for ours, theirs in _CADENE_CONVOLUTIONS.items()),
+        *((rf"\b{ours.replace('conv', 'norm')}\b", f"{theirs}_bn") for ours, theirs in _CADENE_CONVOLUTIONS.items()),
+        (r"^backbone/", ""),
+        *((rf"^inception(\d)/block{i}/", rf"inception_\1{letter}_") for i, letter in enumerate("abcde")),
+    )
+)
+"""Cadene's port of the Caffe network BNInception (``pretrainedmodels``), whose names are the Caffe layers'."""
+
 
 def _to_torch_layout(array: np.ndarray) -> np.ndarray:
     """HWIO convolution and IO linear kernels to OIHW and OI; vectors stay."""

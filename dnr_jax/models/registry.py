@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from dnr_jax.config import ModelConfig
 from dnr_jax.dnr.functional import statistics_dtype
+from dnr_jax.models.inception import BNInception
 from dnr_jax.models.r2plus1d import R2Plus1D
 from dnr_jax.models.recognizer import TSN, TSNHead
 from dnr_jax.models.resnet import ResNet
@@ -49,14 +50,28 @@ def _backbone(config: ModelConfig) -> dict[str, Any]:
     }
 
 
+def _interlacing(config: ModelConfig) -> dict[str, Any]:
+    return {
+        "interlace_fraction": config.interlace_fraction if config.interlace else 0.0,
+        "interlace_stages": config.interlace_stages,
+        "interlace_every": config.interlace_every,
+    }
+
+
 def _tsn(config: ModelConfig) -> TSN:
     dtypes = _dtypes(config)
     backbone = ResNet(
         **_backbone(config),
-        interlace_fraction=config.interlace_fraction if config.interlace else 0.0,
-        interlace_stages=config.interlace_stages,
-        interlace_every=config.interlace_every,
+        **_interlacing(config),
         **dtypes,
+    )
+    return TSN(backbone, TSNHead(config.num_classes, config.dropout, param_dtype=dtypes["param_dtype"]))
+
+
+def _bninception(config: ModelConfig) -> TSN:
+    dtypes = _dtypes(config)
+    backbone = BNInception(
+        config.norm.spec(), config.width, config.stem, **_interlacing(config), remat=config.remat, **dtypes
     )
     return TSN(backbone, TSNHead(config.num_classes, config.dropout, param_dtype=dtypes["param_dtype"]))
 
@@ -76,6 +91,7 @@ def _slowfast(config: ModelConfig) -> Recognizer3D:
 
 BUILDERS: Mapping[str, Callable[[ModelConfig], nn.Module]] = {
     "tsn": _tsn,
+    "bninception": _bninception,
     "r2plus1d": _r2plus1d,
     "slowfast": _slowfast,
 }

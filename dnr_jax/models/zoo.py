@@ -37,6 +37,7 @@ def _slowfast(depth: int, slowfast: SlowFastConfig) -> ZooNetwork:
 
 ZOO: Mapping[str, ZooNetwork] = {
     **{f"tsn_r{depth}": _tsn(depth) for depth in (18, 34, 50, 101, 152)},
+    "tsn_bninception": ZooNetwork(ModelConfig("bninception")),
     "r2plus1d_r34": ZooNetwork(ModelConfig("r2plus1d", 34, dropout=0.5)),
     **{
         f"slowfast_r{depth}_{variant}": _slowfast(depth, SlowFastConfig.mmaction2(variant))

@@ -10,6 +10,7 @@ import numpy as np
 from dnr_jax.config import DataConfig, ExperimentConfig, ModelConfig, NormConfig, OptimizerConfig, TrainConfig
 from dnr_jax.data.decode import encode_video
 from dnr_jax.dnr import CrossTemporalDNR
+from dnr_jax.models import inception
 from dnr_jax.models.resnet import ARCHITECTURES, Architecture
 from dnr_jax.training.devices import make_mesh, place_batch
 from dnr_jax.training.optimizer import make_optimizer, make_schedule
@@ -66,11 +67,18 @@ def shrink_resnet18(monkeypatch) -> None:
     monkeypatch.setitem(ARCHITECTURES, 18, Architecture(ARCHITECTURES[18].block, (1, 1, 1, 1)))
 
 
+def shrink_bninception(monkeypatch) -> None:
+    """Leave a BNInception the first and the last block of each stage."""
+    stages = {number: (sizes[0], sizes[-1]) for number, sizes in inception.STAGES.items()}
+    monkeypatch.setattr(inception, "STAGES", stages)
+
+
 def shrink(config: ExperimentConfig, monkeypatch) -> ExperimentConfig:
     """Reduce depth, width and frames of an experiment's network; what stands in a block stays."""
     shrink_resnet18(monkeypatch)
+    shrink_bninception(monkeypatch)
     config.model.depth, config.model.width, config.model.num_classes = 18, 8, 5
-    config.data.crop_size, config.train.batch_size = 16, 8
+    config.data.crop_size, config.train.batch_size = 32 if config.model.name == "bninception" else 16, 8
     return config
 
 
