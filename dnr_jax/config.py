@@ -25,6 +25,8 @@ DEPTHS = (18, 34, 50, 101, 152)
 """The ResNets there are."""
 SLOWFAST_VARIANTS = {"8x8": (4, 7), "4x16": (8, 5)}
 """Frames of the fast pathway for each one of the slow pathway, and the temporal extent of the lateral connections."""
+SAMPLING = ("dense", "segments", "window", "linspace")
+"""Ways to choose the frames of a clip; see :mod:`dnr_jax.data.sampling`."""
 VARIANTS = ("dnr", "bn", "bn_interlace", "dnr_no_interlace")
 """The four arms that tell the contribution of DNR from that of the channel interlacing; see :func:`with_variant`."""
 
@@ -159,8 +161,18 @@ class DataConfig:
     """Frames of a clip, T."""
     sampling: str = "dense"
     """``dense``: ``num_frames`` frames ``frame_interval`` apart from a random start;
-    ``segments``: one frame from each of ``num_frames`` equal segments (TSN)."""
+    ``segments``: one frame from each of ``num_frames`` equal segments (TSN);
+    ``window``: the same from ``window`` frames of the video (MMAction2's DenseSampleFrames);
+    ``linspace``: ``num_frames`` frames spread over ``num_frames * frame_interval``, both ends included (PySlowFast)."""
     frame_interval: int = 8
+    frames_per_segment: int = 1
+    """``segments``: consecutive frames from each segment (TDN: 5); a clip has ``num_frames`` times as many."""
+    window: int = 64
+    """``window``: frames of the video in which a clip lies."""
+    temporal_jitter: bool = False
+    """``dense``, in training: move each frame by a random part of the interval."""
+    out_of_bound: str = "loop"
+    """``dense``: what follows the end of a short video: its start (``loop``) or its last frame (``repeat_last``)."""
     short_side: int = 256
     """Frames are resized so that their shorter side has this many pixels; 0 keeps their size."""
     crop_size: int = 224
@@ -181,8 +193,8 @@ class DataConfig:
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
-        """Shape of a training clip: ``(T, H, W, 3)``."""
-        return self.num_frames, self.crop_size, self.crop_size, 3
+        """Shape of a training clip: ``(T, H, W, 3)``; T counts the frames of all segments."""
+        return self.num_frames * self.frames_per_segment, self.crop_size, self.crop_size, 3
 
 
 @dataclasses.dataclass
@@ -234,12 +246,19 @@ class EvaluationConfig:
     """Videos a step, rounded up to a multiple of the devices; 0: the training batch."""
     clips: int = 1
     """Clips in time, evenly spaced (10 in the paper's Kinetics protocol)."""
+    twice_sample: bool = False
+    """Twice as many clips; with ``data.sampling`` ``segments``, the others begin where the segments do (TSM)."""
     crops: int = 1
     """Crops a clip: 1 (centre) or 3 (along the longer side)."""
     crop_size: int = 0
     """0: as in training (256 in the paper's Kinetics protocol)."""
     average: str = "probability"
     """What is averaged over the views: ``probability`` (MMAction2) or ``logit`` (the authors' code)."""
+
+    @property
+    def num_clips(self) -> int:
+        """Clips of a video, with those of ``twice_sample``."""
+        return self.clips * (2 if self.twice_sample else 1)
 
 
 @dataclasses.dataclass
@@ -278,7 +297,7 @@ def with_variant(config: ExperimentConfig, variant: str) -> ExperimentConfig:
 
 def single_view(evaluation: EvaluationConfig) -> EvaluationConfig:
     """Return the setting of the evaluations during training: one clip and one centre crop of the training size."""
-    return dataclasses.replace(evaluation, clips=1, crops=1, crop_size=0)
+    return dataclasses.replace(evaluation, clips=1, twice_sample=False, crops=1, crop_size=0)
 
 
 def with_views(evaluation: EvaluationConfig, views: tuple[int, int] | None) -> EvaluationConfig:
@@ -340,7 +359,8 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "model.slowfast.block": ("", "basic", "bottleneck"),
     "model.slowfast.head_order": ("fast_slow", "slow_fast"),
     "data.source": ("list", "folder", "demo"),
-    "data.sampling": ("dense", "segments"),
+    "data.sampling": SAMPLING,
+    "data.out_of_bound": ("loop", "repeat_last"),
     "data.channel_order": ("rgb", "bgr"),
     "optimizer.schedule": ("cosine", "constant"),
     "evaluation.crops": (1, 3),
@@ -359,6 +379,8 @@ _AT_LEAST: dict[str, float] = {
     "data.demo_val_videos": 1,
     "data.num_frames": 1,
     "data.frame_interval": 1,
+    "data.frames_per_segment": 1,
+    "data.window": 1,
     "data.short_side": 0,
     "data.crop_size": 1,
     "data.num_threads": 0,
@@ -426,6 +448,7 @@ def _network_problems(config: ExperimentConfig) -> Iterator[str]:
     yield from _slowfast_problems(config)
     yield from _bninception_problems(config)
     yield from _frame_problems(config)
+    yield from _sampling_problems(config.data)
 
 
 def _type_problems(config: Any, prefix: str = "") -> Iterator[str]:
@@ -546,6 +569,19 @@ def _frame_problems(config: ExperimentConfig) -> Iterator[str]:
     for name, size in (("data", data.crop_size), ("evaluation", config.evaluation.crop_size)):
         if 0 < data.short_side < size:
             yield f"{name}.crop_size: is {size}; expected at most data.short_side, which is {data.short_side}"
+
+
+def _sampling_problems(data: DataConfig) -> Iterator[str]:
+    for name, default, sampling in (
+        ("frames_per_segment", 1, "segments"),
+        ("temporal_jitter", False, "dense"),
+        ("out_of_bound", "loop", "dense"),
+    ):
+        value = getattr(data, name)
+        if value != default and data.sampling != sampling:
+            yield f"data.{name}: is {value!r}, which needs data.sampling '{sampling}', and that is {data.sampling!r}"
+    if data.sampling == "window" and data.window < data.num_frames:
+        yield f"data.window: is {data.window}; expected at least data.num_frames, which is {data.num_frames}"
 
 
 def _batch_problems(config: ExperimentConfig, num_devices: int, num_processes: int) -> Iterator[str]:

@@ -124,6 +124,7 @@ def test_an_unknown_variant_is_refused():
 
 def test_views():
     protocol = EvaluationConfig(batch_size=8, clips=10, crops=3, crop_size=256, average="logit")
+    protocol.twice_sample = True
     assert single_view(protocol) == EvaluationConfig(batch_size=8, average="logit")
     assert with_views(protocol, (2, 1)) == dataclasses.replace(protocol, clips=2, crops=1)
     assert with_views(protocol, None) is protocol
@@ -153,7 +154,10 @@ def test_the_defaults_need_only_data():
         ("model.norm.num_groups", 3, "8 frames cannot be cut into 3 equal groups"),
         ("model.norm.clips_per_statistics", 12, "12 does not divide train.batch_size, which is 64"),
         ("data.source", "lists", "(did you mean 'list'?); expected one of list, folder, demo"),
-        ("data.sampling", "sparse", "expected one of dense, segments"),
+        ("data.sampling", "sparse", "expected one of dense, segments, window, linspace"),
+        ("data.out_of_bound", "wrap", "expected one of loop, repeat_last"),
+        ("data.frames_per_segment", 5, "is 5, which needs data.sampling 'segments', and that is 'dense'"),
+        ("data.window", 0, "is 0; expected at least 1"),
         ("data.crop_size", 300, "is 300; expected at most data.short_side, which is 256"),
         ("data.std", (1.0, 0.0, 1.0), "expected positive numbers"),
         ("data.max_failures", 1.5, "expected a number in [0, 1]"),
@@ -194,6 +198,29 @@ def test_scanned_blocks_are_alike():
     config.model.name, config.model.interlace_every = "slowfast", 1
     config.model.slowfast.temporal_blocks = (6, 6)
     assert problems(config).startswith("model.slowfast.temporal_blocks: must be 0 with model.scan_blocks")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sampling": "segments", "frames_per_segment": 0}, "data.frames_per_segment: is 0; expected at least 1"),
+        ({"sampling": "window", "window": 7}, "data.window: is 7; expected at least data.num_frames, which is 8"),
+        ({"sampling": "segments", "temporal_jitter": True}, "data.temporal_jitter: is True, which needs data.sampling"),
+        ({"sampling": "linspace", "out_of_bound": "repeat_last"}, "data.out_of_bound: is 'repeat_last', which needs"),
+    ],
+)
+def test_options_of_another_sampling_are_refused(fields, message):
+    config = valid_config()
+    config.data = dataclasses.replace(config.data, **fields)
+    (line,) = problems(config).splitlines()
+    assert line.startswith(message)
+
+
+def test_the_frames_of_all_segments_are_a_clip():
+    config = valid_config()
+    config.data.sampling, config.data.frames_per_segment = "segments", 5
+    validate(config)
+    assert config.data.clip_shape == (40, 224, 224, 3)
 
 
 def test_nesterov_needs_momentum():

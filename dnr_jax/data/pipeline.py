@@ -18,7 +18,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from dnr_jax.config import DataConfig, EvaluationConfig
+from dnr_jax.config import SAMPLING, DataConfig, EvaluationConfig
 from dnr_jax.data import sampling
 from dnr_jax.data.decode import DecodeError, Pick, decode_frames
 from dnr_jax.data.sources import VideoSource
@@ -180,9 +180,9 @@ def load_clip(path: str | bytes, data: DataConfig, evaluation: EvaluationConfig)
     """
     _check_sampling(data)
     transform = TestTransform(data.short_side, evaluation.crop_size or data.crop_size, evaluation.crops)
-    frames, _ = decode_frames(path, _test_pick(data, evaluation.clips))
+    frames, _ = decode_frames(path, _test_pick(data, evaluation))
     crops = transform(frames)
-    views = crops.reshape(evaluation.crops, evaluation.clips, data.num_frames, *crops.shape[2:]).swapaxes(0, 1)
+    views = crops.reshape(evaluation.crops, evaluation.num_clips, -1, *crops.shape[2:]).swapaxes(0, 1)
     return views.reshape(-1, *views.shape[2:])
 
 
@@ -261,8 +261,7 @@ class _TrainReader:
             clip = _decode_or_warn(self.source, position, functools.partial(self._clip, rng=rng))
             if clip is not None:
                 return _sample(clip, self.source.labels[position], position, failed=index if attempt else -1)
-        shape = (self.data.num_frames, self.data.crop_size, self.data.crop_size, 3)
-        return _blank(shape, self.source.labels[index], index, failed=index)
+        return _blank(self.data.clip_shape, self.source.labels[index], index, failed=index)
 
     def _clip(self, path: str, rng: np.random.Generator) -> np.ndarray:
         data = self.data
@@ -280,7 +279,7 @@ class _EvaluationReader:
 
     def __call__(self, index: int) -> Sample:
         side = self.evaluation.crop_size or self.data.crop_size
-        shape = (self.evaluation.clips * self.evaluation.crops, self.data.num_frames, side, side, 3)
+        shape = (self.evaluation.num_clips * self.evaluation.crops, self.data.clip_shape[0], side, side, 3)
         if index < 0:
             return _blank(shape, np.int32(0), index, failed=-1)
         views = _decode_or_warn(self.source, index, lambda path: load_clip(path, self.data, self.evaluation))
@@ -317,20 +316,37 @@ def _warn_once(name: str, reason: str) -> None:
 
 
 def _check_sampling(data: DataConfig) -> None:
-    if data.sampling not in ("dense", "segments"):
-        raise ValueError(f"data.sampling is '{data.sampling}'; expected 'dense' or 'segments'")
+    if data.sampling not in SAMPLING:
+        raise ValueError(f"data.sampling is '{data.sampling}'; expected one of {', '.join(SAMPLING)}")
 
 
 def _train_pick(data: DataConfig, rng: np.random.Generator) -> Pick:
-    if data.sampling == "segments":
-        return lambda total: sampling.segments_train(total, data.num_frames, rng)
-    return lambda total: sampling.dense_train(total, data.num_frames, data.frame_interval, rng)
+    frames, interval = data.num_frames, data.frame_interval
+    if data.sampling == "segments" and data.frames_per_segment > 1:
+        return lambda total: sampling.snippets_train(total, frames, data.frames_per_segment, rng)
+    picks: dict[str, Pick] = {
+        "dense": lambda total: sampling.dense_train(
+            total, frames, interval, rng, jitter=data.temporal_jitter, out_of_bound=data.out_of_bound
+        ),
+        "segments": lambda total: sampling.segments_train(total, frames, rng),
+        "window": lambda total: sampling.window_train(total, frames, data.window, rng),
+        "linspace": lambda total: sampling.linspace_train(total, frames, interval, rng),
+    }
+    return picks[data.sampling]
 
 
-def _test_pick(data: DataConfig, num_clips: int) -> Pick:
-    if data.sampling == "segments":
-        return lambda total: sampling.segments_test(total, data.num_frames, num_clips)
-    return lambda total: sampling.dense_test(total, data.num_frames, data.frame_interval, num_clips)
+def _test_pick(data: DataConfig, evaluation: EvaluationConfig) -> Pick:
+    frames, interval, clips = data.num_frames, data.frame_interval, evaluation.num_clips
+    by_segments = evaluation.clips, evaluation.twice_sample
+    if data.sampling == "segments" and data.frames_per_segment > 1:
+        return lambda total: sampling.snippets_test(total, frames, data.frames_per_segment, *by_segments)
+    picks: dict[str, Pick] = {
+        "dense": lambda total: sampling.dense_test(total, frames, interval, clips, data.out_of_bound),
+        "segments": lambda total: sampling.segments_test(total, frames, *by_segments),
+        "window": lambda total: sampling.window_test(total, frames, data.window, clips),
+        "linspace": lambda total: sampling.linspace_test(total, frames, interval, clips),
+    }
+    return picks[data.sampling]
 
 
 def _read(samples: grain.MapDataset, data: DataConfig, batch_size: int) -> grain.IterDataset:

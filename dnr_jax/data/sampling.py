@@ -1,31 +1,88 @@
-"""Which frames of a video make a clip: pure functions of the number of frames.
+"""Which frames of a video make a clip: pure functions of the number of frames and of a random generator.
 
-The numbers are those of MMAction2's ``SampleFrames`` (``clip_len=L, frame_interval=I, num_clips=1`` for dense sampling;
-``clip_len=1, frame_interval=1, num_clips=T`` for segments), with its way of treating short videos: indices past the end
-wrap around to the start. All functions return int64 ``[clips, frames]``; within a clip, indices rise until they wrap.
+Each scheme has a function for training, which draws one clip, and one for evaluation, which draws nothing:
+
+* ``dense``: MMAction2's ``SampleFrames``, frames a fixed interval apart;
+* ``segments``: the segments of TSN, one frame from each;
+* ``snippets``: the segments of TDN, several consecutive frames from each;
+* ``window``: MMAction2's ``DenseSampleFrames``, segments of a window of the video (I3D's way, which TSM uses too);
+* ``linspace``: PySlowFast, frames spread evenly from the first to the last of a window.
+
+All functions return int64 ``[clips, frames]``, indices from 0 of a video of at least one frame. Within a clip, indices
+do not fall until they wrap around the end of a video that is too short (``jitter`` may exchange neighbours).
 """
+
+from typing import TypeAlias
 
 import numpy as np
 
+Indices: TypeAlias = np.ndarray
 
-def dense_train(num_frames: int, clip_len: int, interval: int, rng: np.random.Generator) -> np.ndarray:
-    """Frames ``interval`` apart from a random start.
+
+def dense_train(
+    num_frames: int,
+    clip_len: int,
+    interval: int,
+    rng: np.random.Generator,
+    num_clips: int = 1,
+    jitter: bool = False,
+    out_of_bound: str = "loop",
+) -> Indices:
+    """Frames ``interval`` apart from a random start (MMAction2's ``SampleFrames`` in training).
 
     Args:
       num_frames: Frames in the video, at least 1.
-      clip_len: Frames in the clip, L.
-      interval: Distance between the clip's frames, in frames of the video.
-      rng: Draws the start, uniformly over those that leave room for ``L * interval`` frames; 0 in a shorter video.
+      clip_len: Frames in a clip, L.
+      interval: Distance between a clip's frames, I, in frames of the video.
+      rng: Draws the starts among those that leave room for ``L * I`` frames: one from each of ``num_clips`` equal
+        ranges of them. Where there are fewer starts than clips, any, in order; in a shorter video 0.
+      num_clips: Clips, N.
+      jitter: Move each frame by up to ``I - 1`` frames, each by its own draw.
+      out_of_bound: What stands for frames past the end: ``loop``, those from the start of the video on, or
+        ``repeat_last``, the clip's last frame that there is.
 
     Returns:
-      int64 ``[1, L]``.
+      int64 ``[N, L]``.
     """
-    start = rng.integers(max(num_frames - clip_len * interval + 1, 1))
-    return (start + np.arange(clip_len)[None] * interval) % num_frames
+    room = num_frames - clip_len * interval + 1
+    if room >= num_clips:
+        starts = _one_of_each(room // num_clips, num_clips, rng)
+    elif num_frames > max(num_clips, clip_len * interval):
+        starts = np.sort(rng.integers(room, size=num_clips))
+    else:
+        # Nothing is random; with N starts or fewer than that they are spread over the clips, each repeated.
+        starts = np.round(np.arange(num_clips) * (max(room, 0) / num_clips)).astype(np.int64)
+    indices = starts[:, None] + np.arange(clip_len) * interval
+    if jitter:
+        indices = indices + rng.integers(interval, size=indices.shape)
+    return _within(indices, num_frames, out_of_bound)
 
 
-def segments_train(num_frames: int, num_segments: int, rng: np.random.Generator) -> np.ndarray:
-    """One random frame from each of equal segments (TSN).
+def dense_test(num_frames: int, clip_len: int, interval: int, num_clips: int, out_of_bound: str = "loop") -> Indices:
+    """Clips of frames ``interval`` apart, the first at the video's start and the last at its end, evenly spaced.
+
+    Args:
+      num_frames: Frames in the video, at least 1.
+      clip_len: Frames in a clip, L. A clip of one frame has no extent: the clips are then the centres of segments.
+      interval: Distance between a clip's frames, in frames of the video.
+      num_clips: Clips, V; a single one lies in the middle. MMAction2's ``twice_sample`` is twice as many.
+      out_of_bound: As in :func:`dense_train`.
+
+    Returns:
+      int64 ``[V, L]``.
+    """
+    if clip_len == 1:
+        return segments_test(num_frames, num_clips, 1).T
+    room = max(num_frames - (clip_len - 1) * interval - 1, 0)
+    if num_clips == 1:
+        starts = np.array([room // 2])
+    else:
+        starts = np.round(np.arange(num_clips) * (room / (num_clips - 1))).astype(np.int64)
+    return _within(starts[:, None] + np.arange(clip_len) * interval, num_frames, out_of_bound)
+
+
+def segments_train(num_frames: int, num_segments: int, rng: np.random.Generator) -> Indices:
+    """One random frame from each of equal segments (TSN): :func:`dense_train` with as many clips of one frame.
 
     Args:
       num_frames: Frames in the video, at least 1. With fewer than ``num_segments`` nothing is random: the frames are
@@ -36,49 +93,159 @@ def segments_train(num_frames: int, num_segments: int, rng: np.random.Generator)
     Returns:
       int64 ``[1, T]``.
     """
-    length = num_frames // num_segments
-    segments = np.arange(num_segments)[None]
-    if length:
-        return segments * length + rng.integers(length, size=segments.shape)
-    return np.round(segments * (num_frames / num_segments)).astype(np.int64) % num_frames
+    return dense_train(num_frames, 1, 1, rng, num_clips=num_segments).T
 
 
-def dense_test(num_frames: int, clip_len: int, interval: int, num_clips: int) -> np.ndarray:
-    """Clips of frames ``interval`` apart, the first at the video's start and the last at its end, evenly spaced.
-
-    Args:
-      num_frames: Frames in the video, at least 1.
-      clip_len: Frames in a clip, L. A clip of one frame has no extent: the clips are then the centres of segments.
-      interval: Distance between a clip's frames, in frames of the video.
-      num_clips: Clips; a single one lies in the middle.
-
-    Returns:
-      int64 ``[num_clips, L]``.
-    """
-    if clip_len == 1:
-        return segments_test(num_frames, num_clips, 1).T
-    room = max(num_frames - (clip_len - 1) * interval - 1, 0)
-    if num_clips == 1:
-        starts = np.array([room // 2])
-    else:
-        starts = np.round(np.arange(num_clips) * (room / (num_clips - 1))).astype(np.int64)
-    return (starts[:, None] + np.arange(clip_len) * interval) % num_frames
-
-
-def segments_test(num_frames: int, num_segments: int, num_clips: int) -> np.ndarray:
+def segments_test(num_frames: int, num_segments: int, num_clips: int, twice: bool = False) -> Indices:
     """One frame from each of equal segments: its centre, or evenly spaced positions in it for several clips.
 
-    MMAction2 has one clip here (or two, with ``twice_sample``); more are this module's: clip v of V takes the position
+    One clip is TSN's protocol, and with ``twice`` TSM's. More are this module's: clip v of V takes the position
     ``(v + 1/2) / V`` of each segment.
 
     Args:
       num_frames: Frames in the video, at least 1.
       num_segments: Frames in a clip, T.
       num_clips: Clips, V.
+      twice: As many clips again, at the positions ``v / V``: for one clip the segments' first frames.
+
+    Returns:
+      int64 ``[V, T]``, or ``[2 * V, T]``.
+    """
+    length = num_frames / num_segments
+    shares = np.arange(num_clips)[:, None]
+    positions = np.concatenate([shares + 0.5, shares]) if twice else shares + 0.5
+    return (np.arange(num_segments) * length + length * (positions / num_clips)).astype(np.int64)
+
+
+def snippets_train(num_frames: int, num_segments: int, length: int, rng: np.random.Generator) -> Indices:
+    """Consecutive frames from each of equal segments (TDN's data set): their starts are drawn as TSN's frames.
+
+    Args:
+      num_frames: Frames in the video, at least 1. The starts are drawn in order from anywhere where there are fewer of
+        them than segments, and are 0 in a video of at most T frames. Frames past the end are the last one.
+      num_segments: Segments, T.
+      length: Frames from each segment, F (TDN: 5, of which the middle one is the segment's).
+      rng: Draws the starts.
+
+    Returns:
+      int64 ``[1, T * F]``, segment after segment.
+    """
+    room = num_frames - length + 1
+    if room >= num_segments:
+        starts = _one_of_each(room // num_segments, num_segments, rng)
+    elif num_frames > num_segments:
+        starts = np.sort(rng.integers(max(room, 1), size=num_segments))
+    else:
+        starts = np.zeros(num_segments, np.int64)
+    return _snippets(starts[None], length, num_frames)
+
+
+def snippets_test(num_frames: int, num_segments: int, length: int, num_clips: int, twice: bool = False) -> Indices:
+    """Consecutive frames from the middle of each of equal segments (TDN's data set).
+
+    Args:
+      num_frames: Frames in the video, at least 1. In a video of fewer than T + F frames all starts are 0, and frames
+        past the end are the last one.
+      num_segments: Segments, T.
+      length: Frames from each segment, F.
+      num_clips: Clips, V: the starts lie where the frames of :func:`segments_test` would.
+      twice: As there.
+
+    Returns:
+      int64 ``[V, T * F]``, or ``[2 * V, T * F]``; segment after segment.
+    """
+    room = num_frames - length + 1
+    starts = segments_test(room if room > num_segments else 0, num_segments, num_clips, twice)
+    return _snippets(starts, length, num_frames)
+
+
+def window_train(num_frames: int, num_segments: int, window: int, rng: np.random.Generator) -> Indices:
+    """Frames evenly spaced in a window of the video (MMAction2's ``DenseSampleFrames`` in training).
+
+    Args:
+      num_frames: Frames in the video, at least 1. Indices past its end wrap around.
+      num_segments: Frames in the clip, T; they are ``window // T`` apart.
+      window: Frames of the window.
+      rng: Draws the window's start, which is never the last one possible, as in MMAction2.
+
+    Returns:
+      int64 ``[1, T]``.
+    """
+    start = rng.integers(max(num_frames - window, 1))
+    return (start + np.arange(num_segments)[None] * (window // num_segments)) % num_frames
+
+
+def window_test(num_frames: int, num_segments: int, window: int, num_clips: int) -> Indices:
+    """The same from windows whose starts are evenly spaced from the video's first frame to the last possible.
+
+    Args:
+      num_frames: Frames in the video, at least 1. Indices past its end wrap around.
+      num_segments: Frames in a clip, T.
+      window: Frames of a window.
+      num_clips: Windows, V (MMAction2's ``num_sample_positions``); a single one starts with the video.
 
     Returns:
       int64 ``[V, T]``.
     """
-    length = num_frames / num_segments
-    offsets = (np.arange(num_clips)[:, None] + 0.5) / num_clips
-    return (np.arange(num_segments) * length + length * offsets).astype(np.int64)
+    starts = max(num_frames - window, 0) * np.arange(num_clips)[:, None] // max(num_clips - 1, 1)
+    return (starts + np.arange(num_segments) * (window // num_segments)) % num_frames
+
+
+def linspace_train(num_frames: int, clip_len: int, interval: int, rng: np.random.Generator) -> Indices:
+    """Frames spread evenly over ``clip_len * interval`` frames from a random start on (PySlowFast).
+
+    The first and the last frame of that window belong to the clip, so its frames are a little more than ``interval``
+    apart, on average.
+
+    Args:
+      num_frames: Frames in the video, at least 1. Frames past its end are the last one.
+      clip_len: Frames in the clip, L.
+      interval: Frames of the window for each of the clip (PySlowFast's sampling rate), I.
+      rng: Draws the start, a real number, uniformly over those that leave room for the window; 0 in a shorter video.
+
+    Returns:
+      int64 ``[1, L]``.
+    """
+    size = clip_len * interval
+    start = rng.random() * max(num_frames - size, 0)
+    steps = np.arange(clip_len) * (size - 1) / max(clip_len - 1, 1)
+    return np.minimum((start + steps)[None].astype(np.int64), num_frames - 1)
+
+
+def linspace_test(num_frames: int, clip_len: int, interval: int, num_clips: int) -> Indices:
+    """The same from evenly spaced starts: start v of V is ``v / V`` of the room (PySlowFast's uniform clips).
+
+    Args:
+      num_frames: Frames in the video, at least 1. Frames past its end are the last one.
+      clip_len: Frames in a clip, L.
+      interval: Frames of the window for each of the clip, I.
+      num_clips: Clips, V; a single one lies in the middle, as with PySlowFast's ``USE_OFFSET_SAMPLING``.
+
+    Returns:
+      int64 ``[V, L]``.
+    """
+    size, gaps = clip_len * interval, max(clip_len - 1, 1)
+    room = max(num_frames - size, 0)
+    # In whole numbers: a rounding error just below an index would take the frame before it.
+    starts = room * np.arange(num_clips) * gaps if num_clips > 1 else np.array([room // 2 * gaps])
+    indices = (starts[:, None] + np.arange(clip_len) * (size - 1) * num_clips) // (num_clips * gaps)
+    return np.minimum(indices, num_frames - 1)
+
+
+def _one_of_each(size: int, count: int, rng: np.random.Generator) -> Indices:
+    """One random number from each of ``count`` neighbouring ranges of ``size`` numbers."""
+    return np.arange(count) * size + rng.integers(size, size=count)
+
+
+def _within(indices: Indices, num_frames: int, out_of_bound: str) -> Indices:
+    if out_of_bound == "loop":
+        return indices % num_frames
+    inside = indices < num_frames
+    last = np.max(inside * indices, axis=1, keepdims=True)
+    return np.where(inside, indices, last)
+
+
+def _snippets(starts: Indices, length: int, num_frames: int) -> Indices:
+    """``[V, T]`` starts -> ``[V, T * F]`` indices."""
+    indices = np.minimum(starts[..., None] + np.arange(length), num_frames - 1)
+    return indices.reshape(len(starts), -1)

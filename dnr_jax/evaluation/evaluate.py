@@ -190,7 +190,7 @@ def evaluate(
 
 def views(evaluation: EvaluationConfig, data_crop_size: int) -> str:
     """Return views in the notation of result tables: clips x crops and their size, such as ``10x3 of 256``."""
-    return f"{evaluation.clips}x{evaluation.crops} of {evaluation.crop_size or data_crop_size}"
+    return f"{evaluation.num_clips}x{evaluation.crops} of {evaluation.crop_size or data_crop_size}"
 
 
 def undecoded_note(names: Sequence[str]) -> str:

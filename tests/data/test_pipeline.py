@@ -139,7 +139,9 @@ def test_unknown_sampling_is_rejected(train, val, data):
         lambda: pipeline.evaluation_iterator(val, wrong, EvaluationConfig(), 2),
         lambda: pipeline.load_clip(val.paths[0], wrong, EvaluationConfig()),
     ):
-        with pytest.raises(ValueError, match="data.sampling is 'uniform'; expected 'dense' or 'segments'"):
+        with pytest.raises(
+            ValueError, match="data.sampling is 'uniform'; expected one of dense, segments, window, linspace"
+        ):
             build()
 
 
@@ -222,16 +224,75 @@ def test_workers_do_not_change_the_evaluation(val, data):
     assert_same(evaluate(val, dataclasses.replace(data, num_workers=2)), evaluate(val, data))
 
 
-@pytest.mark.parametrize("kind", ["dense", "segments"])
-def test_views_are_the_crops_of_each_clip_in_turn(val, data, kind):
-    data = dataclasses.replace(data, sampling=kind)
+SAMPLERS = {
+    # name: fields of the configuration, the frames of training, the frames of two clips
+    "dense": ({}, lambda n, rng: sampling.dense_train(n, 3, 2, rng), lambda n: sampling.dense_test(n, 3, 2, 2)),
+    "jitter": (
+        {"frame_interval": 4, "temporal_jitter": True, "out_of_bound": "repeat_last"},
+        lambda n, rng: sampling.dense_train(n, 3, 4, rng, jitter=True, out_of_bound="repeat_last"),
+        lambda n: sampling.dense_test(n, 3, 4, 2, "repeat_last"),
+    ),
+    "segments": (
+        {"sampling": "segments"},
+        lambda n, rng: sampling.segments_train(n, 3, rng),
+        lambda n: sampling.segments_test(n, 3, 2),
+    ),
+    "snippets": (
+        {"sampling": "segments", "frames_per_segment": 2},
+        lambda n, rng: sampling.snippets_train(n, 3, 2, rng),
+        lambda n: sampling.snippets_test(n, 3, 2, 2),
+    ),
+    "window": (
+        {"sampling": "window", "window": 6},
+        lambda n, rng: sampling.window_train(n, 3, 6, rng),
+        lambda n: sampling.window_test(n, 3, 6, 2),
+    ),
+    "linspace": (
+        {"sampling": "linspace"},
+        lambda n, rng: sampling.linspace_train(n, 3, 2, rng),
+        lambda n: sampling.linspace_test(n, 3, 2, 2),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_a_training_clip_has_the_frames_that_its_sampling_draws(kind, train, data):
+    fields, draw, _ = SAMPLERS[kind]
+    plain = dataclasses.replace(data, multi_scale_crop=False, flip=False, **fields)
+    reader = pipeline._TrainReader(train, plain)
+    for index, path in enumerate(train.paths):
+        frames, total = decode.decode_frames(path, np.arange)
+        expected = transforms.TestTransform(24, 16)(frames[draw(total, np.random.default_rng(index)).ravel()])[0]
+        sample = reader(index, np.random.default_rng(index))
+        assert sample["video"].shape == plain.clip_shape
+        np.testing.assert_array_equal(sample["video"], expected)
+
+
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_views_are_the_crops_of_each_clip_in_turn(kind, val, data):
+    fields, _, clips_of = SAMPLERS[kind]
+    data = dataclasses.replace(data, **fields)
     (batch,) = evaluate(val, data, EvaluationConfig(clips=2, crops=3, crop_size=20), batch_size=5)
-    assert batch["video"].shape == (5, 6, 3, 20, 20, 3)
+    assert batch["video"].shape == (5, 6, data.clip_shape[0], 20, 20, 3)
     for path, views in zip(val.paths, batch["video"], strict=True):
         frames, total = decode.decode_frames(path, np.arange)
-        clips = sampling.dense_test(total, 3, 2, 2) if kind == "dense" else sampling.segments_test(total, 3, 2)
         crops = transforms.TestTransform(24, 20, 3)
-        np.testing.assert_array_equal(views, np.concatenate([crops(frames[clip]) for clip in clips]))
+        np.testing.assert_array_equal(views, np.concatenate([crops(frames[clip]) for clip in clips_of(total)]))
+
+
+@pytest.mark.parametrize("kind", ["segments", "dense"])
+def test_twice_sample_doubles_the_clips(kind, val, data):
+    data = dataclasses.replace(data, sampling=kind)
+    (batch,) = evaluate(val, data, EvaluationConfig(twice_sample=True), batch_size=5)
+    assert batch["video"].shape[:2] == (5, 2)
+    for path, views in zip(val.paths, batch["video"], strict=True):
+        frames, total = decode.decode_frames(path, np.arange)
+        twice = {
+            "segments": sampling.segments_test(total, 3, 1, twice=True),
+            "dense": sampling.dense_test(total, 3, 2, 2),
+        }
+        crop = transforms.TestTransform(24, 16)
+        np.testing.assert_array_equal(views, np.concatenate([crop(frames[clip]) for clip in twice[kind]]))
 
 
 def test_load_clip_reads_what_the_evaluation_reads(val, data):
