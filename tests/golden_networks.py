@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnr_jax.config import ExperimentConfig, ModelConfig, NormConfig, with_variant
-from dnr_jax.convert import AUTHORS, CADENE, MMACTION2, PYSLOWFAST, Naming
+from dnr_jax.convert import AUTHORS, CADENE, MMACTION2, PYSLOWFAST, TDN, Naming
 from dnr_jax.models import create_model
 from dnr_jax.models.inception import InceptionBlock
 from dnr_jax.models.zoo import ZOO
@@ -124,9 +124,32 @@ def _bninception(name: str) -> Network:
     return dataclasses.replace(_tsn(name), naming=CADENE, features=_inception_features, prefix="base_model.")
 
 
-_FAMILIES = {"tsn": _tsn, "bninception": _bninception, "r2plus1d": _network_3d, "slowfast": _network_3d}
+def _tdn(name: str) -> Network:
+    def features(backbone: Features) -> dict[str, jax.Array]:
+        found = {f"layer{i}": frames(backbone[f"layer{i}"]["__call__"][0]) for i in range(1, 5)}
+        module = backbone["layer2"]["block0"]["temporal"]
+        return found | {
+            "conv1_5": frames(backbone["difference_stem"][0]),
+            "diff_layer1": frames(backbone["difference_layer1"]["__call__"][0]),
+            "mse_2_0": frames(module["attention"]["__call__"][0]),
+            "shift_2_0": frames(module["shift"]["__call__"][0]),
+        }
+
+    def clips_of(x: np.ndarray) -> jax.Array:
+        n, channels, *image = x.shape
+        return jnp.moveaxis(jnp.asarray(x, jnp.float64).reshape(n, channels // 3, 3, *image), 2, -1)
+
+    def unclips(gradient: jax.Array) -> jax.Array:
+        n, _, height, width, _ = gradient.shape
+        return jnp.moveaxis(gradient, -1, 2).reshape(n, -1, height, width)
+
+    return Network(_baseline(name), TDN, clips_of, unclips, features)
+
+
+_FAMILIES = {"tsn": _tsn, "bninception": _bninception, "tdn": _tdn, "r2plus1d": _network_3d, "slowfast": _network_3d}
 NETWORKS: Mapping[str, Network] = {
     **{name: _FAMILIES[network.config.name](name) for name, network in ZOO.items()},
+    **{f"tdn_r{depth}_{side}": _tdn(f"tdn_r{depth}") for depth in (50, 101) for side in (64, 112)},
     "dnr_r50_g2": _dnr(2),
     "dnr_r50_g4": _dnr(4),
 }
@@ -147,7 +170,7 @@ def values(case: Any) -> dict[str, np.ndarray]:
 
     def captured(module: nn.Module, _: str) -> bool:
         name = module.name or ""
-        return "layer" in name or name in ("norm1", "norm2") or isinstance(module, InceptionBlock)
+        return "layer" in name or name in ("norm1", "norm2", "attention", "shift") or isinstance(module, InceptionBlock)
 
     def apply(variables: Any, x: jax.Array, train: bool) -> Any:
         return model.apply(

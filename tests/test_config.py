@@ -36,6 +36,7 @@ ARGUMENTS = {
     "own_videos.py": ["", *VARIANTS],
     "k200_bninception.py": ["", "dnr", "bn"],
     "k200_r2plus1d.py": ["", "dnr", "bn"],
+    "k400_tdn.py": ["", "dnr", "bn"],
     "k200_slowfast.py": ["", "dnr", "bn"],
     "k400_slowfast.py": ["", "8x8", "4x16", "bn", "8x8_bn", "4x16_bn"],
     "k400_tsn.py": ["", "bn_interlace"],
@@ -339,6 +340,36 @@ def test_the_bninception_baseline_differs_in_norms_and_interlacing_only():
     assert {field for field in dnr if dnr[field] != bn[field]} == changed
 
 
+def tdn_config(frames: int = 8, per_segment: int = 5, stem: str = "imagenet", size: int = 224, **tdn):
+    config = valid_config()
+    config.model.name, config.model.stem, config.data.crop_size = "tdn", stem, size
+    config.data.sampling, config.data.num_frames, config.data.frames_per_segment = "segments", frames, per_segment
+    config.model.tdn = dataclasses.replace(config.model.tdn, **tdn)
+    return config
+
+
+def test_tdn_relays_over_segments():
+    validate(tdn_config())
+    validate(tdn_config(40, 1))
+    validate(tdn_config(per_segment=3, frames_per_segment=3, stem="small", size=9))
+    assert "relay_distance=4 does not divide the clip of 6 frames" in problems(tdn_config(6))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"per_segment": 1}, "data.num_frames: 8 frames of a clip cannot be divided into TDN's segments of 5 frames"),
+        ({"per_segment": 4, "frames_per_segment": 4}, "model.tdn.frames_per_segment: is 4; expected an odd number"),
+        ({"frames_per_segment": 1}, "model.tdn.frames_per_segment: is 1; expected at least 3"),
+        ({"appearance": 1.5}, "model.tdn.appearance: is 1.5; expected a number in [0, 1]"),
+        ({"size": 32}, "data.crop_size: is 32; expected at least 33"),
+        ({"size": 8, "stem": "small"}, "data.crop_size: is 8; expected at least 9"),
+    ],
+)
+def test_what_tdn_cannot_be_built_of_is_refused(fields, message):
+    assert message in problems(tdn_config(**fields))
+
+
 def slowfast_config(num_frames: int = 32, **fields) -> ExperimentConfig:
     config = valid_config()
     config.model.name, config.data.num_frames = "slowfast", num_frames
@@ -441,8 +472,8 @@ def test_the_baseline_differs_in_norms_and_interlacing_only():
     }
 
 
-@pytest.mark.parametrize("name", ["k200_r2plus1d.py", "k200_slowfast.py"])
-def test_the_3d_baselines_differ_in_norms_only(name):
+@pytest.mark.parametrize("name", ["k200_r2plus1d.py", "k200_slowfast.py", "k400_tdn.py"])
+def test_the_baselines_of_temporal_networks_differ_in_norms_only(name):
     dnr, bn = flatten(load(name)), flatten(load(name, "bn"))
     assert {field for field in dnr if dnr[field] != bn[field]} == {"model.norm.norm1", "model.norm.norm2"}
 

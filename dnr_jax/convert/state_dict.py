@@ -115,6 +115,28 @@ TORCHVISION = Naming(
 )
 """torchvision's ResNet."""
 
+TDN = Naming(
+    rules=(
+        (r"^head/fc", "new_fc"),
+        (r"^backbone/difference_conv", "backbone/conv1_5.0"),
+        (r"^backbone/difference_norm", "backbone/conv1_5.1"),
+        (r"^backbone/layer(\d)", r"backbone/layer\1_bak"),
+        (r"\bdifference_layer1", "resnext_layer1"),
+        (r"^backbone/", "base_model."),
+        (r"\bblock(\d+)", r"\1"),
+        (r"\btemporal/attention/", "mse."),
+        (r"\btemporal/shift", "shift.conv"),
+        (r"\bcoarse_conv", "conv3_smallscale2"),
+        (r"\bcoarse_norm", "bn3_smallscale2"),
+        (r"\bfine_conv", "conv3_smallscale4"),
+        (r"\bfine_norm", "bn3_smallscale4"),
+        (r"\bnorm(\d)", r"bn\1"),
+        (r"\bshortcut_conv", "downsample.0"),
+        (r"\bshortcut_norm", "downsample.1"),
+    )
+)
+"""MCG-NJU's ``TSN`` around its ``TDN_Net``."""
+
 _CADENE_CONVOLUTIONS = {
     "backbone/conv1": "conv1_7x7_s2",
     "backbone/conv2": "conv2_3x3_reduce",

@@ -7,8 +7,10 @@ from dnr_jax.models.registry import create_model
 from dnr_jax.models.resnet import ResNet
 from dnr_jax.models.resnet3d import PathwayHead, Recognizer3D
 from dnr_jax.models.slowfast import SlowFast
+from dnr_jax.models.tdn import TDN
 
 __all__ = [
+    "TDN",
     "TSN",
     "BNInception",
     "PathwayHead",

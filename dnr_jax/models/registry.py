@@ -15,6 +15,7 @@ from dnr_jax.models.recognizer import TSN, TSNHead
 from dnr_jax.models.resnet import ResNet
 from dnr_jax.models.resnet3d import PathwayHead, Recognizer3D
 from dnr_jax.models.slowfast import SlowFast
+from dnr_jax.models.tdn import TDN
 
 
 def create_model(config: ModelConfig) -> nn.Module:
@@ -76,6 +77,14 @@ def _bninception(config: ModelConfig) -> TSN:
     return TSN(backbone, TSNHead(config.num_classes, config.dropout, param_dtype=dtypes["param_dtype"]))
 
 
+def _tdn(config: ModelConfig) -> TSN:
+    dtypes = _dtypes(config)
+    head = TSNHead(
+        config.num_classes, config.dropout, param_dtype=dtypes["param_dtype"], frame_scores=True, init_std=0.001
+    )
+    return TSN(TDN(**_backbone(config), **dataclasses.asdict(config.tdn), **dtypes), head)
+
+
 def _r2plus1d(config: ModelConfig) -> Recognizer3D:
     dtypes = _dtypes(config)
     head = PathwayHead(config.num_classes, config.dropout, param_dtype=dtypes["param_dtype"])
@@ -92,6 +101,7 @@ def _slowfast(config: ModelConfig) -> Recognizer3D:
 BUILDERS: Mapping[str, Callable[[ModelConfig], nn.Module]] = {
     "tsn": _tsn,
     "bninception": _bninception,
+    "tdn": _tdn,
     "r2plus1d": _r2plus1d,
     "slowfast": _slowfast,
 }

@@ -29,6 +29,9 @@ class ResidualBlock(nn.Module):
         branch; 0 for none.
       dtype: dtype of activations.
       param_dtype: dtype of parameters and statistics.
+      use_bias: give the convolutions biases.
+      temporal: class of a module ``(x, train) -> x`` behind the first ReLU of the residual branch, with the fields
+        ``spec``, ``dtype`` and ``param_dtype``; or None.
     """
 
     features: int
@@ -38,6 +41,8 @@ class ResidualBlock(nn.Module):
     interlace_fraction: float = 0.0
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
+    use_bias: bool = False
+    temporal: type[nn.Module] | None = None
 
     @staticmethod
     def layers(features: int, strides: int = 1) -> tuple[tuple[int, int, int], ...]:
@@ -61,14 +66,16 @@ class ResidualBlock(nn.Module):
         y = interlace(x, self.interlace_fraction)
         layers = self.layers(self.features, self.strides)
         for i, (width, kernel_size, strides) in enumerate(layers):
-            y = conv(width, kernel_size, strides, name=f"conv{i + 1}", **dtypes)(y)
+            y = conv(width, kernel_size, strides, use_bias=self.use_bias, name=f"conv{i + 1}", **dtypes)(y)
             norm = self.spec.norm(self.spec.kinds[i], self.cells[i], name=f"norm{i + 1}", param_dtype=self.param_dtype)
             state, y = norm(carry[i], y, use_running_average=not train)
             relayed.append(state)
             if i < len(layers) - 1:
                 y = nn.relu(y)
+            if i == 0 and self.temporal is not None:
+                y = self.temporal(spec=self.spec, name="temporal", **dtypes)(y, train)
         if self.strides > 1 or x.shape[-1] != y.shape[-1]:
-            x = conv(y.shape[-1], 1, self.strides, name="shortcut_conv", **dtypes)(x)
+            x = conv(y.shape[-1], 1, self.strides, use_bias=self.use_bias, name="shortcut_conv", **dtypes)(x)
             shortcut_norm = self.spec.norm("static", name="shortcut_norm", param_dtype=self.param_dtype)
             _, x = shortcut_norm(None, x, use_running_average=not train)
         return tuple(relayed), nn.relu(x + y)
@@ -107,6 +114,8 @@ class Stage(nn.Module):
       interlace_every: interlace in the first of every so many blocks.
       scan_blocks: see :func:`dnr_jax.models.blocks.run_blocks`.
       remat_blocks: compute the inside of each block again in the backward pass.
+      use_bias: see :class:`ResidualBlock`.
+      temporal: see :class:`ResidualBlock`.
     """
 
     block: type[ResidualBlock]
@@ -120,6 +129,8 @@ class Stage(nn.Module):
     interlace_every: int = 1
     scan_blocks: bool = False
     remat_blocks: bool = False
+    use_bias: bool = False
+    temporal: type[nn.Module] | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -141,6 +152,8 @@ class Stage(nn.Module):
             interlace_fraction=0.0 if index % self.interlace_every else self.interlace_fraction,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
+            use_bias=self.use_bias,
+            temporal=self.temporal,
             **fields,
         )
 

@@ -38,6 +38,7 @@ def _slowfast(depth: int, slowfast: SlowFastConfig) -> ZooNetwork:
 ZOO: Mapping[str, ZooNetwork] = {
     **{f"tsn_r{depth}": _tsn(depth) for depth in (18, 34, 50, 101, 152)},
     "tsn_bninception": ZooNetwork(ModelConfig("bninception")),
+    **{f"tdn_r{depth}": ZooNetwork(ModelConfig("tdn", depth, dropout=0.5), num_frames=40) for depth in (50, 101)},
     "r2plus1d_r34": ZooNetwork(ModelConfig("r2plus1d", 34, dropout=0.5)),
     **{
         f"slowfast_r{depth}_{variant}": _slowfast(depth, SlowFastConfig.mmaction2(variant))

@@ -15,6 +15,7 @@ from dnr_jax.convert import (
     CADENE,
     MMACTION2,
     PYSLOWFAST,
+    TDN,
     TORCHVISION,
     ConversionError,
     from_state_dict,
@@ -181,7 +182,7 @@ def test_a_3d_network_has_mmaction2s_names_and_shapes(shared, name):
     assert {key: array.shape for key, array in state.items()} == expected
 
 
-NETWORKS_2D = {"tsn_bninception": ("bninception", CADENE)}
+NETWORKS_2D = {"tsn_bninception": ("bninception", CADENE), "tdn_r50_64": ("tdn", TDN)}
 
 
 @pytest.mark.parametrize(
@@ -202,6 +203,19 @@ NETWORKS_2D = {"tsn_bninception": ("bninception", CADENE)}
             "inception_5a_pool_proj_bn.running_var",
         ),
         ("tsn_bninception", "head/fc/kernel", "last_linear.weight"),
+        ("tdn_r50_64", "backbone/conv1/bias", "base_model.conv1.bias"),
+        ("tdn_r50_64", "backbone/conv1_temp/kernel", "base_model.conv1_temp.weight"),
+        ("tdn_r50_64", "backbone/difference_conv/kernel", "base_model.conv1_5.0.weight"),
+        ("tdn_r50_64", "backbone/difference_norm/mean", "base_model.conv1_5.1.running_mean"),
+        ("tdn_r50_64", "backbone/difference_layer1/block2/norm3/var", "base_model.resnext_layer1.2.bn3.running_var"),
+        ("tdn_r50_64", "backbone/layer1/block0/shortcut_conv/bias", "base_model.layer1_bak.0.downsample.0.bias"),
+        (
+            "tdn_r50_64",
+            "backbone/layer3/block5/temporal/attention/coarse_norm/scale",
+            "base_model.layer3_bak.5.mse.bn3_smallscale2.weight",
+        ),
+        ("tdn_r50_64", "backbone/layer2/block1/temporal/shift/kernel", "base_model.layer2_bak.1.shift.conv.weight"),
+        ("tdn_r50_64", "head/fc/bias", "new_fc.bias"),
     ],
 )
 def test_names_of_2d_networks(name, path, key):
@@ -215,7 +229,7 @@ def test_2d_networks_go_there_and_back(name, dnr):
     config = ModelConfig(model, 50, width=8, num_classes=3)
     if not dnr:
         config.norm.norm1 = config.norm.norm2 = "static"
-    template = abstract_variables(create_model(config), (8, 32, 32, 3))
+    template = abstract_variables(create_model(config), (40, 64, 64, 3))
     fill = functools.partial(np.random.default_rng(0).standard_normal, dtype=np.float32)
     variables = jax.tree.map(lambda leaf: fill(leaf.shape), template)
     state = to_state_dict(variables, naming)
