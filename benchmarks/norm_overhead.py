@@ -119,7 +119,7 @@ def programs(config: ModelConfig, video: jax.Array) -> tuple[int, Program, Progr
     params, stats = variables["params"], variables.get("batch_stats", {})
     optimizer = optax.sgd(0.01, momentum=0.9)
 
-    def loss_of(params: Any, stats: Any) -> Any:
+    def loss_of(params: Any, stats: Any, video: jax.Array) -> Any:
         logits, updates = model.apply(
             {"params": params, "batch_stats": stats},
             video,
@@ -129,16 +129,17 @@ def programs(config: ModelConfig, video: jax.Array) -> tuple[int, Program, Progr
         )
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), updates.get("batch_stats", {})
 
-    def train_step(params: Any, stats: Any, momentum: Any) -> Any:
-        (loss, stats), grads = jax.value_and_grad(loss_of, has_aux=True)(params, stats)
+    def train_step(params: Any, stats: Any, momentum: Any, video: jax.Array) -> Any:
+        (loss, stats), grads = jax.value_and_grad(loss_of, has_aux=True)(params, stats, video)
         updates, momentum = optimizer.update(grads, momentum, params)
         return optax.apply_updates(params, updates), stats, momentum, loss
 
-    def eval_step(variables: Any) -> jax.Array:
+    def eval_step(variables: Any, video: jax.Array) -> jax.Array:
         return model.apply(variables, video, train=False)
 
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
-    return count, compiled(train_step, params, stats, optimizer.init(params)), compiled(eval_step, variables)
+    train = compiled(train_step, params, stats, optimizer.init(params), video)
+    return count, train, compiled(eval_step, variables, video)
 
 
 def timed(run: Callable[[], Any]) -> float:

@@ -109,13 +109,22 @@ class SlowFastConfig:
 
 
 @dataclasses.dataclass
+class TDNConfig:
+    """What is particular to TDN; mirrors :class:`dnr_jax.models.tdn.TDN`, which explains each field."""
+
+    frames_per_segment: int = 5
+    """Frames that the network takes for a segment; ``data.frames_per_segment`` says how many are read."""
+    appearance: float = 0.5
+
+
+@dataclasses.dataclass
 class ModelConfig:
     """The network: a backbone, its norms, and the head."""
 
     name: str = "tsn"
-    """Recogniser: ``tsn``, ``tsm``, ``r2plus1d`` or ``slowfast``."""
+    """Recogniser: ``tsn`` (a ResNet), ``bninception`` (TSN too), ``tsm``, ``tdn``, ``r2plus1d`` or ``slowfast``."""
     depth: int = 50
-    """ResNet depth: 18, 34, 50, 101 or 152."""
+    """ResNet depth: 18, 34, 50, 101 or 152; ``bninception`` has one of its own."""
     width: int = 64
     """Channels of the stem (64 in the paper); narrower networks for small experiments."""
     cardinality: int = 1
@@ -145,12 +154,13 @@ class ModelConfig:
     """Activations: ``float32`` or ``bfloat16``. Parameters, statistics and relay states stay in float32."""
     norm: NormConfig = dataclasses.field(default_factory=NormConfig)
     slowfast: SlowFastConfig = dataclasses.field(default_factory=SlowFastConfig)
+    tdn: TDNConfig = dataclasses.field(default_factory=TDNConfig)
 
     @property
     def interlacing(self) -> tuple[float, int]:
         """Share of the channels that each neighbouring frame gives, and in the first of how many blocks."""
         shifted = self.name == "tsm"
-        interlaced = shifted or (self.name == "tsn" and self.interlace)
+        interlaced = shifted or (self.name in ("tsn", "bninception") and self.interlace)
         every = self.interlace_every or (2 if shifted and self.depth >= 101 else 1)
         return self.interlace_fraction if interlaced else 0.0, every
 
@@ -220,6 +230,8 @@ class DataConfig:
     rand_augment: RandAugmentConfig = dataclasses.field(default_factory=RandAugmentConfig)
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    channel_order: str = "rgb"
+    """Order of colours in ``mean``, ``std`` and for the network: ``rgb``, or ``bgr`` for weights that Caffe trained."""
     num_threads: int = 0
     """Decoding threads a process (or a worker); 0: one a core (the workers share the cores), at most 16."""
     num_workers: int = 0
@@ -393,7 +405,7 @@ def _from_dict(kind: Any, values: dict[str, Any], prefix: str) -> Any:
 # Validation
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
-    "model.name": ("tsn", "tsm", "r2plus1d", "slowfast"),
+    "model.name": ("tsn", "bninception", "tsm", "tdn", "r2plus1d", "slowfast"),
     "model.depth": DEPTHS,
     "model.stem": ("imagenet", "small"),
     "model.dtype": ("float32", "bfloat16"),
@@ -405,6 +417,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "data.source": ("list", "folder", "demo"),
     "data.sampling": SAMPLING,
     "data.out_of_bound": ("loop", "repeat_last"),
+    "data.channel_order": ("rgb", "bgr"),
     "optimizer.schedule": ("cosine", "constant"),
     "evaluation.crops": (1, 3, 10),
     "evaluation.average": ("probability", "logit"),
@@ -415,6 +428,7 @@ _AT_LEAST: dict[str, float] = {
     "model.base_width": 1,
     "model.num_classes": 0,
     "model.interlace_every": 0,
+    "model.tdn.frames_per_segment": 3,
     "model.slowfast.alpha": 1,
     "model.slowfast.resample_rate": 0,
     "model.slowfast.beta_inv": 1,
@@ -451,6 +465,7 @@ _AT_LEAST: dict[str, float] = {
 }
 _INTERVALS: dict[str, str] = {
     "model.dropout": "[0, 1)",
+    "model.tdn.appearance": "[0, 1]",
     "model.interlace_fraction": "[0, 0.5]",
     "data.max_failures": "[0, 1]",
     "data.rand_augment.magnitude": "[0, 10]",
@@ -500,6 +515,8 @@ def _network_problems(config: ExperimentConfig) -> Iterator[str]:
     yield from _norm_problems(config)
     yield from _block_problems(config.model)
     yield from _slowfast_problems(config)
+    yield from _bninception_problems(config)
+    yield from _tdn_problems(config)
     yield from _frame_problems(config)
     yield from _sampling_problems(config.data)
     yield from _augmentation_problems(config.data)
@@ -612,11 +629,38 @@ def _slowfast_problems(config: ExperimentConfig) -> Iterator[str]:
         yield f"model.width: is {config.model.width}; expected a multiple of beta_inv, which is {slowfast.beta_inv}"
 
 
+def _bninception_problems(config: ExperimentConfig) -> Iterator[str]:
+    if config.model.name != "bninception":
+        return
+    multiple = 8 if config.model.stem == "small" else 32
+    for name, size in (("data", config.data.crop_size), ("evaluation", config.evaluation.crop_size)):
+        if size % multiple:
+            yield f"{name}.crop_size: is {size}; expected a multiple of {multiple}, which BNInception can halve"
+
+
+def _tdn_problems(config: ExperimentConfig) -> Iterator[str]:
+    frames, data = config.model.tdn.frames_per_segment, config.data
+    if config.model.name != "tdn" or frames < 3:
+        return
+    if frames % 2 == 0:
+        yield f"model.tdn.frames_per_segment: is {frames}; expected an odd number, which has one in the middle"
+    if data.clip_shape[0] % frames:
+        yield (
+            f"data.num_frames: {data.clip_shape[0]} frames of a clip cannot be divided into TDN's segments of {frames} "
+            f"frames; set data.sampling to 'segments' and data.frames_per_segment to {frames}"
+        )
+    least = 9 if config.model.stem == "small" else 33
+    for name, size in (("data", data.crop_size), ("evaluation", config.evaluation.crop_size)):
+        if 0 < size < least:
+            yield f"{name}.crop_size: is {size}; expected at least {least}, which TDN can halve often enough"
+
+
 def _relayed_frames(config: ExperimentConfig) -> int:
-    """Return the frames over which the relay distance is counted: SlowFast's is the slow pathway's."""
-    slowfast = config.model.slowfast
-    rate = max(slowfast.resample_rate or slowfast.alpha, 1) if config.model.name == "slowfast" else 1
-    return config.data.num_frames // rate
+    """Return the frames over which the relay distance is counted: SlowFast's slow pathway's, one a segment in TDN."""
+    slowfast, tdn = config.model.slowfast, config.model.tdn
+    rates = {"slowfast": slowfast.resample_rate or slowfast.alpha, "tdn": tdn.frames_per_segment}
+    rate = max(rates.get(config.model.name, 1), 1)
+    return config.data.clip_shape[0] // rate
 
 
 def _frame_problems(config: ExperimentConfig) -> Iterator[str]:

@@ -13,8 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnr_jax.config import ExperimentConfig, ModelConfig, NormConfig, with_variant
-from dnr_jax.convert import AUTHORS, MMACTION2, MMACTION2_TORCHVISION, PYSLOWFAST, Naming, mmaction2_tsm
+from dnr_jax.convert import (
+    AUTHORS,
+    CADENE,
+    MMACTION2,
+    MMACTION2_TORCHVISION,
+    PYSLOWFAST,
+    TDN,
+    Naming,
+    mmaction2_tsm,
+)
 from dnr_jax.models import create_model
+from dnr_jax.models.inception import InceptionBlock
 from dnr_jax.models.zoo import ZOO
 from tests import golden
 from tests.dnr.test_golden import channels_first, clips, frames
@@ -42,6 +52,8 @@ class Network:
     unclips: Callable[[jax.Array], jax.Array]
     features: Callable[[Features], dict[str, jax.Array]]
     head: bool = True
+    prefix: str = ""
+    """What the peer's network puts before the names of the state dict."""
 
     def model(self, num_classes: int | None) -> nn.Module:
         """Return the network in float64 and without dropout."""
@@ -111,9 +123,54 @@ def _tsm(name: str) -> Network:
     return _network_2d(name, mmaction2_tsm(ZOO[name].config.depth))
 
 
-_FAMILIES = {"tsn": _network_2d, "tsm": _tsm, "r2plus1d": _network_3d, "slowfast": _network_3d}
+def _inception_features(backbone: Features) -> dict[str, jax.Array]:
+    """The poolings of the stem, and the blocks ``3a`` to ``5b``."""
+    found = {name: frames(backbone[name][0]) for name in ("pool1", "pool2")}
+    for stage in (3, 4, 5):
+        for block, captured in backbone[f"inception{stage}"].items():
+            if block.startswith("block"):
+                letter = "abcde"[int(block.removeprefix("block"))]
+                found[f"{stage}{letter}"] = frames(captured["__call__"][0][1])
+    return found
+
+
+def _bninception(name: str) -> Network:
+    return dataclasses.replace(_network_2d(name), naming=CADENE, features=_inception_features, prefix="base_model.")
+
+
+def _tdn(name: str) -> Network:
+    def features(backbone: Features) -> dict[str, jax.Array]:
+        found = {f"layer{i}": frames(backbone[f"layer{i}"]["__call__"][0]) for i in range(1, 5)}
+        module = backbone["layer2"]["block0"]["temporal"]
+        return found | {
+            "conv1_5": frames(backbone["difference_stem"][0]),
+            "diff_layer1": frames(backbone["difference_layer1"]["__call__"][0]),
+            "mse_2_0": frames(module["attention"]["__call__"][0]),
+            "shift_2_0": frames(module["shift"]["__call__"][0]),
+        }
+
+    def clips_of(x: np.ndarray) -> jax.Array:
+        n, channels, *image = x.shape
+        return jnp.moveaxis(jnp.asarray(x, jnp.float64).reshape(n, channels // 3, 3, *image), 2, -1)
+
+    def unclips(gradient: jax.Array) -> jax.Array:
+        n, _, height, width, _ = gradient.shape
+        return jnp.moveaxis(gradient, -1, 2).reshape(n, -1, height, width)
+
+    return Network(_baseline(name), TDN, clips_of, unclips, features)
+
+
+_FAMILIES = {
+    "tsn": _network_2d,
+    "bninception": _bninception,
+    "tsm": _tsm,
+    "tdn": _tdn,
+    "r2plus1d": _network_3d,
+    "slowfast": _network_3d,
+}
 NETWORKS: Mapping[str, Network] = {
     **{name: _FAMILIES[network.config.name](name) for name, network in ZOO.items()},
+    **{f"tdn_r{depth}_{side}": _tdn(f"tdn_r{depth}") for depth in (50, 101) for side in (64, 112)},
     "dnr_r50_g2": _dnr(2),
     "dnr_r50_g4": _dnr(4),
 }
@@ -133,7 +190,8 @@ def values(case: Any) -> dict[str, np.ndarray]:
     tapped = {*case.meta["features"], *case.meta["outputs"]}
 
     def captured(module: nn.Module, _: str) -> bool:
-        return module.name is not None and ("layer" in module.name or module.name in ("norm1", "norm2"))
+        name = module.name or ""
+        return "layer" in name or name in ("norm1", "norm2", "attention", "shift") or isinstance(module, InceptionBlock)
 
     def apply(variables: Any, x: jax.Array, train: bool) -> Any:
         return model.apply(
@@ -146,4 +204,6 @@ def values(case: Any) -> dict[str, np.ndarray]:
         return {name: found[name] for name in tapped}
 
     template = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
-    return golden.values_of_network(case, apply, template, network.naming, x, outputs, network.unclips)
+    return golden.values_of_network(
+        case, apply, template, network.naming, x, outputs, network.unclips, prefix=network.prefix
+    )

@@ -35,7 +35,9 @@ CONFIGS = {path.name: path for path in sorted((REPOSITORY / "configs").glob("*.p
 ARGUMENTS = {
     "demo.py": ["", *VARIANTS],
     "own_videos.py": ["", *VARIANTS],
+    "k200_bninception.py": ["", "dnr", "bn"],
     "k200_r2plus1d.py": ["", "dnr", "bn"],
+    "k400_tdn.py": ["", "dnr", "bn"],
     "k200_slowfast.py": ["", "dnr", "bn"],
     "k200_tsn.py": ["", "bn", "resnet50_bn", "resnet101", "resnext101", "resnext101_bn"],
     "k400_tsm.py": ["", "dnr", "bn"],
@@ -212,6 +214,8 @@ def test_scanned_blocks_are_alike():
     config.model.name, config.model.interlace_every = "slowfast", 1
     config.model.slowfast.temporal_blocks = (6, 6)
     assert problems(config).startswith("model.slowfast.temporal_blocks: must be 0 with model.scan_blocks")
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -354,6 +358,43 @@ def test_a_deep_tsm_is_scanned_only_where_every_block_shifts():
     validate(config)
 
 
+def bninception_config(stem: str, crop_size: int, evaluated: int) -> ExperimentConfig:
+    config = valid_config()
+    config.model.name, config.model.stem = "bninception", stem
+    config.data.crop_size, config.evaluation.crop_size = crop_size, evaluated
+    return config
+
+
+def test_bninception_takes_frames_that_it_can_halve():
+    for stem, crop_size, evaluated in (("imagenet", 224, 256), ("imagenet", 64, 0), ("small", 40, 0)):
+        validate(bninception_config(stem, crop_size, evaluated))
+    expected = "data.crop_size: is 112; expected a multiple of 32, which BNInception can halve"
+    assert problems(bninception_config("imagenet", 112, 224)) == expected
+    expected = "evaluation.crop_size: is 36; expected a multiple of 8, which BNInception can halve"
+    assert problems(bninception_config("small", 32, 36)) == expected
+
+
+def test_the_bninception_baseline_differs_in_norms_and_interlacing_only():
+    dnr, bn = flatten(load("k200_bninception.py")), flatten(load("k200_bninception.py", "bn"))
+    changed = {"model.norm.norm1", "model.norm.norm2", "model.interlace"}
+    assert {field for field in dnr if dnr[field] != bn[field]} == changed
+
+
+def tdn_config(frames: int = 8, per_segment: int = 5, stem: str = "imagenet", size: int = 224, **tdn):
+    config = valid_config()
+    config.model.name, config.model.stem, config.data.crop_size = "tdn", stem, size
+    config.data.sampling, config.data.num_frames, config.data.frames_per_segment = "segments", frames, per_segment
+    config.model.tdn = dataclasses.replace(config.model.tdn, **tdn)
+    return config
+
+
+def test_tdn_relays_over_segments():
+    validate(tdn_config())
+    validate(tdn_config(40, 1))
+    validate(tdn_config(per_segment=3, frames_per_segment=3, stem="small", size=9))
+    assert "relay_distance=4 does not divide the clip of 6 frames" in problems(tdn_config(6))
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -383,6 +424,21 @@ def test_a_backbone_of_table_2_differs_from_another_in_nothing_else():
         "model.norm.norm2",
         "model.interlace",
     }
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"per_segment": 1}, "data.num_frames: 8 frames of a clip cannot be divided into TDN's segments of 5 frames"),
+        ({"per_segment": 4, "frames_per_segment": 4}, "model.tdn.frames_per_segment: is 4; expected an odd number"),
+        ({"frames_per_segment": 1}, "model.tdn.frames_per_segment: is 1; expected at least 3"),
+        ({"appearance": 1.5}, "model.tdn.appearance: is 1.5; expected a number in [0, 1]"),
+        ({"size": 32}, "data.crop_size: is 32; expected at least 33"),
+        ({"size": 8, "stem": "small"}, "data.crop_size: is 8; expected at least 9"),
+    ],
+)
+def test_what_tdn_cannot_be_built_of_is_refused(fields, message):
+    assert message in problems(tdn_config(**fields))
 
 
 def slowfast_config(num_frames: int = 32, **fields) -> ExperimentConfig:
@@ -487,7 +543,7 @@ def test_the_baseline_differs_in_norms_and_interlacing_only():
     }
 
 
-@pytest.mark.parametrize("name", ["k200_r2plus1d.py", "k200_slowfast.py", "k400_tsm.py"])
+@pytest.mark.parametrize("name", ["k200_r2plus1d.py", "k200_slowfast.py", "k400_tsm.py", "k400_tdn.py"])
 def test_baselines_with_a_temporal_module_differ_in_norms_only(name):
     dnr, bn = flatten(load(name)), flatten(load(name, "bn"))
     assert {field for field in dnr if dnr[field] != bn[field]} == {"model.norm.norm1", "model.norm.norm2"}

@@ -2,9 +2,11 @@
 
 from dnr_jax.convert.state_dict import (
     AUTHORS,
+    CADENE,
     MMACTION2,
     MMACTION2_TORCHVISION,
     PYSLOWFAST,
+    TDN,
     TORCHVISION,
     ConversionError,
     Naming,
@@ -15,9 +17,11 @@ from dnr_jax.convert.state_dict import (
 
 __all__ = [
     "AUTHORS",
+    "CADENE",
     "MMACTION2",
     "MMACTION2_TORCHVISION",
     "PYSLOWFAST",
+    "TDN",
     "TORCHVISION",
     "ConversionError",
     "Naming",

@@ -132,6 +132,51 @@ TORCHVISION = Naming(
 )
 """torchvision's ResNet and ResNeXt, and timm's, which have the same names."""
 
+TDN = Naming(
+    rules=(
+        (r"^head/fc", "new_fc"),
+        (r"^backbone/difference_conv", "backbone/conv1_5.0"),
+        (r"^backbone/difference_norm", "backbone/conv1_5.1"),
+        (r"^backbone/layer(\d)", r"backbone/layer\1_bak"),
+        (r"\bdifference_layer1", "resnext_layer1"),
+        (r"^backbone/", "base_model."),
+        (r"\bblock(\d+)", r"\1"),
+        (r"\btemporal/attention/", "mse."),
+        (r"\btemporal/shift", "shift.conv"),
+        (r"\bcoarse_conv", "conv3_smallscale2"),
+        (r"\bcoarse_norm", "bn3_smallscale2"),
+        (r"\bfine_conv", "conv3_smallscale4"),
+        (r"\bfine_norm", "bn3_smallscale4"),
+        (r"\bnorm(\d)", r"bn\1"),
+        (r"\bshortcut_conv", "downsample.0"),
+        (r"\bshortcut_norm", "downsample.1"),
+    )
+)
+"""MCG-NJU's ``TSN`` around its ``TDN_Net``."""
+
+_CADENE_CONVOLUTIONS = {
+    "backbone/conv1": "conv1_7x7_s2",
+    "backbone/conv2": "conv2_3x3_reduce",
+    "backbone/conv3": "conv2_3x3",
+    "branch_1x1/conv1": "1x1",
+    "branch_3x3/conv1": "3x3_reduce",
+    "branch_3x3/conv2": "3x3",
+    "branch_double_3x3/conv1": "double_3x3_reduce",
+    "branch_double_3x3/conv2": "double_3x3_1",
+    "branch_double_3x3/conv3": "double_3x3_2",
+    "branch_pool/conv1": "pool_proj",
+}
+CADENE = Naming(
+    rules=(
+        (r"^head/fc", "last_linear"),
+        *((rf"\b{ours}\b", theirs) for ours, theirs in _CADENE_CONVOLUTIONS.items()),
+        *((rf"\b{ours.replace('conv', 'norm')}\b", f"{theirs}_bn") for ours, theirs in _CADENE_CONVOLUTIONS.items()),
+        (r"^backbone/", ""),
+        *((rf"^inception(\d)/block{i}/", rf"inception_\1{letter}_") for i, letter in enumerate("abcde")),
+    )
+)
+"""Cadene's port of the Caffe network BNInception (``pretrainedmodels``), whose names are the Caffe layers'."""
+
 
 def _to_torch_layout(array: np.ndarray) -> np.ndarray:
     """HWIO convolution and IO linear kernels to OIHW and OI; vectors stay."""

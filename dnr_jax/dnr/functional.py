@@ -5,7 +5,7 @@ consecutive frames (groups, single frames or the whole clip), ``R`` sets of clip
 in float32, or in float64 where the features are float64.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -217,6 +217,24 @@ def modulate(x: jax.Array, affine: Affine) -> jax.Array:
         return jnp.expand_dims(spread_runs(v, x.shape[1]), range(2, x.ndim - 1))
 
     return (x.astype(affine.scale.dtype) * per_frame(affine.scale) + per_frame(affine.offset)).astype(x.dtype)
+
+
+def fit_channels(state: Any, start: Any) -> Any:
+    """Return a relay's state with the channels of another: further ones are those of ``start``, surplus ones are left.
+
+    Args:
+      state: tree of arrays ``[..., C]``.
+      start: tree of the same structure, of arrays ``[..., C']``: the state that a chain starts from.
+
+    Returns:
+      Tree of arrays ``[..., C']`` in the dtypes of ``state``.
+    """
+
+    def fit(old: jax.Array, new: jax.Array) -> jax.Array:
+        kept = old[..., : new.shape[-1]]
+        return jnp.concatenate([kept, new[..., kept.shape[-1] :].astype(old.dtype)], axis=-1)
+
+    return jax.tree.map(fit, state, start)
 
 
 def interlace(x: jax.Array, fraction: float = 0.125) -> jax.Array:

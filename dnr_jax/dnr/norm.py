@@ -190,7 +190,8 @@ class CrossLayerDNR(_DynamicNorm):
     """Dynamic normalisation relayed across the blocks of a stage (end of Section 3.2).
 
     A cell predicts the clip's scale and shift from its pooled features and from those of an earlier layer, which the
-    carry holds: ``relay_distance`` states of the cell, the oldest first. None starts them.
+    carry holds: ``relay_distance`` states of the cell, the oldest first. None starts them. The earlier layer may have
+    another number of channels: those that both have relay, the others start here, or end there.
 
     Attributes:
       cell: the cell that the stage's blocks share, whose own fields then count; None: a cell of this layer alone. It is
@@ -204,8 +205,13 @@ class CrossLayerDNR(_DynamicNorm):
     def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
         descriptor = jnp.mean(moments.mean, axis=1)  # [N, C]
         cell = self.cell if self.cell is not None else self._own_cell(x.shape[-1], "relay")
-        if carry is None:
-            carry = (cell.initialize_carry(descriptor.shape[:-1], descriptor.dtype),) * self.relay_distance
+        channels = descriptor.shape[-1]
+        if carry is None or any(leaf.shape[-1] != channels for leaf in jax.tree.leaves(carry[0])):
+            start = cell.initialize_carry(descriptor.shape[:-1], descriptor.dtype)
+            if carry is None:
+                carry = (start,) * self.relay_distance
+            else:
+                carry = (functional.fit_channels(carry[0], start), *carry[1:])
         state, (scale, shift) = cell(carry[0], descriptor)
         return (*carry[1:], state), self._sow(scale[:, None], shift[:, None])
 

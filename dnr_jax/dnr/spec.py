@@ -140,10 +140,12 @@ class DNRSpec:
         """The kinds of the three positions."""
         return self.norm1, self.norm2, self.norm3
 
-    def relay_cell(self, position: int, features: int, param_dtype: Any = jnp.float32) -> RelayCell | None:
+    def relay_cell(
+        self, position: int, features: int, param_dtype: Any = jnp.float32, *, name: str = ""
+    ) -> RelayCell | None:
         """Return the cell that a stage shares among its blocks' norms at ``position`` (0 to 2), or None.
 
-        The cell is named ``relay1`` to ``relay3`` in the module that calls this.
+        The cell is named ``relay1`` to ``relay3`` in the module that calls this, unless ``name`` is given.
         """
         if self.kinds[position] != "cl" or self.sharing != "stage":
             return None
@@ -154,7 +156,7 @@ class DNRSpec:
             param_dtype,
             self.relay,
             self.initial_state,
-            name=f"relay{position + 1}",
+            name=name or f"relay{position + 1}",
         )
 
     def norm(

@@ -1,10 +1,23 @@
 """Backbones and recognisers."""
 
+from dnr_jax.models.inception import BNInception
 from dnr_jax.models.r2plus1d import R2Plus1D
 from dnr_jax.models.recognizer import TSN, TSNHead
 from dnr_jax.models.registry import create_model
 from dnr_jax.models.resnet import ResNet
 from dnr_jax.models.resnet3d import PathwayHead, Recognizer3D
 from dnr_jax.models.slowfast import SlowFast
+from dnr_jax.models.tdn import TDN
 
-__all__ = ["TSN", "PathwayHead", "R2Plus1D", "Recognizer3D", "ResNet", "SlowFast", "TSNHead", "create_model"]
+__all__ = [
+    "TDN",
+    "TSN",
+    "BNInception",
+    "PathwayHead",
+    "R2Plus1D",
+    "Recognizer3D",
+    "ResNet",
+    "SlowFast",
+    "TSNHead",
+    "create_model",
+]

@@ -1,4 +1,4 @@
-"""Convolutions as the networks here need them: no bias, explicit symmetric padding, torch's layout of the steps."""
+"""Convolutions as the networks here need them: explicit symmetric padding, torch's layout of the steps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +22,7 @@ class PointwiseConv(nn.Module):
     strides: int = 1
     dtype: Any = None
     param_dtype: Any = jnp.float32
+    use_bias: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -30,7 +31,11 @@ class PointwiseConv(nn.Module):
         if self.strides > 1:
             x = x[..., :: self.strides, :: self.strides, :]
         x, kernel = nn.dtypes.promote_dtype(x, kernel[0, 0], dtype=self.dtype)
-        return jnp.einsum("...c,cf->...f", x, kernel)
+        y = jnp.einsum("...c,cf->...f", x, kernel)
+        if not self.use_bias:
+            return y
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+        return y + jnp.expand_dims(bias.astype(y.dtype), range(y.ndim - 1))
 
 
 def conv(
@@ -42,21 +47,22 @@ def conv(
     name: str,
     dtype: Any = None,
     param_dtype: Any = jnp.float32,
+    use_bias: bool = False,
 ) -> nn.Conv | PointwiseConv:
-    """Return a square 2D convolution without bias, padded by ``kernel_size // 2`` on each side.
+    """Return a square 2D convolution, padded by ``kernel_size // 2`` on each side.
 
     It acts on ``[..., H, W, C]``; padding is explicit because ``SAME`` pads strided convolutions on one side only. Each
     of ``groups`` of channels is convolved by itself.
     """
     if kernel_size == groups == 1:
-        return PointwiseConv(features, strides, dtype, param_dtype, name=name)
+        return PointwiseConv(features, strides, dtype, param_dtype, use_bias, name=name)
     return nn.Conv(
         features,
         (kernel_size, kernel_size),
         (strides, strides),
         padding=kernel_size // 2,
         feature_group_count=groups,
-        use_bias=False,
+        use_bias=use_bias,
         kernel_init=kaiming_normal,
         dtype=dtype,
         param_dtype=param_dtype,

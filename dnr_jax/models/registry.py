@@ -9,11 +9,13 @@ import jax.numpy as jnp
 
 from dnr_jax.config import ModelConfig
 from dnr_jax.dnr.functional import statistics_dtype
+from dnr_jax.models.inception import BNInception
 from dnr_jax.models.r2plus1d import R2Plus1D
 from dnr_jax.models.recognizer import TSN, TSNHead
 from dnr_jax.models.resnet import ResNet
 from dnr_jax.models.resnet3d import PathwayHead, Recognizer3D
 from dnr_jax.models.slowfast import SlowFast
+from dnr_jax.models.tdn import TDN
 
 
 def create_model(config: ModelConfig) -> nn.Module:
@@ -49,6 +51,16 @@ def _backbone(config: ModelConfig) -> dict[str, Any]:
     }
 
 
+def _interlacing(config: ModelConfig) -> dict[str, Any]:
+    """Return the fields of networks on frames; the shift of TSM is what interlaces the channels of TSN."""
+    fraction, every = config.interlacing
+    return {
+        "interlace_fraction": fraction,
+        "interlace_stages": config.interlace_stages,
+        "interlace_every": every,
+    }
+
+
 def _tsn(config: ModelConfig) -> TSN:
     return TSN(_resnet(config), _frame_head(config))
 
@@ -58,13 +70,9 @@ def _tsm(config: ModelConfig) -> TSN:
 
 
 def _resnet(config: ModelConfig) -> ResNet:
-    """Return the ResNet on frames; the shift of TSM is what interlaces the channels of TSN."""
-    fraction, every = config.interlacing
     return ResNet(
         **_backbone(config),
-        interlace_fraction=fraction,
-        interlace_stages=config.interlace_stages,
-        interlace_every=every,
+        **_interlacing(config),
         cardinality=config.cardinality,
         base_width=config.base_width,
         **_dtypes(config),
@@ -73,6 +81,23 @@ def _resnet(config: ModelConfig) -> ResNet:
 
 def _frame_head(config: ModelConfig, **fields: Any) -> TSNHead:
     return TSNHead(config.num_classes, config.dropout, param_dtype=_dtypes(config)["param_dtype"], **fields)
+
+
+def _bninception(config: ModelConfig) -> TSN:
+    backbone = BNInception(
+        config.norm.spec(),
+        config.width,
+        config.stem,
+        **_interlacing(config),
+        remat=config.remat,
+        **_dtypes(config),
+    )
+    return TSN(backbone, _frame_head(config))
+
+
+def _tdn(config: ModelConfig) -> TSN:
+    backbone = TDN(**_backbone(config), **dataclasses.asdict(config.tdn), **_dtypes(config))
+    return TSN(backbone, _frame_head(config, frame_scores=True, init_std=0.001))
 
 
 def _r2plus1d(config: ModelConfig) -> Recognizer3D:
@@ -91,6 +116,8 @@ def _slowfast(config: ModelConfig) -> Recognizer3D:
 BUILDERS: Mapping[str, Callable[[ModelConfig], nn.Module]] = {
     "tsn": _tsn,
     "tsm": _tsm,
+    "bninception": _bninception,
+    "tdn": _tdn,
     "r2plus1d": _r2plus1d,
     "slowfast": _slowfast,
 }

@@ -40,6 +40,9 @@ class ResidualBlock(nn.Module):
       param_dtype: dtype of parameters and statistics.
       cardinality: see :meth:`layers`.
       base_width: likewise.
+      use_bias: give the convolutions biases.
+      temporal: class of a module ``(x, train) -> x`` behind the first ReLU of the residual branch, with the fields
+        ``spec``, ``dtype`` and ``param_dtype``; or None.
     """
 
     features: int
@@ -51,6 +54,8 @@ class ResidualBlock(nn.Module):
     param_dtype: Any = jnp.float32
     cardinality: int = 1
     base_width: int = 64
+    use_bias: bool = False
+    temporal: type[nn.Module] | None = None
 
     @staticmethod
     def layers(features: int, strides: int = 1, cardinality: int = 1, base_width: int = 64) -> tuple[ConvSize, ...]:
@@ -81,14 +86,16 @@ class ResidualBlock(nn.Module):
         y = interlace(x, self.interlace_fraction)
         layers = self.layers(self.features, self.strides, self.cardinality, self.base_width)
         for i, size in enumerate(layers):
-            y = conv(*size, name=f"conv{i + 1}", **dtypes)(y)
+            y = conv(*size, use_bias=self.use_bias, name=f"conv{i + 1}", **dtypes)(y)
             norm = self.spec.norm(self.spec.kinds[i], self.cells[i], name=f"norm{i + 1}", param_dtype=self.param_dtype)
             state, y = norm(carry[i], y, use_running_average=not train)
             relayed.append(state)
             if i < len(layers) - 1:
                 y = nn.relu(y)
+            if i == 0 and self.temporal is not None:
+                y = self.temporal(spec=self.spec, name="temporal", **dtypes)(y, train)
         if self.strides > 1 or x.shape[-1] != y.shape[-1]:
-            x = conv(y.shape[-1], 1, self.strides, name="shortcut_conv", **dtypes)(x)
+            x = conv(y.shape[-1], 1, self.strides, use_bias=self.use_bias, name="shortcut_conv", **dtypes)(x)
             shortcut_norm = self.spec.norm("static", name="shortcut_norm", param_dtype=self.param_dtype)
             _, x = shortcut_norm(None, x, use_running_average=not train)
         return tuple(relayed), nn.relu(x + y)
@@ -132,6 +139,8 @@ class Stage(nn.Module):
       remat_blocks: compute the inside of each block again in the backward pass.
       cardinality: see :meth:`ResidualBlock.layers`.
       base_width: likewise.
+      use_bias: see :class:`ResidualBlock`.
+      temporal: see :class:`ResidualBlock`.
     """
 
     block: type[ResidualBlock]
@@ -147,6 +156,8 @@ class Stage(nn.Module):
     remat_blocks: bool = False
     cardinality: int = 1
     base_width: int = 64
+    use_bias: bool = False
+    temporal: type[nn.Module] | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -170,6 +181,8 @@ class Stage(nn.Module):
             param_dtype=self.param_dtype,
             cardinality=self.cardinality,
             base_width=self.base_width,
+            use_bias=self.use_bias,
+            temporal=self.temporal,
             **fields,
         )
 

@@ -19,7 +19,12 @@ EvalStep = Callable[[dict, Batch], dict[str, jax.Array]]
 
 
 def normalize(video: jax.Array, data: DataConfig, dtype: jnp.dtype = jnp.float32) -> jax.Array:
-    """Return ``(video - mean) / std`` of frames ``[..., 3]`` with values from 0 to 255, in ``dtype``."""
+    """Return ``(video - mean) / std`` in ``dtype``, of RGB frames ``[..., 3]`` with values from 0 to 255.
+
+    The colours, those of ``mean`` and ``std`` included, are in the order that ``data.channel_order`` says.
+    """
+    if data.channel_order == "bgr":
+        video = video[..., ::-1]
     shape = (1,) * (video.ndim - 1) + (3,)
     mean, std = (jnp.asarray(v, jnp.float32).reshape(shape) for v in (data.mean, data.std))
     return ((video.astype(jnp.float32) - mean) / std).astype(dtype)

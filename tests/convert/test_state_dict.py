@@ -12,9 +12,11 @@ import pytest
 from dnr_jax.config import ModelConfig, NormConfig, SlowFastConfig
 from dnr_jax.convert import (
     AUTHORS,
+    CADENE,
     MMACTION2,
     MMACTION2_TORCHVISION,
     PYSLOWFAST,
+    TDN,
     TORCHVISION,
     ConversionError,
     from_state_dict,
@@ -218,6 +220,73 @@ def test_a_network_has_the_references_names_and_shapes(shared, name):
     zeros = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), template)
     state = to_state_dict(zeros, NETWORKS[name].naming)
     assert {key: array.shape for key, array in state.items()} == expected
+
+
+NETWORKS_2D = {"tsn_bninception": ("bninception", CADENE), "tdn_r50_64": ("tdn", TDN)}
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "key"),
+    [
+        ("tsn_bninception", "backbone/conv1/kernel", "conv1_7x7_s2.weight"),
+        ("tsn_bninception", "backbone/norm2/scale", "conv2_3x3_reduce_bn.weight"),
+        ("tsn_bninception", "backbone/inception3/block0/branch_1x1/conv1/bias", "inception_3a_1x1.bias"),
+        ("tsn_bninception", "backbone/inception4/block4/branch_3x3/norm2/mean", "inception_4e_3x3_bn.running_mean"),
+        (
+            "tsn_bninception",
+            "backbone/inception5/block1/branch_double_3x3/conv3/kernel",
+            "inception_5b_double_3x3_2.weight",
+        ),
+        (
+            "tsn_bninception",
+            "backbone/inception5/block0/branch_pool/norm1/var",
+            "inception_5a_pool_proj_bn.running_var",
+        ),
+        ("tsn_bninception", "head/fc/kernel", "last_linear.weight"),
+        ("tdn_r50_64", "backbone/conv1/bias", "base_model.conv1.bias"),
+        ("tdn_r50_64", "backbone/conv1_temp/kernel", "base_model.conv1_temp.weight"),
+        ("tdn_r50_64", "backbone/difference_conv/kernel", "base_model.conv1_5.0.weight"),
+        ("tdn_r50_64", "backbone/difference_norm/mean", "base_model.conv1_5.1.running_mean"),
+        ("tdn_r50_64", "backbone/difference_layer1/block2/norm3/var", "base_model.resnext_layer1.2.bn3.running_var"),
+        ("tdn_r50_64", "backbone/layer1/block0/shortcut_conv/bias", "base_model.layer1_bak.0.downsample.0.bias"),
+        (
+            "tdn_r50_64",
+            "backbone/layer3/block5/temporal/attention/coarse_norm/scale",
+            "base_model.layer3_bak.5.mse.bn3_smallscale2.weight",
+        ),
+        ("tdn_r50_64", "backbone/layer2/block1/temporal/shift/kernel", "base_model.layer2_bak.1.shift.conv.weight"),
+        ("tdn_r50_64", "head/fc/bias", "new_fc.bias"),
+    ],
+)
+def test_names_of_2d_networks(name, path, key):
+    assert NETWORKS_2D[name][1].key(path) == key
+
+
+@pytest.mark.parametrize("dnr", [True, False])
+@pytest.mark.parametrize("name", NETWORKS_2D)
+def test_2d_networks_go_there_and_back(name, dnr):
+    model, naming = NETWORKS_2D[name]
+    config = ModelConfig(model, 50, width=8, num_classes=3)
+    if not dnr:
+        config.norm.norm1 = config.norm.norm2 = "static"
+    template = abstract_variables(create_model(config), (40, 64, 64, 3))
+    fill = functools.partial(np.random.default_rng(0).standard_normal, dtype=np.float32)
+    variables = jax.tree.map(lambda leaf: fill(leaf.shape), template)
+    state = to_state_dict(variables, naming)
+    assert len(state) == len(jax.tree.leaves(variables))
+    returned = from_state_dict(state, template, naming)
+    jax.tree.map(functools.partial(np.testing.assert_array_equal, strict=True), returned, variables)
+
+
+@pytest.mark.parametrize("name", NETWORKS_2D)
+def test_a_2d_network_has_the_references_names_and_shapes(shared, name):
+    stored = json.loads((shared / "golden" / "cases" / f"{name}.json").read_text())["state_dict"]
+    expected = {key: tuple(shape) for key, shape in stored.items() if not key.endswith("num_batches_tracked")}
+    network = NETWORKS[name]
+    template = abstract_variables(create_model(dataclasses.replace(network.config, num_classes=11)), (40, 64, 64, 3))
+    zeros = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), template)
+    state = to_state_dict(zeros, network.naming)
+    assert {network.prefix + key: array.shape for key, array in state.items()} == expected
 
 
 def torchvision_shapes(depth: int, width: int, num_classes: int) -> dict[str, tuple[int, ...]]:

@@ -304,10 +304,19 @@ def cross_layer(params, states, x, *, relay="lstm", relay_distance=1):
 
     Returns the states with that of this layer, its scale and its shift.
     """
+    first = start(params, x.shape[0], x.shape[-1])
     if len(states) < relay_distance:
-        states = [start(params, x.shape[0], x.shape[-1])] * relay_distance
-    state, scale, shift = cell(params, states[len(states) - relay_distance], pool(x), relay)
+        states = [first] * relay_distance
+    before = states[len(states) - relay_distance]
+    before = [tuple(map(refitted, *pair)) for pair in zip(before, first, strict=True)]
+    state, scale, shift = cell(params, before, pool(x), relay)
     return [*states, state], scale, shift
+
+
+def refitted(old, first):
+    """The channels of ``first``: each as in ``old``, where that has it."""
+    columns = [old[:, c] if c < old.shape[1] else first[:, c] for c in range(first.shape[1])]
+    return jnp.stack(columns, axis=1)
 
 
 def interlace(x, fraction):

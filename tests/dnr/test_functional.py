@@ -188,3 +188,11 @@ def test_arrays_are_placed_on_explicit_meshes_only():
         batch = jax.device_put(x, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")))
         assert jax.typeof(functional.place_like(x, batch)).sharding.spec[0] == "data"
         assert jax.typeof(functional.place_like(batch, None)).sharding.spec[0] is None
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(2, [1, 2]), (3, [1, 2, 3]), (5, [1, 2, 3, -4, -5])])
+def test_a_state_keeps_the_channels_that_there_are(channels, expected):
+    state = (jnp.array([[1.0, 2.0, 3.0]]),) * 2
+    start = (-jnp.arange(1.0, channels + 1)[None],) * 2
+    found = functional.fit_channels(state, start)
+    assert [part.tolist() for part in found] == [[expected]] * 2

@@ -47,6 +47,34 @@ def test_cross_layer_without_a_carry_starts_from_zeros(x64):
     reference.assert_close(jit_evaluate(layer, variables, x), jit_evaluate(layer, variables, x, zeros))
 
 
+@pytest.mark.parametrize("relay_distance", [1, 2])
+@pytest.mark.parametrize("initial_state", ["zeros", "learned"])
+def test_cross_layer_relays_the_channels_that_both_layers_have(x64, relay_distance, initial_state):
+    """Layers of 4, 6, 2 and 5 channels, each with a cell of its own."""
+    layer = CrossLayerDNR(relay_distance=relay_distance, initial_state=initial_state, param_dtype=jnp.float64)
+    clips = [features(2, 1, 2, seed=c)[..., :1] * jnp.linspace(0.5, 2.0, c)[None, None, None] for c in (4, 6, 2, 5)]
+    variables = [variables_of(layer, x, seed=i) for i, x in enumerate(clips)]
+
+    def ours(variables):
+        carry, found = None, []
+        for own, x in zip(variables, clips, strict=True):
+            carry, y = evaluate(layer, own, x, carry)
+            found.append(y)
+        return found
+
+    def literal(variables):
+        states, found = [], []
+        for own, x in zip(variables, clips, strict=True):
+            states, scale, shift = reference.cross_layer(
+                own["params"]["relay"], states, x, relay_distance=relay_distance
+            )
+            standardized, _ = reference.standardize({}, own["batch_stats"], x, train=False)
+            found.append(reference.transform(standardized, [scale] * x.shape[1], [shift] * x.shape[1]))
+        return found
+
+    reference.assert_close(jit(ours)(variables), jit(literal)(variables))
+
+
 @pytest.mark.parametrize("kind", ["bn", "ct-group"])
 def test_carry_of_other_layers_is_handed_on_untouched(x64, kind):
     layer = make(kind, param_dtype=jnp.float64)

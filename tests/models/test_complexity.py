@@ -40,20 +40,32 @@ def test_counts_are_those_by_hand():
     assert count_parameters(variables) == 3 * 5 * 1 * 8 + 2 * 8 + (8 * 5 + 5) + (5 * 5 + 5)
 
 
+OTHERWISE = {
+    # The peer scores each frame and averages the scores; here the features are averaged.
+    "tsn_bninception": 7 * 1024 * 400,
+    # The convolutions of single channels over three segments, which here are products and no convolution.
+    "tdn_r50": 3 * 8 * (128 * (56**2 + 3 * 28**2) + 256 * (28**2 + 5 * 14**2) + 512 * (14**2 + 2 * 7**2)),
+}
+"""Multiply-accumulates of peers for what is computed in another way here."""
+
+
 @pytest.mark.parametrize("name", ZOO)
 def test_counts_are_the_peers(shared, name):
     """The issue asks for 0.5 per cent; the numbers are equal."""
     references = json.loads((shared / "golden" / "complexity.json").read_text())
-    references = {row: counts for row, counts in references.items() if row.partition("@")[0] == name}
+    sizes = ("_64", "_112") if name.startswith("tdn") else ("",)
+    names = {f"{name}{size}" for size in sizes}
+    references = {row: counts for row, counts in references.items() if row.partition("@")[0] in names}
     if not references:
         pytest.skip(f"no counts of {name}")
     model = create_model(NETWORKS[name].config)
     for reference in references.values():
         *_, clips, third, _, size = reference["input"]
         frames = clips if third == 3 else third  # images have their frames before the channels, videos behind them
+        frames = frames // 3 if name.startswith("tdn") else frames  # its frames stand on the axis of the colours
         shape = (frames, size, size, 3)
         assert count_parameters(abstract_variables(model, shape)) == reference["params"]
-        assert count_macs(model, shape) == round(reference["gmacs"] * 1e9)
+        assert count_macs(model, shape) == round(reference["gmacs"] * 1e9) - OTHERWISE.get(name, 0)
 
 
 def test_dnr_costs_what_the_authors_code_costs(shared):
@@ -74,5 +86,6 @@ def test_dnr_adds_at_most_a_thousandth_to_a_resnet50():
 
 def test_the_zoos_networks_relay_between_two_groups():
     for name, network in ZOO.items():
-        slowfast = network.config.slowfast.alpha if network.config.name == "slowfast" else 1
-        assert network.config.norm.relay_distance * 2 * slowfast == network.num_frames, name
+        config = network.config
+        rate = {"slowfast": config.slowfast.alpha, "tdn": config.tdn.frames_per_segment}.get(config.name, 1)
+        assert config.norm.relay_distance * 2 * rate == network.num_frames, name

@@ -7,6 +7,7 @@ from tests.golden_networks import NETWORKS, values
 
 pytestmark = pytest.mark.usefixtures("x64")
 
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_are_the_peers(shared, name):

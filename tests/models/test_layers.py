@@ -45,6 +45,19 @@ def test_values_and_gradients_are_those_of_a_convolution(x64, kernel_size, strid
     assert_close(*(jit(functools.partial(values, function))() for function in (ours, literal)))
 
 
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_biases_are_added_to_each_pixel_and_start_from_zeros(x64, kernel_size):
+    plain, biased = (
+        conv(5, kernel_size, use_bias=use_bias, name="conv", dtype=jnp.float64, param_dtype=jnp.float64)
+        for use_bias in (False, True)
+    )
+    x, kernel, bias = normal(2, 3, 4, 5, 4), normal(kernel_size, kernel_size, 4, 5, seed=1), normal(5, seed=2)
+    expected = np.asarray(plain.apply({"params": {"kernel": kernel}}, x)) + np.asarray(bias)
+    found = biased.apply({"params": {"kernel": kernel, "bias": bias}}, x)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert not np.any(biased.init(jax.random.key(0), x)["params"]["bias"])
+
+
 def values_and_gradients(function, kernel, x):
     y, pullback = jax.vjp(function, kernel, x)
     return y, pullback(normal(*y.shape, seed=2))

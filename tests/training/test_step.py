@@ -49,6 +49,8 @@ def test_frames_are_normalised_as_the_config_says():
     expected = [[0, 0, 0], [2, 2, 2], [-10, -10, -7.5]]
     np.testing.assert_array_equal(normalize(jnp.asarray(video), data), np.array(expected, np.float32))
     assert normalize(jnp.asarray(video), data, jnp.bfloat16).dtype == jnp.bfloat16
+    data.channel_order = "bgr"  # the mean and the deviation are then those of blue, green and red
+    np.testing.assert_array_equal(normalize(jnp.asarray(video[:, ::-1]), data), np.array(expected, np.float32))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -10,6 +10,7 @@ import numpy as np
 from dnr_jax.config import DataConfig, ExperimentConfig, ModelConfig, NormConfig, OptimizerConfig, TrainConfig
 from dnr_jax.data.decode import encode_video
 from dnr_jax.dnr import CrossTemporalDNR
+from dnr_jax.models import inception
 from dnr_jax.models.resnet import ARCHITECTURES, Architecture
 from dnr_jax.training.devices import make_mesh, place_batch
 from dnr_jax.training.optimizer import make_optimizer, make_schedule
@@ -66,15 +67,25 @@ def shrink_resnet18(monkeypatch) -> None:
     monkeypatch.setitem(ARCHITECTURES, 18, Architecture(ARCHITECTURES[18].block, (1, 1, 1, 1)))
 
 
+def shrink_bninception(monkeypatch) -> None:
+    """Leave a BNInception the first and the last block of each stage."""
+    stages = {number: (sizes[0], sizes[-1]) for number, sizes in inception.STAGES.items()}
+    monkeypatch.setattr(inception, "STAGES", stages)
+
+
 def shrink(config: ExperimentConfig, monkeypatch) -> ExperimentConfig:
     """Reduce depth, width and frames of an experiment's network; what stands in a block stays."""
     shrink_resnet18(monkeypatch)
+    shrink_bninception(monkeypatch)
     monkeypatch.setitem(ARCHITECTURES, 50, Architecture(ARCHITECTURES[50].block, (1, 1, 1, 1)))
-    needs_bottlenecks = config.model.cardinality > 1
-    config.model.depth, config.model.width, config.model.num_classes = 50 if needs_bottlenecks else 18, 8, 5
+    model = config.model
+    needs_bottlenecks = model.cardinality > 1
+    model.depth, model.width, model.num_classes = 50 if needs_bottlenecks else 18, 8, 5
     if needs_bottlenecks:
-        config.model.cardinality, config.model.base_width = 2, 64
-    config.data.crop_size, config.train.batch_size = 16, 8
+        model.cardinality, model.base_width = 2, 64
+    if model.name == "tdn":
+        model.stem = "small"  # frames of 16 pixels could not be halved as often behind the other
+    config.data.crop_size, config.train.batch_size = 32 if model.name == "bninception" else 16, 8
     return config
 
 

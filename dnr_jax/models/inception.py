@@ -1,0 +1,326 @@
+"""BNInception on frames (Ioffe and Szegedy 2015), as the Caffe network and its port to PyTorch (Cadene) have it.
+
+Blocks of parallel branches, whose results are concatenated. Convolutions have biases; pooling with a stride has no
+padding and rounds sizes up. A block is a cell over depth, ``(carry, x) -> (carry, y)``, as in
+:mod:`dnr_jax.models.resnet`: the carry has the states of the cross-layer relay of each branch.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dnr_jax.dnr import DNRSpec, interlace
+from dnr_jax.models.blocks import recomputed
+from dnr_jax.models.layers import conv
+
+Layers = tuple[tuple[int, int, int], ...]
+"""Channels, kernel size and stride of the convolutions of a branch."""
+Carry = dict[str, tuple[Any, ...]]
+"""By branch, the states of the relay at each of its norms."""
+
+
+class InceptionBlockSize(NamedTuple):
+    """Widths of the branches of a block.
+
+    Attributes:
+      pointwise: channels of the 1x1 branch.
+      single: channels of the 1x1 and the 3x3 convolution of the branch that has one 3x3.
+      double: channels of the 1x1 and of both 3x3 convolutions of the branch that has two.
+      pool: 3x3 pooling of the last branch: ``avg`` or ``max``.
+      projection: channels of the 1x1 convolution behind the pooling.
+
+    A block without ``pointwise`` and ``projection`` halves the frames' size: the last convolutions of its branches, and
+    its pooling, have a stride of 2.
+    """
+
+    pointwise: int
+    single: tuple[int, int]
+    double: tuple[int, int]
+    pool: str
+    projection: int
+
+    def branches(self, width: int) -> tuple[tuple[str, Layers], ...]:
+        """Return name and convolutions of each branch, in the order of the result, for a stem of ``width`` channels."""
+        strides = 1 if self.pointwise else 2
+        branches: dict[str, Layers] = {
+            "1x1": ((self.pointwise, 1, 1),),
+            "3x3": ((self.single[0], 1, 1), (self.single[1], 3, strides)),
+            "double_3x3": ((self.double[0], 1, 1), (self.double[1], 3, 1), (self.double[1], 3, strides)),
+            "pool": ((self.projection, 1, 1),),
+        }
+        return tuple(
+            (name, tuple((max(features * width // STEM_WIDTH, 1), size, stride) for features, size, stride in layers))
+            for name, layers in branches.items()
+            if layers[0][0]
+        )
+
+
+STEM_WIDTH = 64
+STAGES: dict[int, tuple[InceptionBlockSize, ...]] = {
+    3: (
+        InceptionBlockSize(64, (64, 64), (64, 96), "avg", 32),
+        InceptionBlockSize(64, (64, 96), (64, 96), "avg", 64),
+        InceptionBlockSize(0, (128, 160), (64, 96), "max", 0),
+    ),
+    4: (
+        InceptionBlockSize(224, (64, 96), (96, 128), "avg", 128),
+        InceptionBlockSize(192, (96, 128), (96, 128), "avg", 128),
+        InceptionBlockSize(160, (128, 160), (128, 160), "avg", 128),
+        InceptionBlockSize(96, (128, 192), (160, 192), "avg", 128),
+        InceptionBlockSize(0, (128, 192), (192, 256), "max", 0),
+    ),
+    5: (
+        InceptionBlockSize(352, (192, 320), (160, 224), "avg", 128),
+        InceptionBlockSize(352, (192, 320), (192, 224), "max", 128),
+    ),
+}
+"""The blocks 3a to 3c, 4a to 4e, 5a and 5b, with the widths that they have behind a stem of :data:`STEM_WIDTH`."""
+
+
+def max_pool_ceil(x: jax.Array, size: int = 3, strides: int = 2) -> jax.Array:
+    """Pool frames without padding, rounding sizes up: Caffe's rule, and torch's ``ceil_mode``.
+
+    A last window that is not full takes what there is of it; none starts beyond the frame.
+
+    Args:
+      x: ``[N, T, H, W, C]``.
+      size: of the square window, at least ``strides``.
+      strides: of the window.
+    """
+
+    def overhang(pixels: int) -> int:
+        windows = max(math.ceil((pixels - size) / strides) + 1, 1)
+        return max((windows - 1) * strides + size - pixels, 0)
+
+    padding = ((0, 0), *((0, overhang(pixels)) for pixels in x.shape[2:4]))
+    return nn.max_pool(x, (1, size, size), (1, strides, strides), padding)
+
+
+def same_size_pool(kind: str, x: jax.Array) -> jax.Array:
+    """Pool 3x3 pixels around each one of ``[N, T, H, W, C]``, by ``max`` or ``avg`` (zeros beyond the frame count)."""
+    window, strides, padding = (1, 3, 3), (1, 1, 1), ((0, 0), (1, 1), (1, 1))
+    if kind == "max":
+        return nn.max_pool(x, window, strides, padding)
+    return nn.pooling.pool(x, 0.0, jax.lax.add, window, strides, padding) / 9
+
+
+class Branch(nn.Module):
+    """Convolutions in a row, each followed by a norm and a ReLU.
+
+    The norms are those of ``spec`` in order. A branch of one convolution is a projection, as a residual block's
+    shortcut is: its norm is static.
+
+    Attributes:
+      layers: the convolutions.
+      spec: the norms.
+      cells: the stage's shared relay cells, one or None for each norm.
+      dtype: dtype of activations.
+      param_dtype: dtype of parameters and statistics.
+    """
+
+    layers: Layers
+    spec: DNRSpec
+    cells: tuple[Any, ...]
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, carry: tuple[Any, ...], x: jax.Array, train: bool) -> tuple[tuple[Any, ...], jax.Array]:
+        """Map ``[N, T, H, W, C]`` to ``[N, T, H', W', C']``; the carry has an entry for each norm."""
+        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        kinds = self.spec.kinds if len(self.layers) > 1 else ("static",)
+        relayed = []
+        for i, (features, kernel_size, strides) in enumerate(self.layers):
+            x = conv(features, kernel_size, strides, use_bias=True, name=f"conv{i + 1}", **dtypes)(x)
+            norm = self.spec.norm(kinds[i], self.cells[i], name=f"norm{i + 1}", param_dtype=self.param_dtype)
+            state, x = norm(carry[i], x, use_running_average=not train)
+            relayed.append(state)
+            x = nn.relu(x)
+        return tuple(relayed), x
+
+
+class InceptionBlock(nn.Module):
+    """Branches side by side.
+
+    Attributes:
+      branches: name and convolutions of each branch; ``pool`` pools before them, or alone where it has none.
+      pool: ``avg`` or ``max``.
+      spec: the norms, see :class:`Branch`.
+      cells: the stage's shared relay cells, for each branch one or None a norm.
+      interlace_fraction: share of channels exchanged with each neighbouring frame at the input of the branches that
+        have a first and a second norm; 0 for none.
+      dtype: dtype of activations.
+      param_dtype: dtype of parameters and statistics.
+    """
+
+    branches: tuple[tuple[str, Layers], ...]
+    pool: str
+    spec: DNRSpec
+    cells: tuple[tuple[Any, ...], ...]
+    interlace_fraction: float = 0.0
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, carry: Carry, x: jax.Array, train: bool) -> tuple[Carry, jax.Array]:
+        """Apply the block.
+
+        Args:
+          carry: states of the relay of each branch, one a norm; a branch that is not there starts its chains.
+          x: ``[N, T, H, W, C]``.
+          train: whether norms use, and update with, the statistics of the batch.
+
+        Returns:
+          The new carry and ``[N, T, H', W', C']``.
+
+        Raises:
+          ValueError: where a block that halves the frames' size meets an odd one.
+        """
+        projects = any(name == "pool" for name, _ in self.branches)
+        if not projects and (x.shape[2] % 2 or x.shape[3] % 2):
+            raise ValueError(
+                f"features of {x.shape[2]} x {x.shape[3]} pixels cannot be halved: the sides of the frames must be "
+                "multiples of 32, or of 8 with the small stem"
+            )
+        pooled = same_size_pool(self.pool, x) if projects else max_pool_ceil(x)
+        exchanged = interlace(x, self.interlace_fraction)
+        carry, results = dict(carry), []
+        for (name, layers), cells in zip(self.branches, self.cells, strict=True):
+            source = exchanged if len(layers) > 1 else pooled if name == "pool" else x
+            branch = Branch(layers, self.spec, cells, self.dtype, self.param_dtype, name=f"branch_{name}")
+            carry[name], y = branch(carry.get(name, (None,) * len(layers)), source, train)
+            results.append(y)
+        return carry, jnp.concatenate(results if projects else [*results, pooled], axis=-1)
+
+
+class InceptionStage(nn.Module):
+    """Blocks on features of one size, which the last may halve. Owns the cross-layer cells that its blocks share.
+
+    A chain of the relay belongs to a branch: it runs from a norm of the branch in one block to the same norm in the
+    next. Where they have the same width, they share a cell; where the width changes, another cell goes on from the
+    state of the channels that both have (:class:`dnr_jax.dnr.CrossLayerDNR`).
+
+    Attributes:
+      sizes: of the blocks.
+      width: channels of the network's stem, which scales the blocks' widths.
+      spec: the norms.
+      interlace_fraction: see :class:`InceptionBlock`.
+      interlace_every: interlace in the first of every so many blocks.
+      remat_blocks: compute the inside of each block again in the backward pass.
+      dtype: dtype of activations.
+      param_dtype: dtype of parameters and statistics.
+    """
+
+    sizes: tuple[InceptionBlockSize, ...]
+    width: int
+    spec: DNRSpec
+    interlace_fraction: float = 0.0
+    interlace_every: int = 1
+    remat_blocks: bool = False
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Map ``[N, T, H, W, C]`` to ``[N, T, H', W', C']``."""
+        shared: dict[str, nn.Module | None] = {}
+
+        def cell(branch: str, position: int, features: int) -> nn.Module | None:
+            name = f"relay{position + 1}_{branch}_{features}"
+            if name not in shared:
+                shared[name] = self.spec.relay_cell(position, features, self.param_dtype, name=name)
+            return shared[name]
+
+        carry: Carry = {}
+        for i, size in enumerate(self.sizes):
+            branches = size.branches(self.width)
+            block = recomputed(InceptionBlock, self.remat_blocks)(
+                branches=branches,
+                pool=size.pool,
+                spec=self.spec,
+                cells=tuple(
+                    tuple(cell(name, j, features) for j, (features, _, _) in enumerate(layers))
+                    if len(layers) > 1
+                    else (None,)
+                    for name, layers in branches
+                ),
+                interlace_fraction=0.0 if i % self.interlace_every else self.interlace_fraction,
+                dtype=self.dtype,
+                param_dtype=self.param_dtype,
+                name=f"block{i}",
+            )
+            carry, x = block(carry, x, train)
+        return x
+
+
+class BNInception(nn.Module):
+    """BNInception without its classifier, applied to each frame.
+
+    Attributes:
+      spec: the norms of the blocks, see :class:`Branch`; those of the stem are static.
+      width: channels of the first convolution; the others' are scaled with it.
+      stem: ``imagenet`` (7x7 with stride 2, and two poolings) or ``small`` (3x3, and one), for frames of 32 pixels.
+      interlace_fraction: see :class:`InceptionBlock`.
+      interlace_stages: stages whose blocks interlace channels, counted as a ResNet's by the size of their features: the
+        first is the stem's part that a ResNet's first stage stands for, and has none.
+      interlace_every: interlace in the first of every so many blocks of a stage.
+      remat: compute the inside of each ``block`` or ``stage`` again in the backward pass, or of ``none``.
+      dtype: dtype of activations.
+      param_dtype: dtype of parameters and statistics.
+    """
+
+    spec: DNRSpec = DNRSpec()
+    width: int = STEM_WIDTH
+    stem: str = "imagenet"
+    interlace_fraction: float = 0.0
+    interlace_stages: tuple[bool, bool, bool, bool] = (True, True, True, True)
+    interlace_every: int = 1
+    remat: str = "none"
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Extract features.
+
+        Args:
+          x: frames ``[N, T, H, W, 3]``, normalised; ``H`` and ``W`` are multiples of 32, or of 8 with the small stem.
+          train: whether norms use, and update with, the statistics of the batch.
+
+        Returns:
+          ``[N, T, H / 32, W / 32, 1024]`` in ``dtype``, at the full width.
+
+        Raises:
+          ValueError: for frames of another size.
+        """
+        small = self.stem == "small"
+        x = self._convolve(x, 1, self.width, 3 if small else 7, 1 if small else 2, train)
+        x = x if small else max_pool_ceil(x)
+        self.sow("intermediates", "pool1", x)
+        x = self._convolve(x, 2, self.width, 1, 1, train)
+        x = self._convolve(x, 3, 3 * self.width, 3, 1, train)
+        x = max_pool_ceil(x)
+        self.sow("intermediates", "pool2", x)
+        for i, (number, sizes) in enumerate(STAGES.items(), 1):
+            stage = recomputed(InceptionStage, self.remat == "stage")(
+                sizes,
+                self.width,
+                self.spec,
+                interlace_fraction=self.interlace_fraction if self.interlace_stages[i] else 0.0,
+                interlace_every=self.interlace_every,
+                remat_blocks=self.remat == "block",
+                dtype=self.dtype,
+                param_dtype=self.param_dtype,
+                name=f"inception{number}",
+            )
+            x = stage(x, train)
+        return x
+
+    def _convolve(self, x: jax.Array, i: int, features: int, size: int, strides: int, train: bool) -> jax.Array:
+        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        x = conv(features, size, strides, use_bias=True, name=f"conv{i}", **dtypes)(x)
+        norm = self.spec.norm("static", name=f"norm{i}", param_dtype=self.param_dtype)
+        return nn.relu(norm(None, x, use_running_average=not train)[1])

@@ -1,0 +1,280 @@
+"""Temporal Difference Network (Wang et al., CVPR 2021), as MCG-NJU's repository builds it.
+
+A ResNet on the middle frame of each segment of a video. A short-term module adds what changes between the frames of a
+segment, in front of and behind the first stage; a long-term module in each block of the later stages weighs features by
+what changes between neighbouring segments, and mixes them over the segments. Convolutions have biases.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dnr_jax.dnr import DNRSpec
+from dnr_jax.models.blocks import recomputed
+from dnr_jax.models.layers import PointwiseConv, conv, kaiming_normal
+from dnr_jax.models.resnet import ARCHITECTURES, Stage
+from dnr_jax.models.resnet3d import static_norm
+
+REDUCTION = 16
+"""How many times narrower the features are of which the long-term module takes differences."""
+SHIFT_DIVISOR = 8
+"""At first, one in so many channels is taken from the next segment, and one from the one before."""
+
+
+def resize_nearest(x: jax.Array, height: int, width: int) -> jax.Array:
+    """Resize frames ``[N, T, H, W, C]`` as torch's ``nearest`` does: to the pixel at ``floor(i * old / new)``.
+
+    ``jax.image.resize`` takes the pixel nearest to the centre, which is another one where the factor is not whole.
+    """
+
+    def source(old: int, new: int) -> np.ndarray:
+        # torch computes the factor and the product in single precision, whatever it resizes.
+        return np.minimum(np.floor(np.arange(new, dtype=np.float32) * np.float32(old / new)), old - 1).astype(np.int32)
+
+    for axis, size in ((2, height), (3, width)):
+        if x.shape[axis] != size:
+            x = jnp.take(x, source(x.shape[axis], size), axis)
+    return x
+
+
+def halve(x: jax.Array) -> jax.Array:
+    """Average 2x2 pixels of ``[N, T, H, W, C]``; an odd last row or column is left out.
+
+    Raises:
+      ValueError: where there is a single row or column.
+    """
+    *batch, height, width, channels = x.shape
+    if min(height, width) < 2:
+        raise ValueError(
+            f"features of {height} x {width} pixels cannot be halved: the sides of the frames must be at least 33, "
+            "or 9 with the small stem"
+        )
+    even = x[:, :, : height // 2 * 2, : width // 2 * 2]
+    return jnp.mean(even.reshape(*batch, height // 2, 2, width // 2, 2, channels), axis=(3, 5))
+
+
+class DifferenceAttention(nn.Module):
+    """Weighs features by what changes to the next segment and from the one before; the repository's ``mSEModule``.
+
+    Differences of narrow features, at full and at half resolution, become a factor between 0.5 and 1.5 for each value.
+    Both directions pass through the same layers, whose norms are static and see first one and then the other.
+
+    Attributes:
+      spec: its static norm is used.
+      dtype: dtype of activations.
+      param_dtype: dtype of parameters and statistics.
+    """
+
+    spec: DNRSpec
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Map ``[N, T, H, W, C]`` to the same shape; ``T`` segments."""
+        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        channels = x.shape[-1]
+        narrow = max(channels // REDUCTION, 1)
+
+        def norm(name: str) -> Any:
+            layer = self.spec.norm("static", name=name, param_dtype=self.param_dtype)
+            return lambda x: layer(None, x, use_running_average=not train)[1]
+
+        here = norm("norm1")(PointwiseConv(narrow, name="conv1", **dtypes)(x))
+        aligned = nn.Conv(
+            narrow,
+            (3, 3),
+            padding=1,
+            feature_group_count=narrow,
+            use_bias=False,
+            kernel_init=kaiming_normal,
+            name="conv2",
+            **dtypes,
+        )(here)
+        none = jnp.zeros_like(here[:, :1])
+        forward = jnp.concatenate([aligned[:, 1:] - here[:, :-1], none], axis=1)
+        backward = jnp.concatenate([none, aligned[:, :-1] - here[:, 1:]], axis=1)
+        coarse_conv, coarse_norm = conv(narrow, 3, name="coarse_conv", **dtypes), norm("coarse_norm")
+        fine_conv, fine_norm = conv(narrow, 3, name="fine_conv", **dtypes), norm("fine_norm")
+        expand, expand_norm = PointwiseConv(channels, name="conv3", **dtypes), norm("norm3")
+        gates = []
+        for difference in (forward, backward):
+            coarse = resize_nearest(coarse_norm(coarse_conv(halve(difference))), *x.shape[2:4])
+            fine = fine_norm(fine_conv(difference))
+            gates.append(nn.sigmoid(expand_norm(expand((difference + coarse + fine) / 3))) - 0.5)
+        return x + x * ((gates[0] + gates[1]) / 2)
+
+
+class SegmentShift(nn.Module):
+    """Convolution of each channel over three segments, at first a shift; the repository's ``ShiftModule``.
+
+    Attributes:
+      dtype: dtype of activations.
+      param_dtype: dtype of the kernel ``[3, 1, C]``.
+    """
+
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Map ``[N, T, H, W, C]`` to the same shape; zeros stand beyond the clip."""
+        kernel = self.param("kernel", _shifting, (3, 1, x.shape[-1]), self.param_dtype)
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        before, here, after = kernel.reshape(3, 1, 1, 1, 1, -1)
+        none = jnp.zeros_like(x[:, :1])
+        previous = jnp.concatenate([none, x[:, :-1]], axis=1)
+        following = jnp.concatenate([x[:, 1:], none], axis=1)
+        return previous * before + x * here + following * after
+
+
+def _shifting(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    """Initialiser: an eighth of the channels from the next segment, an eighth from the one before, the rest stays."""
+    del key
+    fold = shape[-1] // SHIFT_DIVISOR
+    tap = np.full(shape[-1], 1)
+    tap[:fold], tap[fold : 2 * fold] = 2, 0
+    return jax.nn.one_hot(tap, 3, dtype=dtype, axis=0)[:, None]
+
+
+class LongTermModule(nn.Module):
+    """L-TDM: :class:`DifferenceAttention`, then :class:`SegmentShift`.
+
+    Attributes:
+      spec: its static norm is used.
+      dtype: dtype of activations.
+      param_dtype: dtype of parameters and statistics.
+    """
+
+    spec: DNRSpec
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Map ``[N, T, H, W, C]`` to the same shape."""
+        x = DifferenceAttention(self.spec, self.dtype, self.param_dtype, name="attention")(x, train)
+        return SegmentShift(self.dtype, self.param_dtype, name="shift")(x)
+
+
+class TDN(nn.Module):
+    """TDN without its classifier: ResNet-50 and 101 in the repository, any depth here.
+
+    Attributes:
+      depth: 18, 34, 50, 101 or 152.
+      spec: the norms of the blocks; those of the stems, the shortcuts and both temporal modules are static.
+      width: channels of the stems and of the first stage's inner convolutions.
+      stem: ``imagenet`` (7x7 convolution with stride 2, max pooling) or ``small`` (3x3 convolution).
+      frames_per_segment: frames of the clip for each segment, odd; the middle one is what the ResNet sees.
+      appearance: share of the ResNet's features where the short-term module's are added: 0.5 in the repository with 8
+        segments, 0.75 with other numbers.
+      scan_blocks: see :class:`dnr_jax.models.resnet.ResNet`.
+      remat: likewise.
+      dtype: dtype of activations.
+      param_dtype: dtype of parameters and statistics.
+    """
+
+    depth: int = 50
+    spec: DNRSpec = DNRSpec()
+    width: int = 64
+    stem: str = "imagenet"
+    frames_per_segment: int = 5
+    appearance: float = 0.5
+    scan_blocks: bool = False
+    remat: str = "none"
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Extract features.
+
+        Args:
+          x: frames ``[N, T, H, W, 3]``, normalised; ``T`` is ``frames_per_segment`` for each segment, one segment after
+            the other.
+          train: whether norms use, and update with, the statistics of the batch.
+
+        Returns:
+          ``[N, T / frames_per_segment, H', W', C']`` in ``dtype``.
+
+        Raises:
+          ValueError: where the frames cannot be divided into segments, or are too small to be halved as often.
+        """
+        appearance, changes = self.split(x)
+        motion = self._stem("difference", halve(changes), train)
+        self.sow("intermediates", "difference_stem", motion)
+        motion = motion if self.stem == "small" else _max_pool(motion)
+        # A stem that the repository's checkpoints hold and its network never applies: they fit in both directions.
+        if self.is_initializing():
+            self._stem_conv("conv1_temp", True)(appearance)
+        x = self._stem("", appearance, train)
+        x = x if self.stem == "small" else _max_pool(x)
+        x = self._fuse(x, motion)
+        static = dataclasses.replace(self.spec, norm1="static", norm2="static", norm3="static")
+        motion = self._stage(0, "difference_layer1", static)(motion, train)
+        for i in range(4):
+            x = self._stage(i, f"layer{i + 1}", self.spec)(x, train)
+            x = self._fuse(x, motion) if i == 0 else x
+        return x
+
+    @nn.nowrap
+    def split(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return the middle frame of each segment, and the differences of neighbouring ones.
+
+        Args:
+          x: clips ``[N, T, H, W, 3]``.
+
+        Returns:
+          ``[N, S, H, W, 3]``, and ``[N, S, H, W, 3 * (frames_per_segment - 1)]`` with the earliest difference first.
+
+        Raises:
+          ValueError: where the frames cannot be divided into segments.
+        """
+        n, t, *image = x.shape
+        if t % self.frames_per_segment:
+            raise ValueError(f"a clip of {t} frames cannot be divided into segments of {self.frames_per_segment}")
+        segments = x.reshape(n, t // self.frames_per_segment, self.frames_per_segment, *image)
+        changes = jnp.moveaxis(segments[:, :, 1:] - segments[:, :, :-1], 2, 4)
+        return segments[:, :, self.frames_per_segment // 2], changes.reshape(*changes.shape[:4], -1)
+
+    @nn.nowrap
+    def _stem_conv(self, name: str, use_bias: bool) -> nn.Module:
+        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        size, strides = (3, 1) if self.stem == "small" else (7, 2)
+        return conv(self.width, size, strides, use_bias=use_bias, name=name, **dtypes)
+
+    @nn.nowrap
+    def _stem(self, prefix: str, x: jax.Array, train: bool) -> jax.Array:
+        names = (f"{prefix}_conv", f"{prefix}_norm") if prefix else ("conv1", "norm1")
+        x = self._stem_conv(names[0], use_bias=not prefix)(x)
+        return nn.relu(static_norm(self.spec, x, train, names[1], self.param_dtype))
+
+    @nn.nowrap
+    def _stage(self, i: int, name: str, spec: DNRSpec) -> nn.Module:
+        architecture = ARCHITECTURES[self.depth]
+        return recomputed(Stage, self.remat == "stage")(
+            architecture.block,
+            self.width * 2**i,
+            architecture.stages[i],
+            spec,
+            strides=1 if i == 0 else 2,
+            scan_blocks=self.scan_blocks,
+            remat_blocks=self.remat == "block",
+            use_bias=True,
+            temporal=LongTermModule if i else None,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name=name,
+        )
+
+    @nn.nowrap
+    def _fuse(self, x: jax.Array, motion: jax.Array) -> jax.Array:
+        return self.appearance * x + (1 - self.appearance) * resize_nearest(motion, *x.shape[2:4])
+
+
+def _max_pool(x: jax.Array) -> jax.Array:
+    return nn.max_pool(x, (1, 3, 3), (1, 2, 2), padding=((0, 0), (1, 1), (1, 1)))
