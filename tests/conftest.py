@@ -8,6 +8,8 @@ import jax
 import pytest
 from absl import flags
 
+from tests.paths import shared_folder
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -38,8 +40,6 @@ def quick_compile():
 @pytest.fixture(scope="session")
 def shared() -> pathlib.Path:
     """Folder of golden values and real videos, which is not part of the repository."""
-    from tests.golden import shared_folder  # imports the package, which has to see the settings above
-
     folder = shared_folder()
     if not folder.is_dir():
         pytest.skip(f"no golden values or videos at {folder} (set DNR_SHARED)")

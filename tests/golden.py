@@ -3,8 +3,6 @@
 The golden files are not part of the repository; tests that need them skip where they are absent.
 """
 
-import os
-import pathlib
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,12 +16,6 @@ from dnr_jax.config import DataConfig
 from dnr_jax.convert import Naming, from_state_dict, to_state_dict
 
 RTOL = 1e-5
-
-
-def shared_folder() -> pathlib.Path:
-    """Return the folder that has ``golden/``: ``$DNR_SHARED``, or ``shared`` beside the repository."""
-    repository = pathlib.Path(__file__).resolve().parent.parent
-    return pathlib.Path(os.environ.get("DNR_SHARED", repository.parent / "shared"))
 
 
 def load(shared, case: str):

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from tests import golden
 from tests.golden_networks import NETWORKS, stored, values
+from tests.paths import shared_folder
 
 KINDS = {"outputs": ("eval/", "eval2/", "train/"), "gradients": ("grad/", "grad_norms"), "statistics": ("stat",)}
 HEADER = ("case", "reference", *KINDS)
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print the table of the named cases, or of all that have golden values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE")
-    names, shared = parser.parse_args(argv).cases, golden.shared_folder()
+    names, shared = parser.parse_args(argv).cases, shared_folder()
     if unknown := set(names) - set(NETWORKS):
         parser.error(f"no case {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
     print(table([row(name, shared) for name in tqdm(names or stored(shared), unit="case")]))

@@ -1,7 +1,6 @@
 """Every row of the paper's Tables 1 and 3 builds and takes a step, at a reduced size."""
 
 import dataclasses
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +13,9 @@ from dnr_jax.training.devices import make_mesh
 from dnr_jax.training.optimizer import make_optimizer, make_schedule
 from dnr_jax.training.state import TrainState, abstract_state
 from dnr_jax.training.step import make_train_step
+from tests.paths import REPOSITORY
 
-FILE = pathlib.Path(__file__).resolve().parent.parent / "configs" / "k200_ablation.py"
+FILE = REPOSITORY / "configs" / "k200_ablation.py"
 
 
 def load(row: str = "") -> ExperimentConfig:

@@ -12,9 +12,8 @@ from dnr_jax import cli
 from dnr_jax.evaluation import run
 from dnr_jax.models import zoo
 from dnr_jax.training import devices, loop
+from tests.paths import REPOSITORY
 from tests.training import tiny
-
-REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module", autouse=True)

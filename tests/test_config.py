@@ -27,9 +27,9 @@ from dnr_jax.config import (
 from dnr_jax.dnr import DNRSpec
 from dnr_jax.models import create_model
 from dnr_jax.models.resnet import ARCHITECTURES, STEMS
+from tests.paths import REPOSITORY
 from tests.training import tiny
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 CONFIGS = {path.name: path for path in sorted((REPOSITORY / "configs").glob("*.py"))}
 ARGUMENTS = {
     "demo.py": ["", *VARIANTS],

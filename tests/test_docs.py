@@ -14,15 +14,17 @@ import pytest
 
 from dnr_jax import cli
 from dnr_jax.config import ExperimentConfig, check_command_line
+from tests.paths import REPOSITORY
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("colabs/*.md"), *ROOT.glob("configs/*.md")])
+PAGES = sorted(
+    page for pattern in ("*", "docs/**/*", "colabs/*", "configs/*") for page in REPOSITORY.glob(f"{pattern}.md")
+)
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
 
 
 def page_id(page: pathlib.Path) -> str:
-    return str(page.relative_to(ROOT))
+    return str(page.relative_to(REPOSITORY))
 
 
 def blocks(page: pathlib.Path, language: str) -> list[str]:
@@ -66,7 +68,7 @@ def test_the_python_of_a_page_runs(page, tmp_path):
     program.write_text("\n".join(blocks(page, "python")))
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(REPOSITORY),
         "XDG_CACHE_HOME": str(tmp_path),
         "MPLCONFIGDIR": str(tmp_path),
         # Most of the time goes into compiling: with few optimisations, and not again in the next run of the tests.
@@ -101,11 +103,11 @@ def test_config_flags_of_a_page_exist(page):
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_training_commands_of_a_page_are_accepted(page):
     """The config file exists, the fields exist and their values have the right type."""
-    own_flags = set(re.findall(r"DEFINE_\w+\(\s*\"(\w+)\"", (ROOT / "train.py").read_text()))
+    own_flags = set(re.findall(r"DEFINE_\w+\(\s*\"(\w+)\"", (REPOSITORY / "train.py").read_text()))
     for words in commands(page):
         if words[:2] != ["python", "train.py"]:
             continue
-        for argument in check_command_line(words[1:], "configs/demo.py", ROOT)[1:]:
+        for argument in check_command_line(words[1:], "configs/demo.py", REPOSITORY)[1:]:
             name = argument.lstrip("-").partition("=")[0].removeprefix("no")
             assert name in own_flags or name in FIELDS, f"{page_id(page)}: {argument}"
 
@@ -122,11 +124,11 @@ def test_files_that_a_page_names_exist(page):
     """Whatever looks like a file of the repository, in the text and in the commands."""
     names = re.findall(r"(?<![\w/.])((?:configs|colabs|dnr_jax|docs|tests|benchmarks)/[\w./-]+\.\w+)", page.read_text())
     for name in names:
-        assert (ROOT / name).exists(), f"{page_id(page)} names {name}"
+        assert (REPOSITORY / name).exists(), f"{page_id(page)} names {name}"
 
 
 def test_the_readme_has_the_two_commands():
-    text = (ROOT / "README.md").read_text()
+    text = (REPOSITORY / "README.md").read_text()
     assert "\npip install . && python train.py\n" in text
     assert "\npip install '.[test]' && pytest\n" in text
 
@@ -135,9 +137,9 @@ def test_scripts_that_pages_run_exist():
     for page in PAGES:
         for words in commands(page):
             if words[0] in ("python", "python3") and words[1].endswith(".py"):
-                assert (ROOT / words[1]).exists(), f"{page_id(page)}: {' '.join(words)}"
+                assert (REPOSITORY / words[1]).exists(), f"{page_id(page)}: {' '.join(words)}"
 
 
 def test_the_text_that_a_citation_needs_is_there():
-    text = (ROOT / "CITATION.cff").read_text()
+    text = (REPOSITORY / "CITATION.cff").read_text()
     assert all(word in text for word in ("Cai", "Yao", "Chen", "Dynamic Normalization and Relay", "2021"))

@@ -1,10 +1,9 @@
 """The direction of imports, as the contracts in pyproject.toml have it."""
 
-import pathlib
 import subprocess
 import sys
 
-REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+from tests.paths import REPOSITORY
 
 
 def test_imports_go_one_way():

@@ -9,8 +9,9 @@ import jax
 import nbformat
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
+from tests.paths import REPOSITORY
+
+NOTEBOOKS = sorted((REPOSITORY / "colabs").glob("*.ipynb"))
 
 # In a process of its own: jupyter's packages warn, and warnings are errors in these tests.
 EXECUTE = """
@@ -58,7 +59,7 @@ def environment(tmp_path) -> dict[str, str]:
     settings = {
         "JAX_PLATFORMS": "cpu",
         "DNR_NOTEBOOK_MINIATURE": "1",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(REPOSITORY),
         # Most of the time goes into compiling: with few optimisations, and not again in the next run of the tests.
         "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
         "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),

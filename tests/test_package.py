@@ -1,12 +1,11 @@
 """The package as somebody else's code sees it."""
 
-import pathlib
 import subprocess
 import sys
 
 import dnr_jax
+from tests.paths import REPOSITORY
 
-REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 HEAVY = ("grain", "tensorflow_datasets", "tensorflow", "av", "cv2")
 
 

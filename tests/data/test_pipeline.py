@@ -12,6 +12,7 @@ import pytest
 
 from dnr_jax.config import EvaluationConfig
 from dnr_jax.data import decode, pipeline, sampling, sources, transforms
+from tests.paths import REPOSITORY
 
 
 @pytest.fixture
@@ -331,8 +332,7 @@ def test_closed_iterators_leave_no_file_open(train, data):
 
 
 def run_python(program):
-    root = pathlib.Path(__file__).resolve().parents[2]
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY)
     assert not done.returncode, done.stderr
     return done.stdout.strip()
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dnr_jax.training.report import METRICS_FILE, read_metrics
-from tests.conftest import REPOSITORY
+from tests.paths import REPOSITORY
 
 
 def free_port() -> int:

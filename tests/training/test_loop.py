@@ -24,9 +24,9 @@ from dnr_jax.training.optimizer import make_optimizer
 from dnr_jax.training.report import CURVE_FILE, METRICS_FILE, read_metrics
 from dnr_jax.training.state import abstract_state
 from dnr_jax.training.step import normalize
+from tests.paths import REPOSITORY
 from tests.training.tiny import tiny_config, tiny_network, write_videos
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 LAST_LINE = re.compile(r"validation top-1 (\d+\.\d)% \((\d+)/(\d+) videos\)")
 
 

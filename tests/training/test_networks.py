@@ -3,17 +3,16 @@
 ``tests/test_config.py`` takes the steps of the configurations, with DNR on one device.
 """
 
-import pathlib
-
 import jax
 import numpy as np
 import pytest
 
 from dnr_jax.config import load_config
 from dnr_jax.models import create_model
+from tests.paths import REPOSITORY
 from tests.training import tiny
 
-CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = REPOSITORY / "configs"
 
 
 @pytest.mark.parametrize("variant", ["dnr", "bn"])
