@@ -13,8 +13,7 @@ from etils import epath
 
 from dnr_jax.data import annotations
 from dnr_jax.data.annotations import VIDEO_SUFFIXES, ClassParser, Entry, EntryParser
-
-_FRAME_SUFFIXES = frozenset({".jpg", ".jpeg"})
+from dnr_jax.data.decode import FRAME_SUFFIXES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,20 +269,20 @@ def index_media(root: str) -> dict[str, list[str]]:
 
 def is_frame_folder(folder: epath.Path) -> bool:
     """Whether a path is a folder with JPEG files, which is read as one video."""
-    return folder.is_dir() and any(child.suffix.lower() in _FRAME_SUFFIXES for child in folder.iterdir())
+    return folder.is_dir() and any(child.suffix.lower() in FRAME_SUFFIXES for child in folder.iterdir())
 
 
 def _walk(folder: epath.Path, prefix: str) -> Iterator[str]:
     # A look at each file would take long on network storage: what has another suffix than these may be a folder.
     children = sorted(child.name for child in folder.iterdir())
     suffixes = {name: f".{name.rpartition('.')[2].lower()}" if "." in name else "" for name in children}
-    if prefix and any(suffix in _FRAME_SUFFIXES for suffix in suffixes.values()):
+    if prefix and any(suffix in FRAME_SUFFIXES for suffix in suffixes.values()):
         yield prefix[:-1]
         return
     for name in children:
         if suffixes[name] in VIDEO_SUFFIXES:
             yield prefix + name
-        elif suffixes[name] not in _FRAME_SUFFIXES and not name.startswith(".") and (folder / name).is_dir():
+        elif suffixes[name] not in FRAME_SUFFIXES and not name.startswith(".") and (folder / name).is_dir():
             yield from _walk(folder / name, f"{prefix}{name}/")
 
 

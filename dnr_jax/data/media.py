@@ -5,28 +5,21 @@ further compression, of the JPEG files as they are. So training from records dec
 from the folder, each frame can still be read alone, and any tool can open the record.
 """
 
-import contextlib
 import dataclasses
 import fractions
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, cast
 
 import av
-import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 from etils import epath
 
-from dnr_jax.data.decode import DecodeError, Pick, decode_frames
-
-_ZIP_MAGIC = b"PK\x03\x04"
-_FRAME_SUFFIXES = (".jpg", ".jpeg")
-# Files that lie beside the frames where optical flow was extracted.
-_NOT_FRAMES = ("flow_",)
+from dnr_jax.data.decode import DecodeError, JpegFrames, decode_frames, has_jpeg_frames
 
 # Decodes eight times faster than x264's defaults at the same size: short groups of pictures, and seven of eight frames
 # that no other frame refers to, so that they need not be decoded unless they are wanted.
@@ -106,31 +99,15 @@ def pack_frames(folder: str) -> bytes:
     Raises:
       DecodeError: There is no frame.
     """
-    files = sorted(
-        (file for file in epath.Path(folder).iterdir() if file.suffix.lower() in _FRAME_SUFFIXES),
-        key=lambda file: file.name,
-    )
-    files = [file for file in files if not file.name.startswith(_NOT_FRAMES)]
-    if not files:
-        raise DecodeError(f"{folder}: no JPEG files in this folder")
+    try:
+        frames = JpegFrames(folder)
+    except DecodeError as error:
+        raise DecodeError(f"{folder}: {error}") from error
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
-        for file in files:
-            archive.writestr(zipfile.ZipInfo(file.name), file.read_bytes())  # with a constant date
+        for index, name in enumerate(frames.names):
+            archive.writestr(zipfile.ZipInfo(name), frames.read(index))  # with a constant date
     return packed.getvalue()
-
-
-def read_frames(media: str | bytes, pick: Pick) -> tuple[np.ndarray, int]:
-    """Decodes chosen frames, of an archive of frames too; otherwise as :func:`dnr_jax.data.decode.decode_frames`."""
-    if isinstance(media, bytes) and media.startswith(_ZIP_MAGIC):
-        with _archive(media) as archive:
-            names = archive.namelist()
-            indices = np.asarray(pick(len(names))).ravel()
-            if not indices.size or indices.min() < 0 or indices.max() >= len(names):
-                raise IndexError(f"picked frames {indices.tolist()} of a video of {len(names)} frames")
-            found = {index: _decode_jpeg(archive, names[index]) for index in np.unique(indices).tolist()}
-        return _stack([found[index] for index in indices.tolist()]), len(names)
-    return decode_frames(media, pick)
 
 
 def probe(media: bytes, frame_rate: float = 0.0) -> Facts:
@@ -143,9 +120,9 @@ def probe(media: bytes, frame_rate: float = 0.0) -> Facts:
     Raises:
       DecodeError: It is not a video, or its first frame cannot be decoded.
     """
-    first, frames = read_frames(media, lambda total: np.zeros(1, np.int64))
+    first, frames = decode_frames(media, lambda total: np.zeros(1, np.int64))
     height, width = first.shape[1:3]
-    codec, rate = ("mjpeg", frame_rate) if media.startswith(_ZIP_MAGIC) else _codec_and_rate(media)
+    codec, rate = ("mjpeg", frame_rate) if has_jpeg_frames(media) else _codec_and_rate(media)
     return Facts(frames, height, width, round(frames / rate, 3) if rate else 0.0, codec, len(media))
 
 
@@ -179,7 +156,7 @@ def reencode(media: bytes, settings: Reencoding, frame_rate: float = 0.0) -> byt
     Raises:
       DecodeError: The video cannot be decoded, or holds no frame.
     """
-    is_archive = media.startswith(_ZIP_MAGIC)
+    is_archive = has_jpeg_frames(media)
     rate = (frame_rate or 12.0) if is_archive else (_codec_and_rate(media)[1] or 25.0)
     output = io.BytesIO()
     with av.open(output, "w", format="mp4") as container:
@@ -227,7 +204,7 @@ def _convert(frame: VideoFrame, number: int, stream: av.VideoStream) -> VideoFra
 
 def _stream(media: bytes, damaged: list[str]) -> Iterator[VideoFrame]:
     """All frames in order, upright; packets that cannot be decoded are noted in ``damaged``."""
-    if media.startswith(_ZIP_MAGIC):
+    if has_jpeg_frames(media):
         yield from _stream_archive(media, damaged)
         return
     try:
@@ -255,12 +232,12 @@ def _packets(container: Any, stream: av.VideoStream, damaged: list[str]) -> Iter
 
 
 def _stream_archive(media: bytes, damaged: list[str]) -> Iterator[VideoFrame]:
-    with _archive(media) as archive:
-        for name in archive.namelist():
-            try:
-                yield VideoFrame.from_ndarray(_decode_jpeg(archive, name), format="rgb24")
-            except DecodeError as error:
-                damaged.append(str(error))
+    frames = JpegFrames(media)
+    for index in range(len(frames)):
+        try:
+            yield VideoFrame.from_ndarray(frames.decode(index), format="rgb24")
+        except DecodeError as error:
+            damaged.append(str(error))
 
 
 def _upright(frame: VideoFrame) -> VideoFrame:
@@ -276,29 +253,6 @@ def _codec_and_rate(media: bytes) -> tuple[str, float]:
     with av.open(io.BytesIO(media), "r") as container:
         stream = container.streams.video[0]
         return stream.codec_context.name, float(stream.average_rate or stream.guessed_rate or 0.0)
-
-
-@contextlib.contextmanager
-def _archive(media: bytes) -> Iterator[zipfile.ZipFile]:
-    try:
-        with zipfile.ZipFile(io.BytesIO(media)) as archive:
-            yield archive
-    except zipfile.BadZipFile as error:
-        raise DecodeError(f"archive of {len(media)} bytes: {error}") from error
-
-
-def _decode_jpeg(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """One frame, uint8 ``[H, W, 3]`` RGB."""
-    frame = cv2.imdecode(np.frombuffer(archive.read(name), np.uint8), cv2.IMREAD_COLOR_RGB)
-    if frame is None:
-        raise DecodeError(f"{name}: not a JPEG file")
-    return frame
-
-
-def _stack(frames: Sequence[np.ndarray]) -> np.ndarray:
-    if any(frame.shape != frames[0].shape for frame in frames):
-        raise DecodeError(f"the frames have several sizes, {frames[0].shape[:2]} among them")
-    return np.stack(frames)
 
 
 def _even(side: float) -> int:

@@ -22,8 +22,7 @@ from etils import epath
 
 from dnr_jax.config import DataConfig, EvaluationConfig
 from dnr_jax.data import sampling
-from dnr_jax.data.decode import DecodeError, Pick
-from dnr_jax.data.media import read_frames
+from dnr_jax.data.decode import DecodeError, Pick, decode_frames
 from dnr_jax.data.sources import VideoSource
 from dnr_jax.data.transforms import TestTransform, TrainTransform
 
@@ -183,7 +182,9 @@ def load_clip(video: str | bytes, data: DataConfig, evaluation: EvaluationConfig
     """
     _check_sampling(data)
     transform = TestTransform(data.short_side, evaluation.crop_size or data.crop_size, evaluation.crops)
-    frames, _ = read_frames(video, _test_pick(data, evaluation.clips))
+    frames, _ = decode_frames(
+        video, _test_pick(data, evaluation.clips), _needed_side(data.short_side, transform.crop_size)
+    )
     crops = transform(frames)
     views = crops.reshape(evaluation.crops, evaluation.clips, data.num_frames, *crops.shape[2:]).swapaxes(0, 1)
     return views.reshape(-1, *views.shape[2:])
@@ -289,7 +290,7 @@ class _TrainReader:
 
     def _clip(self, video: str | bytes, rng: np.random.Generator) -> np.ndarray:
         data = self.data
-        frames, _ = read_frames(video, _train_pick(data, rng))
+        frames, _ = decode_frames(video, _train_pick(data, rng), _needed_side(data.short_side, data.crop_size))
         return TrainTransform(data.short_side, data.crop_size, data.multi_scale_crop, data.flip)(frames, rng)
 
 
@@ -342,10 +343,15 @@ def _warn_once(name: str, reason: str) -> None:
 def _why_broken(source: VideoSource, index: int) -> str:
     """What decoding says, in this process: the one where it failed may be another."""
     try:
-        read_frames(source.media(index), lambda total: np.zeros(1, np.int64))
+        decode_frames(source.media(index), lambda total: np.zeros(1, np.int64))
     except DecodeError as error:
         return str(error)
     return "the frames of the clip could not be decoded"
+
+
+def _needed_side(short_side: int, crop_size: int) -> int:
+    """The short side, in pixels, that frames are resized to before they are cropped; 0: they keep their size."""
+    return short_side and max(short_side, crop_size)
 
 
 def _check_sampling(data: DataConfig) -> None:
