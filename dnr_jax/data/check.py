@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -146,24 +147,33 @@ Verdicts = dict[tuple[str, str], Verdict]
 
 
 def _decode_all(catalogue: Catalogue, partial: epath.Path, workers: int) -> Verdicts:
-    known = _read_partial(partial)
     videos = [(split, i) for split, source in catalogue.splits.items() for i in range(len(source))]
     keys = {(split, i): (split, catalogue.splits[split].names[i]) for split, i in videos}
+    paths = [source.paths for source in catalogue.splits.values()]
+    header = json.dumps(hashlib.sha256(json.dumps(paths).encode()).hexdigest()) + "\n"
+    known = _read_partial(partial, header)
+    records.write_text(partial, header + "".join(_note(key, verdict) for key, verdict in known.items()))
     todo = [video for video in videos if keys[video] not in known]
     results = ordered_map(inspect, (catalogue.splits[split].media(i) for split, i in todo), workers, crashed)
     progress = tqdm(total=len(videos), initial=len(videos) - len(todo), desc="checking", unit="video")
     with contextlib.closing(results), progress as bar, partial.open("a") as notes:
         for video, verdict in zip(todo, results, strict=True):
             known[keys[video]] = verdict
-            notes.write(json.dumps([*keys[video], dataclasses.asdict(verdict)]) + "\n")
+            notes.write(_note(keys[video], verdict))
             notes.flush()
             bar.update()
     return {key: known[key] for key in keys.values()}
 
 
-def _read_partial(file: epath.Path) -> Verdicts:
+def _note(key: tuple[str, str], verdict: Verdict) -> str:
+    return json.dumps([*key, dataclasses.asdict(verdict)]) + "\n"
+
+
+def _read_partial(file: epath.Path, header: str) -> Verdicts:
+    """What an interrupted check noted, where its first line says that it was of the same videos."""
+    text = file.read_text() if file.is_file() else ""
     known: Verdicts = {}
-    for line in file.read_text().splitlines() if file.is_file() else ():
+    for line in text.splitlines()[1:] if text.startswith(header) else ():
         with contextlib.suppress(json.JSONDecodeError):  # the last line may have been cut off
             split, name, verdict = json.loads(line)
             known[split, name] = Verdict(**verdict)

@@ -129,6 +129,7 @@ DATASETS: Mapping[str, VideoDataset] = {
                 for split in ("train", "val")
             },
             stems=("{name}_{start:06d}_{end:06d}", "{name}"),
+            folders=("", "annotations", "kinetics400"),
             labels_of="kinetics400",
         ),
         _kinetics("kinetics600", "Kinetics-600", 600, ("kinetics-600", "kinetics600", "kinetics")),

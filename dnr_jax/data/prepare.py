@@ -29,6 +29,8 @@ PLAN_FILE = "preparation.json"
 
 # At about a megabyte a video, shards have the size that TFDS recommends, and an interrupted preparation loses little.
 _SHARD_VIDEOS = 256
+# A reader keeps all shards open, and many systems allow a process 1024 files.
+_MAX_SHARDS = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +78,7 @@ def prepare(
     limit: int = 0,
     title: str = "",
     homepage: str = "",
-    shard_videos: int = _SHARD_VIDEOS,
+    shard_videos: int = 0,
 ) -> records.Prepared:
     """Writes the videos of a data set as records.
 
@@ -89,7 +91,7 @@ def prepare(
       limit: At most so many videos a split, evenly spaced; 0: all.
       title: What the card calls the data set; empty: its name.
       homepage: Where the data set comes from, for the card.
-      shard_videos: Videos a shard.
+      shard_videos: Videos a shard; 0: 256, or as many more as keep a split within 512 shards.
 
     Returns:
       The prepared data set.
@@ -105,6 +107,8 @@ def prepare(
     home = epath.Path(out) / catalogue.name / records.VERSION
     work = epath.Path(out) / f".{catalogue.name}.incomplete"
     splits = {split: _tasks(source, limit) for split, source in catalogue.splits.items()}
+    largest = max(map(len, splits.values()), default=0)
+    shard_videos = shard_videos or max(_SHARD_VIDEOS, -(-largest // _MAX_SHARDS))
     plan = _plan(catalogue, splits, reencoding, shard_videos)
     if home.is_dir():
         _check_plan(home, plan)
@@ -115,10 +119,12 @@ def prepare(
         for split, rows in left_out.items():
             if len(rows) == len(splits[split]):
                 raise RuntimeError(
-                    f"no video of the split '{split}' could be read; {rows[0]['name']}: {rows[0]['error']}"
+                    f"no video of the split '{split}' could be read; {rows[0]['name']}: {rows[0]['error']}. To try "
+                    f"them again, delete '{work}'"
                 )
         notes = {PLAN_FILE: plan} | {left_out_name(split): json_lines(rows) for split, rows in left_out.items()}
         records.assemble(out, catalogue.name, catalogue.classes, title or catalogue.name, homepage, shards, notes)
+    if work.is_dir():  # also where a preparation was interrupted after its last step but this
         work.rmtree()
     prepared = records.find(str(home))
     write_card(prepared, catalogue, title or catalogue.name, homepage)
@@ -165,7 +171,7 @@ def _check_plan(folder: epath.Path, plan: str) -> None:
     """Notes the plan in a folder, or compares it with the one that is noted there."""
     file = folder / PLAN_FILE
     if not file.is_file():
-        file.write_text(plan)
+        write_text(file, plan)
     elif file.read_text() != plan:
         raise ValueError(
             f"'{folder}' was prepared from other videos or with other settings; delete it, or choose another --out"

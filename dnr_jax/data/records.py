@@ -22,6 +22,7 @@ from etils import epath
 VERSION = "1.0.0"
 """Of the layout of the records; part of a prepared data set's folder."""
 
+_UNFINISHED = "incomplete.*"  # what TFDS calls the folder until everything is in it
 _INFO_FILE = "dataset_info.json"
 _FEATURES_FILE = "features.json"
 _CLASSES_FILE = "label.labels.txt"
@@ -90,9 +91,8 @@ def find(folder: str) -> Prepared:
       ValueError: There are several.
     """
     root = epath.Path(folder)
-    found = (
-        [path for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}{_INFO_FILE}")] if root.is_dir() else []
-    )
+    globs = [f"{depth}{_INFO_FILE}" for depth in ("", "*/", "*/*/")] if root.is_dir() else []
+    found = [file for pattern in globs for file in root.glob(pattern) if not file.parent.match(_UNFINISHED)]
     if not found:
         raise FileNotFoundError(
             f"'{folder}' holds no prepared data set; expected the folder that 'dnr prepare' wrote to, or one in it"
@@ -225,6 +225,8 @@ def assemble(
     import tensorflow_datasets as tfds
 
     files = [shard for shard in shards if shard.rows]
+    for leftover in (epath.Path(folder) / name).glob(_UNFINISHED):  # of an assembly that was killed
+        leftover.rmtree()
 
     class PreparedVideos(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
         """Puts the shards to where TFDS expects them instead of generating examples one after the other."""

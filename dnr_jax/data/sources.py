@@ -14,11 +14,12 @@ from dnr_jax.data.datasets import DATASETS, is_frame_folder, match
 
 _logger = logging.getLogger(__name__)
 
-# How one's own lists may be called in a folder, in order of preference.
+# How one's own lists may be called in a folder, in order of preference: plainly, as MMAction2 calls them (for example
+# kinetics400_train_list_videos.txt), as PySlowFast calls them (train.csv).
 _LIST_PATTERNS = (
     "{split}_list.txt",
-    "{split}_list_videos.txt",
-    "{split}_list_rawframes.txt",
+    "*{split}_list_videos.txt",
+    "*{split}_list_rawframes.txt",
     "{split}.txt",
     "{split}.csv",
 )
@@ -135,8 +136,8 @@ def open_dataset(
 
     Args:
       name: A name in :data:`dnr_jax.data.datasets.DATASETS`; ``folder`` for ``root/<split>/<class>/<video>``; ``list``
-        for lists of one's own, called ``<split>_list.txt``, ``<split>.txt`` or ``<split>.csv``, with an optional
-        ``label_map.txt``.
+        for lists of one's own, called ``<split>_list.txt``, ``*<split>_list_videos.txt``,
+        ``*<split>_list_rawframes.txt``, ``<split>.txt`` or ``<split>.csv``, with an optional ``label_map.txt``.
       root: Folder of the videos.
       folder: Folder of the annotations; empty: ``root``, or where the data set's own archives put them.
       fold: Number of the official division, for data sets with several.
@@ -202,7 +203,7 @@ def open_records(folder: str, splits: Sequence[str] = ("train", "val")) -> Catal
 
 def has_lists(folder: str) -> bool:
     """Whether a folder holds a list of training videos, as :func:`open_dataset` looks for it."""
-    return any((epath.Path(folder) / pattern.format(split="train")).is_file() for pattern in _LIST_PATTERNS)
+    return bool(_lists_of(folder, "train"))
 
 
 def load_sources(data: DataConfig) -> tuple[VideoSource, VideoSource]:
@@ -325,11 +326,19 @@ def _open_lists(root: str, folder: str, splits: Sequence[str]) -> Catalogue:
 
 
 def _find_list(folder: str, split: str) -> str:
-    names = [pattern.format(split=split) for pattern in _LIST_PATTERNS]
-    for name in names:
-        if (epath.Path(folder) / name).is_file():
-            return str(epath.Path(folder) / name)
-    raise FileNotFoundError(f"{folder}: no list of the split '{split}'; expected one of {', '.join(names)}")
+    found = _lists_of(folder, split)
+    if not found:
+        names = ", ".join(pattern.format(split=split) for pattern in _LIST_PATTERNS)
+        raise FileNotFoundError(f"{folder}: no list of the split '{split}'; expected one of {names}")
+    if len(found) > 1:
+        raise ValueError(f"{folder}: several lists of the split '{split}': {_first([file.name for file in found])}")
+    return str(found[0])
+
+
+def _lists_of(folder: str, split: str) -> list[epath.Path]:
+    """The lists called by the first pattern that fits any."""
+    found = (sorted(epath.Path(folder).glob(pattern.format(split=split))) for pattern in _LIST_PATTERNS)
+    return next(filter(None, found), [])
 
 
 def _record_source(prepared: records.Prepared, split: str) -> VideoSource:
