@@ -34,6 +34,7 @@ CONFIGS = {path.name: path for path in sorted((REPOSITORY / "configs").glob("*.p
 ARGUMENTS = {
     "demo.py": ["", *VARIANTS],
     "own_videos.py": ["", *VARIANTS],
+    "prepared.py": ["", *VARIANTS],
     "k200_r2plus1d.py": ["", "dnr", "bn"],
     "k200_slowfast.py": ["", "dnr", "bn"],
     "k400_slowfast.py": ["", "8x8", "4x16", "bn", "8x8_bn", "4x16_bn"],
