@@ -7,6 +7,7 @@ in the order of their labels. Malformed content raises ``ValueError`` with the f
 import csv
 import dataclasses
 import functools
+import io
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,7 +47,7 @@ ClassParser: TypeAlias = Callable[[epath.Path], list[str]]
 
 def text_lines(file: epath.Path) -> list[tuple[str, str]]:
     """The lines of a text file that are not blank, stripped, each with its place ``file:line``."""
-    lines = enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1)
+    lines = enumerate(_text(file).splitlines(), start=1)
     return [(f"{file}:{number}", line.strip()) for number, line in lines if line.strip()]
 
 
@@ -171,8 +172,13 @@ def strip_suffix(name: str) -> str:
     return stem if dot and f".{suffix.lower()}" in VIDEO_SUFFIXES else name
 
 
+def _text(file: epath.Path) -> str:
+    """The text of a file without a byte order mark, which epath's ``read_text`` keeps, whatever encoding it is given."""
+    return file.read_bytes().decode("utf-8-sig")
+
+
 def _table(file: epath.Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    with file.open() as stream:
+    with io.StringIO(_text(file), newline="") as stream:
         reader = csv.DictReader(stream)
         if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
             raise ValueError(f"{file}: the header has no column {', '.join(missing)}; expected {', '.join(columns)}")
@@ -200,7 +206,7 @@ def _columns(header: str) -> tuple[str, str] | None:
 
 def _own_table(file: epath.Path) -> list[Entry]:
     name, label = _columns(text_lines(file)[0][1]) or ("", "")
-    with file.open(encoding="utf-8-sig") as stream:
+    with io.StringIO(_text(file), newline="") as stream:
         reader = csv.DictReader(stream, skipinitialspace=True)
         entries = [
             Entry((row[name] or "").strip(), (row[label] or "").strip(), place=f"{file}:{reader.line_num}")
