@@ -173,7 +173,7 @@ def strip_suffix(name: str) -> str:
 
 
 def _text(file: epath.Path) -> str:
-    """The text of a file without a byte order mark, which epath's ``read_text`` keeps, whatever encoding it is given."""
+    """The text of a file without a byte order mark, which epath's ``read_text`` keeps for any encoding."""
     return file.read_bytes().decode("utf-8-sig")
 
 

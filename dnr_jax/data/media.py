@@ -145,8 +145,8 @@ def count_frames(media: bytes) -> tuple[int, int]:
 def reencode(media: bytes, settings: Reencoding, frame_rate: float = 0.0) -> bytes:
     """Encodes a video anew, for sparse access: an MP4 file with H.264 and no sound, upright.
 
-    The frames keep their number and their order; times become regular, at the average frame rate. The same input gives
-    the same bytes.
+    The frames keep their number and their order; times become regular, at the average frame rate. x264 does not
+    give the same bytes every time.
 
     Args:
       media: The bytes of a file, or an archive of frames.
@@ -182,7 +182,7 @@ def _add_stream(container: Any, first: VideoFrame, settings: Reencoding, rate: f
     stream = cast(av.VideoStream, container.add_stream("libx264", rate=limited, options=_ACCESS_OPTIONS))
     stream.height, stream.width = settings.shape(first.height, first.width)
     stream.pix_fmt = "yuv420p"
-    stream.codec_context.thread_count = 1  # videos are encoded in parallel; and the result does not depend on timing
+    stream.codec_context.thread_count = 1  # videos are encoded in parallel
     stream.codec_context.color_range = 1  # limited, as players expect it
     stream.codec_context.colorspace = first.colorspace
     return stream
