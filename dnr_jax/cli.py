@@ -227,7 +227,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
       The exit status: 0; 1 where a video could not be decoded, or something else is wrong with one; 2 for what a person
-      has to correct.
+      has to correct; 130 where it was interrupted.
     """
     args = _parser().parse_args(argv)
     from dnr_jax.training.devices import enable_compilation_cache
@@ -238,6 +238,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"dnr {args.command}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        advice = "; the same command goes on" if args.command in ("prepare", "check") else ""
+        print(f"dnr {args.command}: interrupted{advice}", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":  # python -m dnr_jax.cli, where the dnr script is not on the path

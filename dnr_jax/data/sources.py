@@ -313,7 +313,7 @@ def _open_folders(root: str, splits: Sequence[str]) -> Catalogue:
 def _open_lists(root: str, folder: str, splits: Sequence[str]) -> Catalogue:
     map_file = epath.Path(folder) / "label_map.txt"
     label_map = str(map_file) if map_file.is_file() else ""
-    lists = {split: _find_list(folder, split) for split in {"train", *splits}}
+    lists = {split: _find_list(folder, split) for split in dict.fromkeys(["train", *splits])}
     classes = _read_list(lists["train"], root, label_map, ())[0].classes
     read = {split: _read_list(lists[split], root, label_map, classes) for split in splits}
     return Catalogue(

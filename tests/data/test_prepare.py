@@ -254,3 +254,12 @@ def test_what_cannot_be_prepared_is_one_line(arguments, message, tmp_path, capsy
 def test_records_are_written_to_a_local_disk(video_folder, capsys):
     assert run("folder", video_folder, "gs://bucket/records") == 2
     assert "expected a folder on a local disk" in capsys.readouterr().err
+
+
+def test_an_interruption_is_one_line(video_folder, tmp_path, capsys, monkeypatch):
+    def interrupt(path: str) -> bytes:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(media, "read_media", interrupt)
+    assert run("folder", video_folder, tmp_path) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "dnr prepare: interrupted; the same command goes on"
