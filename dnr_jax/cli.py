@@ -1,12 +1,15 @@
-"""The ``dnr`` command: evaluate a trained network, label video files with it, and tell what a network costs.
+"""The ``dnr`` command: data sets are prepared and checked, networks evaluated and profiled, videos labelled.
 
 Modules that take long to import are imported by the subcommand that needs them, so that ``dnr --help`` does not wait.
 """
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Sequence
+
+from etils import epath
 
 from dnr_jax.config import ConfigError, with_views
 
@@ -60,7 +63,99 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(run=_evaluate)
     profile.set_defaults(run=_profile)
     predict.set_defaults(run=_predict)
+    _add_data_commands(commands)
     return parser
+
+
+def _size(text: str) -> int | tuple[int, int]:
+    """A short side, or the height and width that a text WIDTHxHEIGHT names."""
+    if text.isdecimal():
+        return int(text)
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if not match or int(match[1]) % 2 or int(match[2]) % 2:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a short side, such as 256, nor an even size like 340x256"
+        )
+    return int(match[2]), int(match[1])
+
+
+def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    prepare = commands.add_parser("prepare", help="write a data set as records, with a card that describes it")
+    prepare.add_argument(
+        "name", metavar="NAME", help="kinetics400, ucf101, ...; or folder, or list, for your own videos"
+    )
+    prepare.add_argument("--out", required=True, help="folder for the records")
+    prepare.add_argument(
+        "--reencode", choices=("none", "access"), default="none", help="access: for fast random access"
+    )
+    prepare.add_argument(
+        "--size",
+        type=_size,
+        default=256,
+        help="with --reencode: short side, or WIDTHxHEIGHT (default: 256; 0: as it is)",
+    )
+    prepare.add_argument("--limit", type=_positive, default=0, help="at most so many videos a split")
+    check = commands.add_parser("check", help="decode every video, and list what is wrong")
+    check.add_argument("name", metavar="NAME|DIR", help="a data set as for prepare, or a folder of videos or records")
+    check.add_argument("--min-frames", type=_positive, default=8, help="fewer frames are short (default: 8)")
+    check.add_argument("--report", default="dnr_check.jsonl", help="file for the problems (default: dnr_check.jsonl)")
+    for command in (prepare, check):
+        command.add_argument("--root", default="", help="folder of the videos", required=command is prepare)
+        command.add_argument(
+            "--annotations", default="", help="folder of the annotation files, if it is not in the root"
+        )
+        command.add_argument(
+            "--fold", type=_positive, default=1, help="official division of UCF101 and HMDB51 (1 to 3)"
+        )
+        command.add_argument("--split", nargs="+", help="splits (default: train and val)")
+        command.add_argument(
+            "--workers", type=_positive, default=os.cpu_count() or 1, help="processes (default: one a core)"
+        )
+    prepare.set_defaults(run=_prepare)
+    check.set_defaults(run=_check)
+
+
+def _prepare(args: argparse.Namespace) -> int:
+    from dnr_jax.data.datasets import DATASETS
+    from dnr_jax.data.media import Reencoding
+    from dnr_jax.data.prepare import prepare
+    from dnr_jax.data.sources import open_dataset
+
+    size = args.size if isinstance(args.size, tuple) else None
+    settings = Reencoding(short_side=0 if size else args.size, size=size) if args.reencode == "access" else None
+    described = DATASETS.get(args.name)
+    try:
+        catalogue = open_dataset(args.name, args.root, args.annotations, args.fold, args.split or ("train", "val"))
+        prepared = prepare(
+            catalogue,
+            args.out,
+            settings,
+            args.workers,
+            args.limit,
+            title=described.title if described else "",
+            homepage=described.homepage if described else "",
+        )
+    except (FileNotFoundError, ValueError, RuntimeError) as error:
+        raise ConfigError(str(error)) from error
+    print((epath.Path(prepared.folder) / "card.md").read_text())
+    print(f"records in {prepared.folder}; train with --config.data.source=records --config.data.root={prepared.folder}")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from dnr_jax.data.check import check, open_target, summary
+
+    try:
+        catalogue = open_target(args.name, args.root, args.annotations, args.fold, args.split)
+    except (FileNotFoundError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+    problems = check(catalogue, args.report, args.min_frames, args.workers)
+    for problem in problems:
+        print(problem)
+    print(summary(catalogue, problems))
+    if problems:
+        print(f"the list is in {args.report}")
+    return 1 if problems else 0
 
 
 def _evaluate(args: argparse.Namespace) -> int:
@@ -131,7 +226,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: arguments after the program's name; default: those of the process.
 
     Returns:
-      The exit status: 0; 1 where a video could not be decoded; 2 for what a person has to correct.
+      The exit status: 0; 1 where a video could not be decoded, or something else is wrong with one; 2 for what a person
+      has to correct; 130 where it was interrupted.
     """
     args = _parser().parse_args(argv)
     from dnr_jax.training.devices import enable_compilation_cache
@@ -142,6 +238,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"dnr {args.command}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        advice = "; the same command goes on" if args.command in ("prepare", "check") else ""
+        print(f"dnr {args.command}: interrupted{advice}", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":  # python -m dnr_jax.cli, where the dnr script is not on the path

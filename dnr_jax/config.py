@@ -184,9 +184,17 @@ class DataConfig:
     """Where the videos are, which frames are read, and what is done to them."""
 
     source: str = "list"
-    """``list``: annotation files with ``path label`` lines; ``folder``: one folder a class; ``demo``: generated."""
+    """``list``: annotation files with ``path label`` lines; ``folder``: one folder a class; ``dataset``: a public data
+    set as it is on the disk; ``records``: what ``dnr prepare`` wrote; ``demo``: generated."""
     root: str = ""
-    """Folder that the paths of the lists are relative to; for ``folder``, it holds ``train/`` and ``val/``."""
+    """Folder of the videos: for ``list`` the one that paths are relative to; for ``folder`` it holds ``train/`` and
+    ``val/``; for ``records`` the prepared data set."""
+    dataset: str = ""
+    """For ``dataset``: its name, such as ``kinetics400`` or ``ucf101``."""
+    annotations: str = ""
+    """For ``dataset``: the folder of the annotation files; empty: looked for in ``root``."""
+    fold: int = 1
+    """For ``dataset``: which of the three official divisions of UCF101 and HMDB51."""
     train_list: str = ""
     val_list: str = ""
     label_map: str = ""
@@ -414,7 +422,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "model.slowfast.fast_depth": (0, *DEPTHS),
     "model.slowfast.block": ("", "basic", "bottleneck"),
     "model.slowfast.head_order": ("fast_slow", "slow_fast"),
-    "data.source": ("list", "folder", "demo"),
+    "data.source": ("list", "folder", "dataset", "records", "demo"),
     "data.sampling": SAMPLING,
     "data.out_of_bound": ("loop", "repeat_last"),
     "data.channel_order": ("rgb", "bgr"),
@@ -436,6 +444,7 @@ _AT_LEAST: dict[str, float] = {
     "model.slowfast.fusion_ratio": 1,
     "data.demo_train_videos": 1,
     "data.demo_val_videos": 1,
+    "data.fold": 1,
     "data.num_frames": 1,
     "data.frame_interval": 1,
     "data.frames_per_segment": 1,
@@ -725,6 +734,15 @@ def _path_problems(data: DataConfig) -> Iterator[str]:
             yield f"data.root: there is no folder {data.root!r}; the lists' paths are relative to it"
         if data.label_map and not epath.Path(data.label_map).is_file():
             yield f"data.label_map: there is no file {data.label_map!r}"
+    if data.source in ("dataset", "records"):
+        if not data.root:
+            yield f"data.root: is empty; data.source '{data.source}' needs the folder of the data set"
+        elif not epath.Path(data.root).is_dir():
+            yield f"data.root: there is no folder {data.root!r}"
+        if data.annotations and not epath.Path(data.annotations).is_dir():
+            yield f"data.annotations: there is no folder {data.annotations!r}"
+    if data.source == "dataset" and not data.dataset:
+        yield "data.dataset: is empty; data.source 'dataset' needs a name, such as 'kinetics400'"
     if data.source == "folder":
         if not data.root:
             yield "data.root: is empty; data.source 'folder' needs a folder with train/<class> and val/<class>"

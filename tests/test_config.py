@@ -36,6 +36,7 @@ ARGUMENTS = {
     "demo.py": ["", *VARIANTS],
     "own_videos.py": ["", *VARIANTS],
     "k200_bninception.py": ["", "dnr", "bn"],
+    "prepared.py": ["", *VARIANTS],
     "k200_r2plus1d.py": ["", "dnr", "bn"],
     "k400_tdn.py": ["", "dnr", "bn"],
     "k200_slowfast.py": ["", "dnr", "bn"],
@@ -157,7 +158,7 @@ def test_the_defaults_need_only_data():
         ("model.norm.relay_distance", 3, "does not divide the clip of 8 frames"),
         ("model.norm.num_groups", 3, "8 frames cannot be cut into 3 equal groups"),
         ("model.norm.clips_per_statistics", 12, "12 does not divide train.batch_size, which is 64"),
-        ("data.source", "lists", "(did you mean 'list'?); expected one of list, folder, demo"),
+        ("data.source", "lists", "(did you mean 'list'?); expected one of list, folder, dataset, records, demo"),
         ("data.sampling", "sparse", "expected one of dense, segments, window, linspace"),
         ("data.out_of_bound", "wrap", "expected one of loop, repeat_last"),
         ("data.frames_per_segment", 5, "is 5, which needs data.sampling 'segments', and that is 'dense'"),
@@ -280,6 +281,24 @@ def test_paths_are_looked_for(tmp_path):
     validate(config)
     config.data.source = "folder"
     assert problems(config) == f"data.root: there is no folder '{tmp_path}/videos/val'; expected <class>/<video> in it"
+
+
+def test_the_folder_of_a_data_set_is_looked_for(tmp_path):
+    config = valid_config()
+    config.data.source = "dataset"
+    lines = ["data.root: is empty; data.source 'dataset' needs the folder of the data set"]
+    name = "data.dataset: is empty; data.source 'dataset' needs a name, such as 'kinetics400'"
+    assert problems(config).splitlines() == [*lines, name]
+    config.data.root, config.data.dataset, config.data.annotations = str(tmp_path), "ucf101", str(tmp_path / "lists")
+    assert problems(config) == f"data.annotations: there is no folder '{tmp_path}/lists'"
+    (tmp_path / "lists").mkdir()
+    validate(config)
+    config.data.fold = 0
+    assert problems(config).startswith("data.fold: is 0")
+    config.data = dataclasses.replace(valid_config().data, source="records", root=str(tmp_path / "none"))
+    assert problems(config) == f"data.root: there is no folder '{tmp_path}/none'"
+    config.data.root = str(tmp_path)
+    validate(config)
 
 
 # The command line

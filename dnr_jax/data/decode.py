@@ -5,21 +5,30 @@ what it needs: demuxing is cheap (about 1 ms a clip), so all packets are listed 
 each group of pictures is decoded from its keyframe to the last frame wanted. Frames that nothing refers to and nobody
 asked for are skipped (``skip_frame = NONREF``), which saves a third of the work on Kinetics-like files. Where the list
 of packets cannot be trusted (AVI, damaged files), output frames are counted from the start instead.
+
+A folder of JPEG frames is a video too, and so is an archive of them (see :class:`JpegFrames`): of these only the files
+of the wanted frames are read, by OpenCV, and at a reduced size where they are much larger than needed.
 """
 
 import contextlib
 import io
 import logging
+import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 import av
+import cv2
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from etils import epath
+
+from dnr_jax.data.annotations import VIDEO_SUFFIXES
 
 _logger = logging.getLogger(__name__)
 
@@ -28,6 +37,20 @@ Pick: TypeAlias = Callable[[int], np.ndarray]
 # Containers whose packets carry real presentation times, by parts of FFmpeg's format names.
 _TIMED_CONTAINERS = ("mp4", "matroska", "mpegts")
 _BUCKETS = ("gs://", "s3://")
+
+FRAME_SUFFIXES = frozenset({".jpg", ".jpeg"})
+"""Of files that are frames."""
+# Files that lie beside the frames where optical flow was extracted.
+_NOT_FRAMES = ("flow_",)
+_ZIP_MAGIC = b"PK\x03\x04"
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError, ValueError)
+
+# OpenCV's flags by the factor that each divides the size by, rounding up. Its IMREAD_REDUCED_COLOR_* ask for BGR.
+_REDUCED = {
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8 | cv2.IMREAD_COLOR_RGB,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4 | cv2.IMREAD_COLOR_RGB,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2 | cv2.IMREAD_COLOR_RGB,
+}
 
 # Titles in an unknown encoding are no reason to lose a video; PyAV 19 replaces what it cannot read by itself.
 _OPEN_OPTIONS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -47,30 +70,110 @@ class DecodeError(Exception):
     """A video could not be decoded; the message names it and says why."""
 
 
-def decode_frames(source: str | bytes, pick: Pick) -> tuple[np.ndarray, int]:
+def decode_frames(source: str | bytes, pick: Pick, short_side: int = 0) -> tuple[np.ndarray, int]:
     """Decodes chosen frames of a video.
 
     Args:
-      source: Path (local, or in a bucket that etils.epath can read), or the file's bytes.
+      source: Path (local, or in a bucket that etils.epath can read) of a video file or of a folder of JPEG frames, or
+        the bytes of a video file or of an archive of JPEG frames.
       pick: Called with the number of frames in the video; returns the indices wanted, in presentation order from 0, as
         an integer array of any shape. Repeated and unsorted indices are allowed. Called again with a smaller number if
         the file turns out to hold fewer frames than its container says.
+      short_side: How many pixels are needed. JPEG frames are decoded at the smallest of a half, a quarter and an eighth
+        of their size whose short side is not below; 0, and for video files: their full size.
 
     Returns:
       The frames, uint8 ``[n, H, W, 3]`` RGB, rotated as the file's metadata asks, and the number of frames in the
       video.
 
     Raises:
-      DecodeError: The file is missing, is not a video, or holds no frame that can be decoded.
+      DecodeError: The file is missing, is not a video, or holds no frame that can be decoded; there is no JPEG file in
+        the folder or archive, a wanted one is damaged, or they have several sizes.
       IndexError: ``pick`` returned an index out of range.
     """
     name = source if isinstance(source, str) else f"video of {len(source)} bytes"
     try:
+        if has_jpeg_frames(source):
+            return _decode_jpegs(JpegFrames(source), pick, short_side)
         media = _read_remote(source)
         frames, indices, total = _decode_sparse(media, pick) or _decode_counting(media, pick)
     except (av.FFmpegError, OSError, DecodeError) as error:
         raise DecodeError(f"{name}: {error}") from error
     return _to_rgb(frames, indices), total
+
+
+def has_jpeg_frames(source: str | bytes) -> bool:
+    """Whether a path is a folder, or bytes are an archive: what :class:`JpegFrames` reads, and no video file."""
+    if isinstance(source, bytes):
+        return source.startswith(_ZIP_MAGIC)
+    path = epath.Path(source)
+    # The suffix of a video file saves a look-up, which takes long where the file is in a bucket.
+    return path.suffix.lower() not in VIDEO_SUFFIXES and path.is_dir()
+
+
+class JpegFrames:
+    """The frames of a video that are JPEG files, in a folder or in an archive (a ZIP file), each read alone.
+
+    Attributes:
+      names: Of the files, in the order of the frames: as a person sorts them, ``2.jpg`` before ``10.jpg``. Pictures of
+        optical flow (``flow_*.jpg``) are none.
+    """
+
+    def __init__(self, source: str | bytes):
+        """Lists the files.
+
+        Args:
+          source: Path of the folder, or bytes of the archive.
+
+        Raises:
+          DecodeError: There is no such folder, it is no archive, or there is no JPEG file in it.
+        """
+        self._read: Callable[[str], bytes]
+        try:
+            if isinstance(source, bytes):
+                archive = zipfile.ZipFile(io.BytesIO(source))
+                found, self._read = archive.namelist(), archive.read
+            else:
+                folder = epath.Path(source)
+                found, self._read = [file.name for file in folder.iterdir()], lambda name: (folder / name).read_bytes()
+        except (OSError, *_ZIP_ERRORS) as error:
+            raise DecodeError(str(error)) from error
+        self.names = _in_order(found)
+        if not self.names:
+            raise DecodeError("there are no JPEG files")
+
+    def __len__(self) -> int:
+        """The number of frames."""
+        return len(self.names)
+
+    def read(self, index: int) -> bytes:
+        """The content of a file.
+
+        Raises:
+          DecodeError: It cannot be read.
+        """
+        name = self.names[index]
+        try:
+            return self._read(name)
+        except (OSError, *_ZIP_ERRORS) as error:
+            raise DecodeError(f"{name}: {error}") from error
+
+    def decode(self, index: int, short_side: int = 0) -> np.ndarray:
+        """One frame, uint8 ``[H, W, 3]`` RGB, upright as its EXIF data asks.
+
+        Args:
+          index: Which one.
+          short_side: As for :func:`decode_frames`.
+
+        Raises:
+          DecodeError: It is not a JPEG file, or not a whole one.
+        """
+        content = self.read(index)
+        flags = _reduction(content, short_side) if short_side else cv2.IMREAD_COLOR_RGB
+        frame = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
+        if frame is None:
+            raise DecodeError(f"{self.names[index]}: not a whole JPEG file")
+        return cast(np.ndarray, frame)
 
 
 def encode_video(
@@ -102,6 +205,48 @@ def encode_video(
         for frame in frames:
             container.mux(stream.encode(VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that are frames; numbers in them are compared as numbers."""
+    frames = [name for name in names if f".{name.rpartition('.')[2].lower()}" in FRAME_SUFFIXES]
+    frames = [name for name in frames if not name.startswith(_NOT_FRAMES)]
+    return sorted(frames, key=_natural)
+
+
+def _natural(name: str) -> list[str | int]:
+    parts = re.split(r"([0-9]+)", name)  # text and numbers in turn
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)]
+
+
+def _decode_jpegs(video: JpegFrames, pick: Pick, short_side: int) -> tuple[np.ndarray, int]:
+    indices = _check(pick(len(video)), len(video))
+    unique, positions = np.unique(indices, return_inverse=True)
+    frames = [video.decode(index, short_side) for index in unique.tolist()]
+    if shapes := {frame.shape[:2] for frame in frames} - {frames[0].shape[:2]}:
+        raise DecodeError(f"the frames have several sizes, {frames[0].shape[:2]} and {shapes.pop()} among them")
+    return np.stack(frames)[positions], len(video)
+
+
+def _reduction(content: bytes, short_side: int) -> int:
+    """OpenCV's flags for the smallest size whose short side is not below ``short_side``."""
+    short = min(_jpeg_size(content))
+    return next(
+        (flags for factor, flags in _REDUCED.items() if -(-short // factor) >= short_side), cv2.IMREAD_COLOR_RGB
+    )
+
+
+def _jpeg_size(content: bytes) -> tuple[int, int]:
+    """Height and width that a JPEG file's frame header tells (ITU-T T.81, B.2.2); zeros where there is none."""
+    start = 2
+    while start + 9 <= len(content) and content[start] == 0xFF:
+        marker = content[start + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # these three hold tables
+            height, width = content[start + 5 : start + 7], content[start + 7 : start + 9]
+            return int.from_bytes(height, "big"), int.from_bytes(width, "big")
+        # A marker may be preceded by any number of bytes 0xFF.
+        start += 1 if marker == 0xFF else 2 + int.from_bytes(content[start + 2 : start + 4], "big")
+    return 0, 0
 
 
 def _read_remote(source: str | bytes) -> str | bytes:

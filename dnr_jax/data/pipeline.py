@@ -9,14 +9,16 @@ A video that cannot be decoded costs its sample only; it is logged, marked in th
 
 import dataclasses
 import functools
+import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import grain
 import numpy as np
 from absl import flags
+from etils import epath
 
 from dnr_jax.config import SAMPLING, DataConfig, EvaluationConfig
 from dnr_jax.data import sampling
@@ -163,11 +165,11 @@ def evaluation_iterator(
     return BatchIterator(_read(samples, data, batch_size), num_batches)
 
 
-def load_clip(path: str | bytes, data: DataConfig, evaluation: EvaluationConfig) -> np.ndarray:
+def load_clip(video: str | bytes, data: DataConfig, evaluation: EvaluationConfig) -> np.ndarray:
     """Reads one video as the evaluation does.
 
     Args:
-      path: The video file, or its bytes.
+      video: The video file or folder of frames, or the bytes of a file or record.
       data: Sampling and transforms.
       evaluation: Clips and crops.
 
@@ -180,7 +182,8 @@ def load_clip(path: str | bytes, data: DataConfig, evaluation: EvaluationConfig)
     """
     _check_sampling(data)
     transform = TestTransform(data.short_side, evaluation.crop_size or data.crop_size, evaluation.crops)
-    frames, _ = decode_frames(path, _test_pick(data, evaluation))
+    side = _needed_side(data.short_side, transform.crop_size)
+    frames, _ = decode_frames(video, _test_pick(data, evaluation), side)
     crops = transform(frames)
     views = crops.reshape(evaluation.crops, evaluation.num_clips, -1, *crops.shape[2:]).swapaxes(0, 1)
     return views.reshape(-1, *views.shape[2:])
@@ -192,15 +195,20 @@ class FailureLog:
     It sees the batches of one process.
     """
 
-    def __init__(self, source: VideoSource, max_fraction: float):
+    def __init__(self, source: VideoSource, max_fraction: float, report: str | os.PathLike[str] = ""):
         """Starts at zero.
 
         Args:
           source: The videos that the batches' indices refer to.
           max_fraction: Largest share of failures among the videos read, once 20 have been read.
+          report: File that gets a line for each of these videos when it is met first: a JSON object with ``index``,
+            ``name``, ``path`` and ``reason``. Empty: none.
         """
         self._source = source
         self._max_fraction = max_fraction
+        self._report = epath.Path(report) if report else None
+        if self._report:
+            self._report.unlink(missing_ok=True)
         self._read = 0
         self._count = 0
         self._failed: dict[int, None] = {}  # a set that keeps the order
@@ -225,7 +233,9 @@ class FailureLog:
         read = int(np.sum(np.asarray(batch["index"]) >= 0))
         self._read += read
         self._count += int(np.sum(failed >= 0))
-        self._failed.update(dict.fromkeys(failed[failed >= 0].tolist()))
+        new = dict.fromkeys(index for index in failed[failed >= 0].tolist() if index not in self._failed)
+        self._failed.update(new)
+        self._write(new, "a")
         if read >= _MIN_BATCH and not np.any(batch["weight"]):
             self._stop("a whole batch of videos could not be decoded")
         if self._read >= _MIN_READ and self._count > self._max_fraction * self._read:
@@ -239,12 +249,25 @@ class FailureLog:
         """Goes on from what :meth:`state` returned."""
         self._read, self._count = state["read"], state["count"]
         self._failed = dict.fromkeys(state["failed"])
+        self._write(self._failed, "w")
+
+    def _write(self, indices: Iterable[int], mode: str) -> None:
+        """Adds videos to the report, or starts it anew with them."""
+        if self._report is not None and (mode == "w" or indices):
+            with self._report.open(mode) as file:
+                file.writelines(json.dumps(self._describe(index)) + "\n" for index in indices)
+
+    def _describe(self, index: int) -> dict[str, Any]:
+        source = self._source
+        named = {"index": index, "name": source.names[index], "path": source.paths[index]}
+        return named | {"reason": _why_broken(source, index)}
 
     def _stop(self, reason: str) -> None:
         names = self.names
+        where = f"{self._report} says" if self._report else "The warnings above say"
         raise RuntimeError(
-            f"{reason}: {self._count} of {self._read}, among them {', '.join(names[:5])}. The warnings above say why; "
-            "check that the files are whole, or raise data.max_failures"
+            f"{reason}: {self._count} of {self._read}, among them {', '.join(names[:5])}. {where} why; check that the "
+            "files are whole ('dnr check' lists all that are not), or raise data.max_failures"
         )
 
 
@@ -268,8 +291,9 @@ class _TrainReader:
     def _transform(self) -> TrainTransform:
         return TrainTransform.from_config(self.data, self.source.classes)
 
-    def _frames(self, path: str, rng: np.random.Generator) -> np.ndarray:
-        return decode_frames(path, _train_pick(self.data, rng))[0]
+    def _frames(self, video: str | bytes, rng: np.random.Generator) -> np.ndarray:
+        side = _needed_side(self.data.short_side, self.data.crop_size)
+        return decode_frames(video, _train_pick(self.data, rng), side)[0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -285,7 +309,7 @@ class _EvaluationReader:
         shape = (self.evaluation.num_clips * self.evaluation.crops, self.data.clip_shape[0], side, side, 3)
         if index < 0:
             return _blank(shape, np.int32(0), index, failed=-1)
-        views = _decode_or_warn(self.source, index, lambda path: load_clip(path, self.data, self.evaluation))
+        views = _decode_or_warn(self.source, index, lambda video: load_clip(video, self.data, self.evaluation))
         if views is None:
             return _blank(shape, self.source.labels[index], index, failed=index)
         return _sample(views, self.source.labels[index], index, failed=-1)
@@ -305,9 +329,9 @@ def _blank(shape: tuple[int, ...], label: np.int32, index: int, failed: int) -> 
     return _sample(np.zeros(shape, np.uint8), label, index, failed, weight=0.0)
 
 
-def _decode_or_warn(source: VideoSource, index: int, read: Callable[[str], np.ndarray]) -> np.ndarray | None:
+def _decode_or_warn(source: VideoSource, index: int, read: Callable[[str | bytes], np.ndarray]) -> np.ndarray | None:
     try:
-        return read(source.paths[index])
+        return read(source.media(index))
     except DecodeError as error:
         _warn_once(source.names[index], str(error))
         return None
@@ -316,6 +340,20 @@ def _decode_or_warn(source: VideoSource, index: int, read: Callable[[str], np.nd
 @functools.cache
 def _warn_once(name: str, reason: str) -> None:
     _logger.warning("cannot decode %s (%s)", name, reason)
+
+
+def _why_broken(source: VideoSource, index: int) -> str:
+    """What decoding says, in this process: the one where it failed may be another."""
+    try:
+        decode_frames(source.media(index), lambda total: np.zeros(1, np.int64))
+    except DecodeError as error:
+        return str(error)
+    return "the frames of the clip could not be decoded"
+
+
+def _needed_side(short_side: int, crop_size: int) -> int:
+    """The short side, in pixels, that frames are resized to before they are cropped; 0: they keep their size."""
+    return short_side and max(short_side, crop_size)
 
 
 def _check_sampling(data: DataConfig) -> None:

@@ -124,6 +124,12 @@ def _check_workdir(config: ExperimentConfig, workdir: pathlib.Path) -> None:
         )
 
 
+def _undecoded_file() -> str:
+    """The file that names this process's training videos which could not be decoded."""
+    process = jax.process_index()
+    return f"undecoded_{process}.jsonl" if process else "undecoded.jsonl"
+
+
 class Trainer:
     """The parts of a run, and the state that moves through them."""
 
@@ -148,7 +154,7 @@ class Trainer:
         self.train_step = make_train_step(self.model, self.tx, schedule, config, self.mesh)
         self.eval_step = make_eval_step(self.model, config, self.mesh)
         self.observe_step = make_observe_step(self.model, config, self.mesh)
-        self.failures = FailureLog(self.training, config.data.max_failures)
+        self.failures = FailureLog(self.training, config.data.max_failures, workdir / _undecoded_file())
         self.window = MetricWindow(self.training.names)
         self.report: Report | None = None  # of the last evaluation of the state as it is now
         self.is_first_process = jax.process_index() == 0

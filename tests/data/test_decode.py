@@ -1,14 +1,17 @@
 import gc
+import io
 import os
 import pathlib
 import wave
+import zipfile
 
 import av
+import cv2
 import numpy as np
 import pytest
 
 from dnr_jax.data import decode
-from tests.data.videos import moving_frames
+from tests.data.videos import moving_frames, write_frames
 
 DAMAGED = "decord_corrupted.mp4"
 CLIPS = """
@@ -264,3 +267,138 @@ def test_metadata_in_an_unknown_encoding_costs_nothing(tmp_path):
     latin = path.read_bytes().replace("t\u00fcrkis".encode(), "t\u00fcrkise".encode("latin-1"))
     assert latin != path.read_bytes()
     assert decode.decode_frames(latin, lambda total: np.arange(total))[0].shape == (1, 16, 16, 3)
+
+
+def archive_of(folder: pathlib.Path) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for file in sorted(folder.iterdir(), reverse=True):
+            archive.write(file, file.name)
+    return packed.getvalue()
+
+
+def as_folder_and_archive(folder: pathlib.Path) -> list[str | bytes]:
+    return [str(folder), archive_of(folder)]
+
+
+def read_rgb(path: pathlib.Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
+    return cv2.cvtColor(cv2.imread(str(path), flags), cv2.COLOR_BGR2RGB)
+
+
+def test_jpeg_frames_are_those_that_opencv_reads(tmp_path):
+    """Numbers without leading zeros are in the order of their values; flow and other files are no frames."""
+    write_frames(tmp_path, moving_frames(12, seed=1, height=30, width=41), "img_{}.jpg")
+    for other in ("flow_x_1.jpg", "flow_y_1.jpg", "notes.txt", "thumbnail.png"):
+        (tmp_path / other).write_bytes(b"no frame")
+    wanted = np.array([10, 0, 9, 1, 10])
+    expected = [read_rgb(tmp_path / f"img_{number + 1}.jpg") for number in wanted]
+    for source in as_folder_and_archive(tmp_path):
+        frames, total = decode.decode_frames(source, lambda total: wanted)
+        assert total == 12 and frames.dtype == np.uint8
+        np.testing.assert_array_equal(frames, expected)
+
+
+def test_only_the_wanted_jpeg_files_are_read(tmp_path):
+    write_frames(tmp_path, moving_frames(5, seed=1))
+    for number in (1, 2, 4):
+        (tmp_path / f"{number:05d}.jpg").write_bytes(b"")
+    for source in as_folder_and_archive(tmp_path):
+        frames, total = decode.decode_frames(source, lambda total: np.array([2, 4]))
+        assert total == 5
+        np.testing.assert_array_equal(frames[0], read_rgb(tmp_path / "00003.jpg"))
+
+
+@pytest.mark.parametrize(
+    "short_side, factor, flags",
+    [
+        (0, 1, cv2.IMREAD_COLOR),
+        (61, 1, cv2.IMREAD_COLOR),
+        (51, 1, cv2.IMREAD_COLOR),
+        (50, 2, cv2.IMREAD_REDUCED_COLOR_2),
+        (26, 2, cv2.IMREAD_REDUCED_COLOR_2),
+        (25, 4, cv2.IMREAD_REDUCED_COLOR_4),
+        (14, 4, cv2.IMREAD_REDUCED_COLOR_4),
+        (13, 8, cv2.IMREAD_REDUCED_COLOR_8),
+        (1, 8, cv2.IMREAD_REDUCED_COLOR_8),
+    ],
+)
+@pytest.mark.parametrize("tall", [False, True])
+def test_large_jpeg_frames_are_decoded_at_the_smallest_size_that_is_not_below_what_is_needed(
+    tmp_path, short_side, factor, flags, tall
+):
+    height, width = (141, 99) if tall else (99, 141)
+    picture = cv2.resize(moving_frames(1, seed=1)[0], (width, height), interpolation=cv2.INTER_CUBIC)
+    write_frames(tmp_path, picture[None])
+    for source in as_folder_and_archive(tmp_path):
+        frames, _ = decode.decode_frames(source, lambda total: np.zeros(1, int), short_side)
+        assert frames.shape[1:3] == (-(-height // factor), -(-width // factor))
+        np.testing.assert_array_equal(frames[0], read_rgb(tmp_path / "00001.jpg", flags))
+
+
+def test_a_reduced_frame_is_the_frame_at_full_size_averaged(tmp_path):
+    """Over blocks of 2 x 2: libjpeg leaves out the upper frequencies, of which a smooth picture has few."""
+    smooth = 64 + cv2.resize(moving_frames(1, seed=1)[0][::4, ::4] // 2, (192, 128), interpolation=cv2.INTER_CUBIC)
+    write_frames(tmp_path, smooth[None])
+    full, half = (decode.decode_frames(str(tmp_path), lambda total: np.zeros(1, int), side)[0][0] for side in (0, 64))
+    averaged = full.reshape(64, 2, 96, 2, 3).mean(axis=(1, 3))
+    assert np.abs(averaged - half).max() < 5 and np.abs(averaged - half).mean() < 1
+
+
+def test_the_size_of_progressive_and_grey_jpeg_files_is_known(tmp_path):
+    """With fill bytes before a marker, too, which the standard allows."""
+    grey = moving_frames(1, seed=1, height=64, width=80)[0, ..., 0]
+    for options in ([], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]):
+        content = cv2.imencode(".jpg", grey, options)[1].tobytes()
+        for whole in (content, content[:2] + b"\xff\xff" + content[2:]):
+            (tmp_path / "1.jpg").write_bytes(whole)
+            assert decode.decode_frames(str(tmp_path), np.arange, 16)[0].shape == (1, 16, 20, 3)
+            assert decode.decode_frames(str(tmp_path), np.arange, 17)[0].shape == (1, 32, 40, 3)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff", "cut off"])
+def test_a_damaged_jpeg_frame_is_named(tmp_path, content):
+    write_frames(tmp_path, moving_frames(3, seed=1))
+    path = tmp_path / "00002.jpg"
+    path.write_bytes(path.read_bytes()[:-40] if content == "cut off" else content)
+    for source in as_folder_and_archive(tmp_path):
+        for short_side in (0, 8):
+            with pytest.raises(decode.DecodeError, match=r"00002\.jpg: not a whole JPEG file"):
+                decode.decode_frames(source, np.arange, short_side)
+        assert decode.decode_frames(source, lambda total: np.array([0, 2]))[1] == 3
+
+
+def test_jpeg_frames_of_several_sizes_are_refused(tmp_path):
+    write_frames(tmp_path, moving_frames(2, seed=1))
+    write_frames(tmp_path, moving_frames(1, seed=1, height=16))
+    with pytest.raises(decode.DecodeError, match=r"several sizes, \(16, 48\) and \(32, 48\)"):
+        decode.decode_frames(str(tmp_path), np.arange)
+
+
+def test_a_folder_or_archive_without_frames_is_refused(tmp_path):
+    (tmp_path / "flow_x_1.jpg").touch()
+    for source in as_folder_and_archive(tmp_path):
+        with pytest.raises(decode.DecodeError, match="there are no JPEG files"):
+            decode.decode_frames(source, np.arange)
+    with pytest.raises(decode.DecodeError, match="not a zip file"):
+        decode.decode_frames(b"PK\x03\x04 and nothing more", np.arange)
+
+
+def test_damaged_archives_are_decoded_or_refused(tmp_path):
+    write_frames(tmp_path, moving_frames(3, seed=1, height=16, width=16))
+    content = np.frombuffer(archive_of(tmp_path), np.uint8)
+    outcomes = set()
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        damaged = content.copy()
+        damaged[rng.integers(4, len(content), size=3)] ^= np.uint8(1) << rng.integers(0, 8, 3, np.uint8)
+        try:
+            outcomes.add(decode.decode_frames(damaged.tobytes(), np.arange)[0].shape[1:])
+        except decode.DecodeError:
+            outcomes.add("refused")
+    assert outcomes <= {(16, 16, 3), "refused"} and "refused" in outcomes
+
+
+def test_jpeg_frames_out_of_range_are_refused(tmp_path):
+    write_frames(tmp_path, moving_frames(2, seed=1))
+    with pytest.raises(IndexError, match="video of 2 frames"):
+        decode.decode_frames(str(tmp_path), lambda total: np.array([2]))

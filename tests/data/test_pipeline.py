@@ -10,8 +10,9 @@ import time
 import numpy as np
 import pytest
 
-from dnr_jax.config import EvaluationConfig, RandAugmentConfig
-from dnr_jax.data import decode, pipeline, sampling, sources, transforms
+from dnr_jax.config import DataConfig, EvaluationConfig, RandAugmentConfig
+from dnr_jax.data import decode, demo, pipeline, prepare, sampling, sources, transforms
+from tests.data.videos import moving_frames, write_frames
 from tests.paths import REPOSITORY
 
 
@@ -446,3 +447,76 @@ with pipeline.train_iterator(sources.load_sources(data)[0], data, 2, seed=0) as 
 def test_importing_the_package_loads_no_reader():
     readers = {"av", "cv2", "grain", "tensorflow_datasets"}
     assert run_python(f"import sys, dnr_jax, dnr_jax.data; print({readers} & set(sys.modules))") == "set()"
+
+
+def assert_files_and_records_give_the_same(files: DataConfig, catalogue: sources.Catalogue, out: pathlib.Path):
+    """Training and evaluation, with threads and, from records, with worker processes."""
+    prepared = prepare.prepare(catalogue, str(out), shard_videos=7)
+    recorded = dataclasses.replace(files, source="records", root=prepared.folder)
+    from_files, from_records = sources.load_sources(files), sources.load_sources(recorded)
+    assert from_records[0].classes == from_files[0].classes
+    expected = take(from_files[0], files, 4)
+    assert_same(take(from_records[0], recorded, 4), expected)
+    assert_same(take(from_records[0], dataclasses.replace(recorded, num_workers=1), 4), expected)
+    assert_same(evaluate(from_records[1], recorded, batch_size=4), evaluate(from_files[1], files, batch_size=4))
+
+
+def test_the_demo_gives_the_same_batches_from_files_and_from_records(data, tmp_path):
+    files = dataclasses.replace(
+        data, source="demo", cache_dir=str(tmp_path / "demo"), demo_train_videos=16, demo_val_videos=8
+    )
+    root = demo.make_demo(files.cache_dir, files.demo_train_videos, files.demo_val_videos)
+    assert_files_and_records_give_the_same(files, sources.open_dataset("folder", root), tmp_path / "records")
+
+
+def test_real_lists_give_the_same_batches_from_files_and_from_records(data, shared, tmp_path):
+    root = str(shared / "data" / "weizmann4")
+    lists = {field: f"{root}/{field}.txt" for field in ("train_list", "val_list", "label_map")}
+    files = dataclasses.replace(data, source="list", root=root, short_side=40, crop_size=32, **lists)
+    assert_files_and_records_give_the_same(files, sources.open_dataset("list", root), tmp_path / "records")
+
+
+def test_large_jpeg_frames_are_read_at_the_size_that_the_crop_needs(data, tmp_path, monkeypatch):
+    """``data.short_side``, or the crop where it is larger; 0 is the size that they have."""
+    write_frames(tmp_path, moving_frames(6, seed=1, height=200, width=280))
+    heights: dict[int, set[int]] = {}  # by what was asked for: threads still read ahead when the next round begins
+    original = pipeline.decode_frames
+
+    def spy(source, pick, short_side):
+        frames, total = original(source, pick, short_side)
+        heights.setdefault(short_side, set()).add(frames.shape[1])
+        return frames, total
+
+    monkeypatch.setattr(pipeline, "decode_frames", spy)
+    for short_side, crop_size in [(24, 16), (26, 16), (101, 16), (24, 60), (0, 16)]:
+        fields = dataclasses.replace(data, short_side=short_side)
+        pipeline.load_clip(str(tmp_path), fields, EvaluationConfig(crop_size=crop_size))
+        source = sources.VideoSource((str(tmp_path),), np.zeros(1, np.int32), ("x",), ("a",))
+        take(source, dataclasses.replace(fields, crop_size=crop_size), 1, batch_size=1)
+    assert heights == {24: {25}, 26: {50}, 101: {200}, 60: {100}, 0: {200}}
+
+
+def test_a_broken_record_is_replaced_as_a_broken_file_is(train, data, tmp_path):
+    records = [b"no video" if i in (3, 4) else pathlib.Path(path).read_bytes() for i, path in enumerate(train.paths)]
+    batches = take(dataclasses.replace(train, records=records), data, 6)
+    assert_same(batches, take(with_broken(train, {3, 4}, tmp_path), data, 6))
+    assert any(np.any(batch["failed"] >= 0) for batch in batches)
+
+
+def test_failures_are_named_in_a_report(train, tmp_path):
+    """Each once, with the reason, also after the run was resumed."""
+    broken, report = with_broken(train, {4, 9}, tmp_path), tmp_path / "undecoded.jsonl"
+    log = pipeline.FailureLog(broken, 0.5, report)
+    assert not report.exists()
+    log.update(batch_of([0, 5, 10], [-1, 4, 9], [1, 1, 1]))
+    log.update(batch_of([1, 5], [-1, 4], [1, 1]))
+    rows = [json.loads(line) for line in report.read_text().splitlines()]
+    assert [(row["index"], row["name"]) for row in rows] == [(4, train.names[4]), (9, train.names[9])]
+    assert all(row["path"] == str(tmp_path / "broken.mp4") and "Invalid data" in row["reason"] for row in rows)
+    before = report.read_text()
+    resumed = pipeline.FailureLog(broken, 0.5, report)
+    resumed.restore(log.state())
+    resumed.update(batch_of([5], [4], [1]))
+    assert report.read_text() == before
+    with pytest.raises(RuntimeError, match=r"undecoded.jsonl says why.*'dnr check' lists all"):
+        resumed.update(batch_of([0, 1, 2, 3], [0, 1, 2, 3], [0, 0, 0, 0]))

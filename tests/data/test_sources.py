@@ -128,7 +128,7 @@ def test_load_sources_of_lists(kinetics):
     train, val = sources.load_sources(config)
     assert train.classes == val.classes == ("0", "1", "2")
     (kinetics / "val.txt").write_text("a/one.mp4 5\n")
-    with pytest.raises(ValueError, match=r"val\.txt: label 5 is out of range; the labels of .*list\.txt are 0 to 2"):
+    with pytest.raises(ValueError, match=r"val\.txt:1: label 5 is out of range; the training list names 3 classes"):
         sources.load_sources(config)
 
 
@@ -143,7 +143,7 @@ def test_load_sources_of_the_demo(tmp_path):
 @pytest.mark.parametrize(
     "fields, message",
     [
-        ({"source": "kinetics"}, "data.source is 'kinetics'; expected one of list, folder, demo"),
+        ({"source": "kinetics"}, "data.source is 'kinetics'; expected one of list, folder, dataset, records, demo"),
         ({"source": "folder"}, "data.root is empty"),
         ({"source": "list", "train_list": "x"}, "data.val_list is empty"),
         ({"source": "list"}, "data.train_list is empty"),

@@ -1,5 +1,8 @@
 """Small videos with known content."""
 
+import pathlib
+
+import cv2
 import numpy as np
 
 
@@ -8,3 +11,10 @@ def moving_frames(count: int, seed: int, height: int = 32, width: int = 48) -> n
     texture = np.random.default_rng(seed).integers(0, 256, (height // 4, width // 4, 3), np.uint8)
     picture = texture.repeat(4, axis=0).repeat(4, axis=1)
     return np.stack([np.roll(picture, (t, 2 * t), axis=(0, 1)) for t in range(count)])
+
+
+def write_frames(folder: pathlib.Path, frames: np.ndarray, name: str = "{:05d}.jpg") -> None:
+    """Writes frames as JPEG files, numbered from 1."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, frame in enumerate(frames, start=1):
+        assert cv2.imwrite(str(folder / name.format(number)), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))

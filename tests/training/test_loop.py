@@ -289,6 +289,19 @@ def test_a_broken_video_costs_its_sample_and_is_named(tmp_path, tiny_loop, capsy
     assert "1 videos could not be decoded and do not count: dark/00.mp4" in out
     assert "1 videos could not be decoded and do not count: grey/01.mp4" in out
     assert out.splitlines()[-1].endswith("/6 videos)")
+    (row,) = map(json.loads, (tmp_path / "run" / "undecoded.jsonl").read_text().splitlines())
+    assert row["name"] == "dark/00.mp4" and "Invalid data" in row["reason"]
+
+
+def test_too_many_broken_videos_end_the_run(tmp_path, tiny_loop):
+    videos = write_videos(tmp_path / "videos")
+    broken = sorted((videos / "train").rglob("*.mp4"))[::2]
+    for path in broken:
+        path.write_bytes(b"broken")
+    with pytest.raises(RuntimeError, match=r"more than data.max_failures = 0.1 of the videos could not be decoded"):
+        loop.train(tiny_config(videos, steps=20), tmp_path / "run")
+    lines = (tmp_path / "run" / "undecoded.jsonl").read_text().splitlines()
+    assert {json.loads(line)["path"] for line in lines} <= set(map(str, broken)) and lines
 
 
 def test_what_the_data_contradicts_is_refused_before_anything_is_written(videos, tmp_path, tiny_loop):

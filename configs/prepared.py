@@ -1,0 +1,41 @@
+"""What ``dnr prepare`` wrote: TSN with ResNet-50 and DNR, 8 frames, from scratch, on any prepared data set.
+
+The data set is prepared once, and named by its folder::
+
+    dnr prepare ucf101 --root /data/ucf101 --out data/prepared
+    python train.py --config=configs/prepared.py --config.data.root=data/prepared
+
+The number of classes is that of the records. The argument is the arm of the comparison: ``dnr`` (default), ``bn``,
+``bn_interlace`` or ``dnr_no_interlace``.
+"""
+
+from dnr_jax.config import (
+    DataConfig,
+    EvaluationConfig,
+    ExperimentConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+    with_variant,
+)
+
+
+def get_config(arg: str = "") -> ExperimentConfig:
+    config = ExperimentConfig(
+        model=ModelConfig(depth=50, num_classes=0, dropout=0.4),
+        data=DataConfig(
+            source="records",
+            root="data/prepared",
+            num_frames=8,
+            sampling="segments",
+            short_side=256,
+            crop_size=224,
+            multi_scale_crop=True,
+            flip=False,  # safe for classes with a left or a right; switch it on where there are none
+        ),
+        optimizer=OptimizerConfig(learning_rate=0.1, base_batch_size=64, clip_norm=40.0, warmup_steps=1000),
+        train=TrainConfig(batch_size=64, epochs=100.0),
+        evaluation=EvaluationConfig(batch_size=8, clips=10, crops=3, crop_size=256),
+    )
+    config.model.norm.clips_per_statistics = 8
+    return with_variant(config, arg)

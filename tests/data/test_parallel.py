@@ -1,0 +1,50 @@
+import os
+import threading
+
+import pytest
+
+from dnr_jax.data.parallel import ordered_map
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def double_or_die(number: int) -> int:
+    if number in (3, 11):
+        os._exit(1)  # as a decoder that crashes does
+    return 2 * number
+
+
+def refuse(number: int) -> int:
+    raise ValueError(f"not {number}")
+
+
+def gone(number: int) -> int:
+    return -number
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_in_order(workers):
+    assert list(ordered_map(double, range(20), workers, gone)) == list(range(0, 40, 2))
+    assert list(ordered_map(double, [], workers, gone)) == []
+
+
+def test_an_item_that_ends_its_process_costs_itself_only():
+    expected = [-n if n in (3, 11) else 2 * n for n in range(16)]
+    assert list(ordered_map(double_or_die, iter(range(16)), 2, gone)) == expected
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_errors_are_raised_here(workers):
+    with pytest.raises(ValueError, match="not 0"):
+        list(ordered_map(refuse, range(3), workers, gone))
+
+
+def test_items_are_taken_as_they_are_needed():
+    """So that neither videos nor results pile up in memory."""
+    taken = []
+    results = ordered_map(double, (taken.append(n) or n for n in range(100)), 2, gone)
+    assert next(results) == 0 and len(taken) <= 8
+    results.close()
+    assert len(taken) <= 8 and threading.active_count() < 50
