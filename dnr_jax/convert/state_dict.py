@@ -14,6 +14,8 @@ import jax
 import numpy as np
 from flax import traverse_util
 
+from dnr_jax.config import ConfigError
+
 StateDict = dict[str, np.ndarray]
 Variables = dict[str, Any]
 
@@ -27,8 +29,8 @@ _CELL = (
 )
 
 
-class ConversionError(ValueError):
-    """A state dict does not fit the variables: says which names are missing, unexpected or of another shape."""
+class ConversionError(ConfigError):
+    """Weights cannot be read, or do not fit the network: says what, and what would be right."""
 
 
 @dataclasses.dataclass(frozen=True)
