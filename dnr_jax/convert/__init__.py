@@ -1,23 +1,36 @@
 """Weights of other frameworks, in and out."""
 
+from dnr_jax.convert.files import WeightFile, read_weight_file, write_weight_file
+from dnr_jax.convert.matching import GROUPS, ImportReport, Match, from_state_dict, match, recognize
 from dnr_jax.convert.state_dict import (
     AUTHORS,
     MMACTION2,
+    NAMINGS,
+    OWN,
     PYSLOWFAST,
     TORCHVISION,
     ConversionError,
     Naming,
-    from_state_dict,
     to_state_dict,
 )
 
 __all__ = [
     "AUTHORS",
+    "GROUPS",
     "MMACTION2",
+    "NAMINGS",
+    "OWN",
     "PYSLOWFAST",
     "TORCHVISION",
     "ConversionError",
+    "ImportReport",
+    "Match",
     "Naming",
+    "WeightFile",
     "from_state_dict",
+    "match",
+    "read_weight_file",
+    "recognize",
     "to_state_dict",
+    "write_weight_file",
 ]

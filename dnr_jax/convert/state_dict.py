@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 from flax import traverse_util
 
@@ -45,11 +44,50 @@ class Naming:
     rules: tuple[tuple[str, str], ...]
 
     def key(self, path: str) -> str:
-        """Return the state-dict key of the variable at ``path`` (``layer1/block0/norm2/scale``)."""
+        """Return the state-dict key of the variable at ``path`` (``layer1/block0/norm2/scale``).
+
+        Raises:
+          ConversionError: for a variable that torch's layers do not have, such as a learned initial state of a relay.
+        """
         module, _, leaf = path.rpartition("/")
+        if leaf not in _LEAVES:
+            raise ConversionError(f"{path} has no name in this code base")
         for pattern, replacement in self.rules:
             module = re.sub(pattern, replacement, module)
         return ".".join(filter(None, (module.replace("/", "."), _LEAVES[leaf])))
+
+    def encode(self, array: np.ndarray) -> np.ndarray:
+        """Return an array of ours in the code base's layout: HWIO and IO kernels become OIHW and OI, vectors stay."""
+        if array.ndim < 2:
+            return array
+        return array.transpose((*range(array.ndim - 1, array.ndim - 3, -1), *range(array.ndim - 2)))
+
+    def decode(self, array: np.ndarray) -> np.ndarray:
+        """Undo :meth:`encode`."""
+        return array if array.ndim < 2 else array.transpose((*range(2, array.ndim), 1, 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnNaming(Naming):
+    """Paths and layouts as they are here, so that every variable has a name."""
+
+    rules: tuple[tuple[str, str], ...] = ()
+
+    def key(self, path: str) -> str:
+        """Return ``path``."""
+        return path
+
+    def encode(self, array: np.ndarray) -> np.ndarray:
+        """Return ``array``."""
+        return array
+
+    def decode(self, array: np.ndarray) -> np.ndarray:
+        """Return ``array``."""
+        return array
+
+
+OWN = OwnNaming()
+"""This project's own names."""
 
 
 AUTHORS = Naming(
@@ -108,6 +146,7 @@ PYSLOWFAST = Naming(
 TORCHVISION = Naming(
     rules=(
         (r"^backbone/", ""),
+        (r"^slow_", ""),
         (r"^head/fc", "fc"),
         (r"\bblock(\d+)", r"\1"),
         (r"\bnorm(\d)", r"bn\1"),
@@ -115,19 +154,20 @@ TORCHVISION = Naming(
         (r"\bshortcut_norm", "downsample.1"),
     )
 )
-"""torchvision's ResNet."""
+"""torchvision's ResNet, whose names are timm's as well. In SlowFast it is the slow pathway."""
 
 
-def _to_torch_layout(array: np.ndarray) -> np.ndarray:
-    """HWIO convolution and IO linear kernels to OIHW and OI; vectors stay."""
-    return array.transpose((*range(array.ndim - 1, array.ndim - 3, -1), *range(array.ndim - 2)))
+NAMINGS: Mapping[str, Naming] = {
+    "own": OWN,
+    "torchvision": TORCHVISION,
+    "mmaction2": MMACTION2,
+    "pyslowfast": PYSLOWFAST,
+    "authors": AUTHORS,
+}
+"""The code bases whose weights are recognised, by the names that a person gives to them."""
 
 
-def _from_torch_layout(array: np.ndarray) -> np.ndarray:
-    return array.transpose((*range(2, array.ndim), 1, 0))
-
-
-def _flat(variables: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
+def flat(variables: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
     """Key every leaf by its collection and its path."""
     return {
         (collection, path): leaf
@@ -146,40 +186,11 @@ def to_state_dict(variables: Mapping[str, Any], naming: Naming) -> StateDict:
 
     Returns:
       One array for each variable. torch's ``num_batches_tracked`` counters are left out.
-    """
-    state = {}
-    for (_, path), leaf in _flat(variables).items():
-        array = np.asarray(leaf)
-        state[naming.key(path)] = _to_torch_layout(array) if array.ndim > 1 else array
-    return state
-
-
-def from_state_dict(state: Mapping[str, np.ndarray], template: Mapping[str, Any], naming: Naming) -> Variables:
-    """Import a state dict.
-
-    Args:
-      state: arrays under the code base's names, in torch's layouts.
-      template: variables of the network to fill, or their shapes (``jax.eval_shape`` of ``model.init``).
-      naming: the code base.
-
-    Returns:
-      Variables of the template's structure and dtypes.
 
     Raises:
-      ConversionError: where a name is missing or unexpected, or a shape differs; it lists all of them.
+      ConversionError: for a variable that the code base has no name for.
     """
-    wanted = {naming.key(path): (collection, path, leaf) for (collection, path), leaf in _flat(template).items()}
-    given = {k: np.asarray(v) for k, v in state.items() if not k.endswith("num_batches_tracked")}
-    problems = [f"missing: {k}" for k in wanted if k not in given]
-    problems += [f"unexpected: {k}" for k in given if k not in wanted]
-    filled: dict[str, dict[str, Any]] = {collection: {} for collection in template}
-    for key in wanted.keys() & given.keys():
-        collection, path, leaf = wanted[key]
-        array = given[key]
-        array = _from_torch_layout(array) if array.ndim > 1 else array
-        if array.shape != leaf.shape:
-            problems.append(f"shape: {key} is {given[key].shape}; here {path} is {tuple(leaf.shape)}")
-        filled[collection][path] = jax.numpy.asarray(array, leaf.dtype)
-    if problems:
-        raise ConversionError("the state dict does not fit the network:\n  " + "\n  ".join(sorted(problems)))
-    return {c: traverse_util.unflatten_dict(flat, sep="/") for c, flat in filled.items()}
+    state = {}
+    for (_, path), leaf in flat(variables).items():
+        state[naming.key(path)] = naming.encode(np.asarray(leaf))
+    return state
