@@ -1,5 +1,6 @@
 """Weights of any source, for a network of ours: files of other code bases, our own files, and folders of runs."""
 
+import copy
 import dataclasses
 import json
 import os
@@ -8,10 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from dnr_jax.config import ExperimentConfig, ModelConfig, from_json
-from dnr_jax.convert.files import read_weight_file
+from dnr_jax.config import ConfigError, ExperimentConfig, ModelConfig, from_json, validate_network
+from dnr_jax.convert.files import check_target, read_weight_file, write_weight_file
 from dnr_jax.convert.matching import ImportReport, Match, match, parse_allow, recognize
 from dnr_jax.convert.state_dict import NAMINGS, OWN, ConversionError, StateDict, Variables, flat, to_state_dict
 from dnr_jax.evaluation.run import load_run
@@ -156,3 +158,48 @@ def classes_of(source: Source, config: ExperimentConfig) -> int:
     biases = [path for _, path in flat(template) if path.startswith("head/") and path.endswith("/bias")]
     sizes = {int(np.size(arrays[naming.key(path)])) for path in biases if naming.key(path) in arrays}
     return sizes.pop() if len(sizes) == 1 else 0
+
+
+def convert(
+    source: Source, target: str | os.PathLike[str], config: ExperimentConfig | None = None, naming: str = "own"
+) -> ImportReport:
+    """Write the weights of a source under the names of a code base.
+
+    Args:
+      source: the weights.
+      target: file to write, ``.safetensors`` or one of PyTorch's.
+      config: describes the network, and in ``init`` what may differ; None: the source's own. 0 classes mean as many as
+        the source's head has. What may differ and does is initialised with seed 0.
+      naming: a name in :data:`dnr_jax.convert.NAMINGS`.
+
+    Returns:
+      What became of every array of the source.
+
+    Raises:
+      ConfigError: where the network is not known, the source does not fit it, or ``naming`` has no name for one of its
+        variables.
+    """
+    if naming not in NAMINGS:
+        raise ConversionError(f"{naming!r} is no code base whose names are known; expected one of {', '.join(NAMINGS)}")
+    check_target(target)
+    if config is None and source.config is None:
+        raise ConfigError(f"{source.name} does not say which network it is for; name a configuration with --config")
+    config = copy.deepcopy(config or source.config)
+    assert config is not None
+    config.model.scan_blocks = False  # other code bases name every block
+    validate_network(config)
+    config.model.num_classes = config.model.num_classes or classes_of(source, config)
+    if not config.model.num_classes:
+        raise ConfigError(
+            f"model.num_classes: is 0, and {source.name} has no head that says how many classes there are"
+        )
+    start = fit_source(source, config)
+    variables = template_of(config) if start.complete else _initialize(config)
+    state = to_state_dict(start.apply(variables), NAMINGS[naming])
+    write_weight_file(target, state, own_metadata(config, source.classes, naming))
+    return start.report
+
+
+def _initialize(config: ExperimentConfig) -> Variables:
+    clip = jnp.zeros((1, *config.data.clip_shape))
+    return jax.jit(create_model(config.model).init, static_argnames="train")(jax.random.key(0), clip, train=False)
