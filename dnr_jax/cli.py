@@ -1,4 +1,4 @@
-"""The ``dnr`` command: data sets are prepared and checked, networks evaluated and profiled, videos labelled.
+"""The ``dnr`` command: prepare and check data; evaluate, use, convert, export and profile networks.
 
 Modules that take long to import are imported by the subcommand that needs them, so that ``dnr --help`` does not wait.
 """
@@ -60,6 +60,20 @@ def _parser() -> argparse.ArgumentParser:
         help="clips scored for the latency (default: 5); 0: counts only",
     )
     profile.add_argument("--markdown", action="store_true", help="print a Markdown table, with times as ratios only")
+    convert = commands.add_parser("convert", help="turn weights of any source into a file of another code base")
+    convert.add_argument("source", help="file of weights (.safetensors, .pth, .pt, .pyth), or work directory of a run")
+    convert.add_argument("target", help="file to write: .safetensors, or .pth with torch installed")
+    convert.add_argument("--config", metavar="FILE[:ARGUMENT]", help="the network; default: what the source says")
+    convert.add_argument("--to", default="own", metavar="CODE", help="code base whose names are written (default: own)")
+    convert.add_argument("--naming", default="", metavar="CODE", help="code base of the source; default: recognised")
+    convert.add_argument("--allow", default="", metavar="LIST", help="what may differ, such as head,relays")
+    convert.add_argument("--checkpoint", choices=("latest", "best"), default="latest", help="of a work directory")
+    export = commands.add_parser("export", help="write a trained network as files that run without this package")
+    export.add_argument("--workdir", required=True, help="work directory of a training run")
+    export.add_argument("--out", required=True, metavar="FOLDER", help="folder to write")
+    export.add_argument("--checkpoint", choices=("latest", "best"), default="latest")
+    convert.set_defaults(run=_convert)
+    export.set_defaults(run=_export)
     evaluate.set_defaults(run=_evaluate)
     profile.set_defaults(run=_profile)
     predict.set_defaults(run=_predict)
@@ -197,6 +211,29 @@ def _predict(args: argparse.Namespace) -> int:
             # Written between two states of the progress bar, which stands on the same terminal.
             bar.write(str(prediction), file=sys.stderr if prediction.error else sys.stdout)
     return 1 if failures else 0
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from dnr_jax.config import InitConfig, load_config
+    from dnr_jax.convert.source import convert, read_source
+
+    source = read_source(args.source, args.checkpoint)
+    config = load_config(args.config) if args.config else source.config
+    if config:
+        config.init = InitConfig(naming=args.naming, allow=args.allow)
+    print(convert(source, args.target, config, args.to).summary())
+    print(f"wrote {args.target} ({args.to})")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from dnr_jax.evaluation.export import export_run
+    from dnr_jax.evaluation.run import load_run
+    from dnr_jax.training.devices import make_mesh
+
+    for path in export_run(load_run(args.workdir, make_mesh(), args.checkpoint), args.out):
+        print(f"wrote {path}")
+    return 0
 
 
 def _profile(args: argparse.Namespace) -> int:

@@ -326,6 +326,19 @@ class EvaluationConfig:
 
 
 @dataclasses.dataclass
+class InitConfig:
+    """How the weights of ``init_from`` become the network's."""
+
+    naming: str = ""
+    """Code base that the weights are from: a name in :data:`dnr_jax.convert.NAMINGS`; empty: recognised."""
+    checkpoint: str = "latest"
+    """``latest`` or ``best``, where ``init_from`` is the work directory of a run."""
+    allow: str = ""
+    """What may differ and then starts anew, in a list such as ``head,relays``: names in
+    :data:`dnr_jax.convert.GROUPS`, and patterns of our paths or of the source's names. Everything else has to fit."""
+
+
+@dataclasses.dataclass
 class ExperimentConfig:
     """Everything a run depends on."""
 
@@ -334,6 +347,9 @@ class ExperimentConfig:
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    init_from: str = ""
+    """File of weights, or work directory of a run, that the network starts from; empty: from scratch."""
+    init: InitConfig = dataclasses.field(default_factory=InitConfig)
 
 
 def with_variant(config: ExperimentConfig, variant: str) -> ExperimentConfig:
@@ -413,6 +429,7 @@ def _from_dict(kind: Any, values: dict[str, Any], prefix: str) -> Any:
 # Validation
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
+    "init.checkpoint": ("latest", "best"),
     "model.name": ("tsn", "bninception", "tsm", "tdn", "r2plus1d", "slowfast"),
     "model.depth": DEPTHS,
     "model.stem": ("imagenet", "small"),
@@ -500,6 +517,7 @@ def validate(config: ExperimentConfig, num_devices: int = 1, num_processes: int 
     """
     problems = list(_type_problems(config)) or [
         *_network_problems(config),
+        *_init_problems(config),
         *_length_problems(config),
         *_batch_problems(config, num_devices, num_processes),
         *_path_problems(config.data),
@@ -597,6 +615,13 @@ def _norm_problems(config: ExperimentConfig) -> Iterator[str]:
             if len(settings) == 1 or not found:
                 yield f"model.norm.{error}"
             found = True
+
+
+def _init_problems(config: ExperimentConfig) -> Iterator[str]:
+    if not config.init_from:
+        for name, value in flatten(config.init).items():
+            if value != getattr(InitConfig, name):
+                yield f"init.{name}: is {value!r}, but there is no init_from whose weights it is about"
 
 
 def _length_problems(config: ExperimentConfig) -> Iterator[str]:

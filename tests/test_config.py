@@ -240,6 +240,19 @@ def test_the_frames_of_all_segments_are_a_clip():
     assert config.data.clip_shape == (40, 224, 224, 3)
 
 
+def test_what_init_is_about_needs_init_from():
+    config = ExperimentConfig()
+    config.init.allow, config.init.checkpoint = "head", "best"
+    with pytest.raises(ConfigError) as error:
+        validate(config)
+    assert "init.allow: is 'head', but there is no init_from" in str(error.value)
+    assert "init.checkpoint: is 'best', but there is no init_from" in str(error.value)
+    config.init_from = "weights.safetensors"
+    with pytest.raises(ConfigError) as error:
+        validate(config)
+    assert "init" not in str(error.value)
+
+
 def test_nesterov_needs_momentum():
     config = valid_config()
     config.optimizer.nesterov, config.optimizer.momentum = True, 0.0

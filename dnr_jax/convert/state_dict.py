@@ -10,9 +10,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 from flax import traverse_util
+
+from dnr_jax.config import ConfigError
 
 StateDict = dict[str, np.ndarray]
 Variables = dict[str, Any]
@@ -33,8 +34,8 @@ _TORCHVISION_BLOCKS = (
 )
 
 
-class ConversionError(ValueError):
-    """A state dict does not fit the variables: says which names are missing, unexpected or of another shape."""
+class ConversionError(ConfigError):
+    """Weights cannot be read, or do not fit the network: says what, and what would be right."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,21 +50,57 @@ class Naming:
     rules: tuple[tuple[str, str], ...]
 
     def key(self, path: str) -> str:
-        """Return the state-dict key of the variable at ``path`` (``layer1/block0/norm2/scale``)."""
+        """Return the state-dict key of the variable at ``path`` (``layer1/block0/norm2/scale``).
+
+        Raises:
+          ConversionError: for a variable that torch's layers do not have, such as a learned initial state of a relay.
+        """
         module, _, leaf = path.rpartition("/")
+        if leaf not in _LEAVES:
+            raise ConversionError(f"{path} has no name in this code base")
         for pattern, replacement in self.rules:
             module = re.sub(pattern, replacement, module)
         return ".".join(filter(None, (module.replace("/", "."), _LEAVES[leaf])))
 
+    def encode(self, array: np.ndarray) -> np.ndarray:
+        """Return an array of ours in the code base's layout: HWIO and IO kernels become OIHW and OI, vectors stay."""
+        if array.ndim < 2:
+            return array
+        return array.transpose((*range(array.ndim - 1, array.ndim - 3, -1), *range(array.ndim - 2)))
+
+    def decode(self, array: np.ndarray) -> np.ndarray:
+        """Undo :meth:`encode`."""
+        return array if array.ndim < 2 else array.transpose((*range(2, array.ndim), 1, 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnNaming(Naming):
+    """Paths and layouts as they are here, so that every variable has a name."""
+
+    rules: tuple[tuple[str, str], ...] = ()
+
+    def key(self, path: str) -> str:
+        """Return ``path``."""
+        return path
+
+    def encode(self, array: np.ndarray) -> np.ndarray:
+        """Return ``array``."""
+        return array
+
+    def decode(self, array: np.ndarray) -> np.ndarray:
+        """Return ``array``."""
+        return array
+
+
+OWN = OwnNaming()
+"""This project's own names."""
 
 AUTHORS = Naming(
     rules=(
         *_CELL,
         (r"^head/fc", "cls_head.fc_cls"),
         (r"\bblock(\d+)", r"ModuleList.\1"),
-        (r"\bnorm(\d)", r"bn\1"),
-        (r"\bshortcut_conv", "downsample.0"),
-        (r"\bshortcut_norm", "downsample.1"),
+        *_TORCHVISION_BLOCKS,
     )
 )
 """The authors' released DNR code (``resnet_dnr.py``), alone or inside mmaction's ``TSN2D``."""
@@ -85,7 +122,6 @@ MMACTION2 = Naming(
     )
 )
 """MMAction2's ``Recognizer2D`` with a ResNet, and its ``Recognizer3D`` with R(2+1)D or SlowFast."""
-
 
 MMACTION2_TORCHVISION = Naming(((r"^head/fc", "cls_head.fc_cls"), *_TORCHVISION_BLOCKS))
 """MMAction2's ``Recognizer2D`` around torchvision's ResNet or ResNeXt."""
@@ -126,11 +162,12 @@ PYSLOWFAST = Naming(
 TORCHVISION = Naming(
     rules=(
         (r"^backbone/", ""),
+        (r"^slow_", ""),
         (r"^head/fc", "fc"),
         *_TORCHVISION_BLOCKS,
     )
 )
-"""torchvision's ResNet and ResNeXt, and timm's, which have the same names."""
+"""torchvision's ResNet and ResNeXt, and timm's, which have the same names. In SlowFast it is the slow pathway."""
 
 TDN = Naming(
     rules=(
@@ -178,16 +215,22 @@ CADENE = Naming(
 """Cadene's port of the Caffe network BNInception (``pretrainedmodels``), whose names are the Caffe layers'."""
 
 
-def _to_torch_layout(array: np.ndarray) -> np.ndarray:
-    """HWIO convolution and IO linear kernels to OIHW and OI; vectors stay."""
-    return array.transpose((*range(array.ndim - 1, array.ndim - 3, -1), *range(array.ndim - 2)))
+NAMINGS: Mapping[str, Naming] = {
+    "own": OWN,
+    "torchvision": TORCHVISION,
+    "mmaction2": MMACTION2,
+    "mmaction2_torchvision": MMACTION2_TORCHVISION,
+    "mmaction2_tsm": mmaction2_tsm(50),
+    "mmaction2_tsm_r101": mmaction2_tsm(101),
+    "pyslowfast": PYSLOWFAST,
+    "tdn": TDN,
+    "cadene": CADENE,
+    "authors": AUTHORS,
+}
+"""The code bases whose weights are recognised, by the names that a person gives to them."""
 
 
-def _from_torch_layout(array: np.ndarray) -> np.ndarray:
-    return array.transpose((*range(2, array.ndim), 1, 0))
-
-
-def _flat(variables: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
+def flat(variables: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
     """Key every leaf by its collection and its path."""
     return {
         (collection, path): leaf
@@ -206,40 +249,11 @@ def to_state_dict(variables: Mapping[str, Any], naming: Naming) -> StateDict:
 
     Returns:
       One array for each variable. torch's ``num_batches_tracked`` counters are left out.
-    """
-    state = {}
-    for (_, path), leaf in _flat(variables).items():
-        array = np.asarray(leaf)
-        state[naming.key(path)] = _to_torch_layout(array) if array.ndim > 1 else array
-    return state
-
-
-def from_state_dict(state: Mapping[str, np.ndarray], template: Mapping[str, Any], naming: Naming) -> Variables:
-    """Import a state dict.
-
-    Args:
-      state: arrays under the code base's names, in torch's layouts.
-      template: variables of the network to fill, or their shapes (``jax.eval_shape`` of ``model.init``).
-      naming: the code base.
-
-    Returns:
-      Variables of the template's structure and dtypes.
 
     Raises:
-      ConversionError: where a name is missing or unexpected, or a shape differs; it lists all of them.
+      ConversionError: for a variable that the code base has no name for.
     """
-    wanted = {naming.key(path): (collection, path, leaf) for (collection, path), leaf in _flat(template).items()}
-    given = {k: np.asarray(v) for k, v in state.items() if not k.endswith("num_batches_tracked")}
-    problems = [f"missing: {k}" for k in wanted if k not in given]
-    problems += [f"unexpected: {k}" for k in given if k not in wanted]
-    filled: dict[str, dict[str, Any]] = {collection: {} for collection in template}
-    for key in wanted.keys() & given.keys():
-        collection, path, leaf = wanted[key]
-        array = given[key]
-        array = _from_torch_layout(array) if array.ndim > 1 else array
-        if array.shape != leaf.shape:
-            problems.append(f"shape: {key} is {given[key].shape}; here {path} is {tuple(leaf.shape)}")
-        filled[collection][path] = jax.numpy.asarray(array, leaf.dtype)
-    if problems:
-        raise ConversionError("the state dict does not fit the network:\n  " + "\n  ".join(sorted(problems)))
-    return {c: traverse_util.unflatten_dict(flat, sep="/") for c, flat in filled.items()}
+    state = {}
+    for (_, path), leaf in flat(variables).items():
+        state[naming.key(path)] = naming.encode(np.asarray(leaf))
+    return state

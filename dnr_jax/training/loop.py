@@ -1,8 +1,9 @@
 """The training loop: from a configuration to a trained network in a folder.
 
 The folder of a run holds ``config.json``, ``classes.txt``, ``checkpoints/``, ``metrics.jsonl``, ``tensorboard/``,
-``training_curve.png``, and at the end ``evaluation.json`` and ``confusion_matrix.png``. The same call again goes on
-from the latest checkpoint; the outcome is the same, bit for bit, as if the run had never stopped.
+``training_curve.png``, ``init_report.txt`` where it started from given weights, and at the end ``evaluation.json`` and
+``confusion_matrix.png``. The same call again goes on from the latest checkpoint; the outcome is the same, bit for bit,
+as if the run had never stopped.
 """
 
 import contextlib
@@ -32,6 +33,7 @@ from dnr_jax.config import (
     to_json,
     validate,
 )
+from dnr_jax.convert.source import Start, fit_source, read_source
 from dnr_jax.data.pipeline import FailureLog, train_iterator
 from dnr_jax.data.sources import VideoSource, load_sources
 from dnr_jax.dnr import precise_statistics
@@ -43,9 +45,10 @@ from dnr_jax.training.devices import Prefetcher, make_mesh
 from dnr_jax.training.metrics import MetricWindow, NonFiniteError
 from dnr_jax.training.optimizer import make_optimizer, make_schedule
 from dnr_jax.training.report import Recorder
-from dnr_jax.training.state import abstract_state, create_state
+from dnr_jax.training.state import abstract_state, create_state, with_variables
 from dnr_jax.training.step import all_finite, make_eval_step, make_observe_step, make_train_step
 
+INIT_REPORT_FILE = "init_report.txt"
 CHANGEABLE = frozenset(
     {
         "train.steps",
@@ -167,7 +170,10 @@ class Trainer:
         clip = self.config.data.clip_shape
         step = self.checkpoints.latest_step
         if step is None:
+            start = self._given_weights()
             self.state = create_state(self.model, self.tx, clip, self.mesh, self.config.train.seed)
+            if start:
+                self.state = with_variables(self.state, self.tx, start.apply(self.state.variables))
             return 0
         if step > self.total_steps:
             raise ConfigError(f"'{self.workdir}' holds {step} steps, more than the {self.total_steps} asked for")
@@ -176,6 +182,16 @@ class Trainer:
         self.failures.restore(progress["failures"])
         self.window.restore(progress["window"])
         return step
+
+    def _given_weights(self) -> Start | None:
+        """Read the weights that the network starts from, and report what fits; raises ConfigError where some do not."""
+        if not self.config.init_from:
+            return None
+        start = fit_source(read_source(self.config.init_from, self.config.init.checkpoint), self.config)
+        if self.is_first_process:
+            print(start.report.summary())
+            (self.workdir / INIT_REPORT_FILE).write_text(f"{start.report}\n")
+        return start
 
     def _write_settings(self) -> None:
         """Print and save the resolved configuration."""

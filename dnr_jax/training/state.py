@@ -81,3 +81,16 @@ def create_state(
     """
     init = jax.jit(_initializer(model, tx, clip_shape), out_shardings=replicated(mesh))
     return init(jax.random.key(seed))
+
+
+def with_variables(state: TrainState, tx: optax.GradientTransformation, variables: dict[str, Any]) -> TrainState:
+    """Return the state before the first step of a network that starts from other variables.
+
+    Args:
+      state: from :func:`create_state`.
+      tx: the optimiser, whose state starts anew.
+      variables: ``params`` and ``batch_stats``, placed as those of ``state``.
+    """
+    placements = jax.tree.map(lambda leaf: leaf.sharding, state.opt_state)
+    opt_state = jax.jit(tx.init, out_shardings=placements)(variables["params"])
+    return state.replace(params=variables["params"], batch_stats=variables.get("batch_stats", {}), opt_state=opt_state)

@@ -370,9 +370,9 @@ def test_everything_that_does_not_fit_is_listed():
     with pytest.raises(ConversionError) as error:
         from_state_dict(state, tree(18, DNRSpec.static()), TORCHVISION)
     assert str(error.value).splitlines() == [
-        "the state dict does not fit the network:",
-        "  missing: bn1.weight",
-        "  missing: layer1.0.bn2.running_var",
+        "the state dict (by names) does not fit the network:",
+        "  missing: bn1.weight; here backbone/norm1/scale",
+        "  missing: layer1.0.bn2.running_var; here backbone/layer1/block0/norm2/var",
         "  shape: bn1.bias is (5,); here backbone/norm1/bias is (4,)",
         "  shape: fc.weight is (1000, 32); here head/fc/kernel is (32, 3)",
         "  unexpected: classifier.weight",

@@ -1,0 +1,372 @@
+"""Which array of a state dict goes where in a network, and the report of it.
+
+Names decide, as a :class:`~dnr_jax.convert.state_dict.Naming` has them. Everything has to fit, both ways, but for what
+a caller allows to differ. Kernels of image networks are inflated where the network has a temporal axis.
+"""
+
+import collections
+import dataclasses
+import fnmatch
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from dnr_jax.convert.state_dict import NAMINGS, ConversionError, Naming, Variables, flat
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "head": ("head/*",),
+    "relays": ("*/relay*",),
+    "fast_pathway": ("backbone/fast_*", "backbone/lateral*"),
+}
+"""Names for what may differ, as patterns of our paths. ``relays`` also covers the learned scales and shifts of a source
+where the network predicts them; ``fast_pathway``, SlowFast's lateral connections."""
+_IGNORED = re.compile(r"(.*\.)?(num_batches_tracked|data_preprocessor\.(mean|std))")
+"""Buffers that are no weights: torch's counters, and MMAction2's normalisation of the pixels."""
+_WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod)\.)+")
+"""What data parallelism and compilation put before every name."""
+
+
+def parse_allow(text: str) -> tuple[str, ...]:
+    """Return the entries of a list such as ``head,relays,backbone/norm1/*``.
+
+    Raises:
+      ConversionError: for an entry that is neither a group nor a pattern.
+    """
+    entries = tuple(entry for part in text.split(",") if (entry := part.strip()))
+    for entry in entries:
+        if entry not in GROUPS and not re.search(r"[*?/.]", entry):
+            raise ConversionError(
+                f"{entry!r} is not known as something that may differ; expected {', '.join(GROUPS)}, or a pattern of "
+                "our paths or of the source's names, such as 'backbone/layer4/*' or 'aux_head.*'"
+            )
+    return entries
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportReport:
+    """What became of every array of a source and of a network.
+
+    Attributes:
+      source: the file or folder.
+      naming: name of the code base.
+      loaded: the source's names by our paths.
+      inflated: those of ``loaded`` (our paths) that were kernels without a temporal axis.
+      missing: names that the source lacks, by our paths.
+      unexpected: names of the source that the network has nothing for.
+      mismatched: by our paths, a line about shapes that differ.
+      fresh: paths that keep their initial values, as a caller allowed, and the entry that allowed it.
+      dropped: names of the source that are not used, as a caller allowed, and the entry that allowed it.
+      ignored: entries of the source that are no weights.
+    """
+
+    source: str
+    naming: str
+    loaded: Mapping[str, str]
+    inflated: tuple[str, ...]
+    missing: Mapping[str, str]
+    unexpected: tuple[str, ...]
+    mismatched: Mapping[str, str]
+    fresh: Mapping[str, str]
+    dropped: Mapping[str, str]
+    ignored: tuple[str, ...]
+
+    @property
+    def problems(self) -> list[str]:
+        """A line for each name that does not fit and was not allowed to differ."""
+        lines = [f"missing: {key}; here {path}" for path, key in self.missing.items()]
+        lines += [f"unexpected: {key}" for key in self.unexpected]
+        return sorted(lines + [f"shape: {line}" for line in self.mismatched.values()])
+
+    def check(self) -> None:
+        """Raise ConversionError where anything does not fit."""
+        if problems := self.problems:
+            raise ConversionError(
+                f"{self.source} ({self.naming}) does not fit the network:\n  " + "\n  ".join(problems)
+            )
+
+    def summary(self) -> str:
+        """Return the report in few lines, as it is printed."""
+        total = len(self.loaded) + len(self.missing) + len(self.mismatched) + len(self.fresh)
+        inflated = f", {len(self.inflated)} of them inflated from 2D" if self.inflated else ""
+        lines = [f"weights of {self.source} ({self.naming}): {len(self.loaded)} of {total} arrays loaded{inflated}"]
+        for what, names in (("left as initialised", self.fresh), ("not used", self.dropped)):
+            if names:
+                counts = collections.Counter(names.values())
+                lines.append(f"{what}: " + ", ".join(f"{count} ({entry})" for entry, count in counts.items()))
+        if self.ignored:
+            lines.append(f"ignored: {', '.join(self.ignored)}")
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        """Return the summary and every name, as it is saved."""
+        sections = {
+            "does not fit": self.problems,
+            "left as initialised": self.fresh,
+            "not used": self.dropped,
+            "inflated": self.inflated,
+            "loaded": [f"{path} <- {key}" for path, key in self.loaded.items()],
+        }
+        lines = [f"\n{title}:\n  " + "\n  ".join(names) for title, names in sections.items() if names]
+        return "\n".join([self.summary(), *lines])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Match:
+    """The arrays of a source that fit a network.
+
+    Attributes:
+      arrays: by collection and path, in our layout and the network's shapes.
+      replaced: the source's scales and shifts of norms that predict theirs, by the paths that they would have here.
+      report: what became of everything.
+    """
+
+    arrays: Mapping[tuple[str, str], np.ndarray]
+    replaced: Mapping[str, np.ndarray]
+    report: ImportReport
+
+    def overlay(self, variables: Mapping[str, Any]) -> Variables:
+        """Return ``variables`` with the arrays in their places, in the dtypes and placements of what was there."""
+        filled: dict[str, dict[str, Any]] = {collection: {} for collection in variables}
+        for (collection, path), leaf in flat(variables).items():
+            array = self.arrays.get((collection, path))
+            filled[collection][path] = leaf if array is None else _placed(array, leaf)
+        return {c: traverse_util.unflatten_dict(leaves, sep="/") for c, leaves in filled.items()}
+
+
+def _placed(array: np.ndarray, leaf: Any) -> Any:
+    array = array.astype(leaf.dtype)
+    sharding = getattr(leaf, "sharding", None)
+    return jax.numpy.asarray(array) if sharding is None else jax.device_put(array, sharding)
+
+
+def match(
+    state: Mapping[str, np.ndarray],
+    template: Mapping[str, Any],
+    naming: Naming,
+    *,
+    allow: Sequence[str] = (),
+    rename: Callable[[str], str] = str,
+    labels: tuple[str, str] = ("the state dict", "by names"),
+    ignored: Iterable[str] = (),
+) -> Match:
+    """Find the place of every array.
+
+    Args:
+      state: arrays under the code base's names, in its layouts.
+      template: variables of the network, or their shapes (``jax.eval_shape`` of ``model.init``).
+      naming: the code base.
+      allow: what may differ: names of :data:`GROUPS`, or patterns (``fnmatch``) of our paths and of the source's names.
+        What is allowed and missing, or of another shape, stays as it was initialised.
+      rename: from the source's names to the naming's, where prefixes differ; see :func:`recognize`.
+      labels: source and naming, for the report.
+      ignored: entries of the source beside ``state``, for the report.
+
+    Returns:
+      What fits, and the report, whose ``check`` raises where something does not.
+    """
+    given: dict[str, tuple[str, np.ndarray]] = {}
+    buffers: collections.Counter[str] = collections.Counter()
+    for key, array in state.items():
+        if _IGNORED.fullmatch(key):
+            buffers[key.rpartition(".")[2]] += 1
+        else:
+            given[rename(key)] = key, np.asarray(array)
+    leaves = flat(template)
+    new_head = _new_head(given, leaves, naming) if "head" in allow else ()
+    arrays: dict[tuple[str, str], np.ndarray] = {}
+    loaded: dict[str, str] = {}
+    inflated: list[str] = []
+    missing, mismatched, fresh, dropped = {}, {}, {}, {}
+    for (collection, path), leaf in leaves.items():
+        name = _name(naming, path)
+        key, found = given.pop(name, ("", None))
+        fitted = None if found is None or path in new_head else _fit(naming.decode(found), tuple(leaf.shape))
+        if found is not None and fitted is not None:
+            arrays[collection, path] = fitted
+            loaded[path] = key
+            if fitted.ndim != found.ndim:
+                inflated.append(path)
+        elif entry := _allowing(allow, path, key or name):
+            fresh[path] = entry
+            if key:
+                dropped[key] = entry
+        elif found is None:
+            missing[path] = name
+        else:
+            mismatched[path] = f"{key} is {found.shape}; here {path} is {tuple(leaf.shape)}"
+    replaced = {}
+    predicted = _predicted(naming, [path for _, path in leaves])
+    unexpected = []
+    for name, (key, found) in given.items():
+        path = predicted.get(name, "")
+        entry = "relays" if path and "relays" in allow else _allowing(allow, "", key)
+        if entry:
+            dropped[key] = entry
+            if path:
+                replaced[path] = naming.decode(found)
+        else:
+            unexpected.append(key)
+    notes = (*(f"{count} {name}" for name, count in buffers.items()), *ignored)
+    source, label = labels
+    report = ImportReport(
+        source, label, loaded, tuple(inflated), missing, tuple(unexpected), mismatched, fresh, dropped, notes
+    )
+    return Match(arrays, replaced, report)
+
+
+def _new_head(
+    given: Mapping[str, tuple[str, np.ndarray]], leaves: Mapping[tuple[str, str], Any], naming: Naming
+) -> list[str]:
+    """Return the paths of the head where any of it does not fit: half a classifier is of no use."""
+    head = {path: tuple(leaf.shape) for (_, path), leaf in leaves.items() if _allowing(("head",), path, "")}
+    found = {path: given[name][1] for path in head if (name := _name(naming, path)) in given}
+    fits = all(path in found and naming.decode(found[path]).shape == shape for path, shape in head.items())
+    return [] if fits else list(head)
+
+
+def _name(naming: Naming, path: str) -> str:
+    """Return the naming's key, or for what has none a line that no source holds."""
+    try:
+        return naming.key(path)
+    except ConversionError as error:
+        return f"({error})"
+
+
+def _fit(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Return the array in ``shape``, inflated where that has one axis more in front; None where it cannot be."""
+    if array.shape == shape:
+        return array
+    if array.ndim == 4 and len(shape) == 5 and array.shape[:2] == shape[1:3] and array.shape[3] == shape[4]:
+        return inflate(array, shape[0], shape[3])
+    return None
+
+
+def inflate(kernel: np.ndarray, frames: int, channels: int) -> np.ndarray | None:
+    """Turn a 2D kernel into a 3D one that gives a still video the features of the image.
+
+    The kernel is repeated over time and divided by the number of frames (Carreira and Zisserman 2017, "I3D"). Input
+    channels beyond the source's, such as those of SlowFast's lateral connections, get zeros, as in MMAction2.
+
+    Args:
+      kernel: ``[H, W, I, O]``.
+      frames: temporal extent of the result.
+      channels: its input channels.
+
+    Returns:
+      ``[frames, H, W, channels, O]``, or None where ``channels`` is less than ``I``.
+    """
+    more = channels - kernel.shape[2]
+    if more < 0:
+        return None
+    padded = np.pad(kernel, ((0, 0), (0, 0), (0, more), (0, 0)))
+    return np.repeat(padded[None] / np.asarray(frames, kernel.dtype), frames, axis=0)
+
+
+def _allowing(allow: Sequence[str], path: str, key: str) -> str:
+    """Return the entry that allows our ``path``, or the source's ``key``, to differ; empty where none does."""
+    for entry in allow:
+        patterns = GROUPS.get(entry, (entry,))
+        if any(fnmatch.fnmatchcase(name, pattern) for name in (path, key) for pattern in patterns if name):
+            return entry
+    return ""
+
+
+def _predicted(naming: Naming, paths: Sequence[str]) -> dict[str, str]:
+    """Return the names that the scale and shift of norms would have which predict them, and their paths."""
+    present = set(paths)
+    norms = (path.removesuffix("/mean") for path in paths if path.endswith("/mean"))
+    absent = [norm for norm in norms if f"{norm}/scale" not in present]
+    return {naming.key(path): path for norm in absent for path in (f"{norm}/scale", f"{norm}/bias")}
+
+
+def from_state_dict(state: Mapping[str, np.ndarray], template: Mapping[str, Any], naming: Naming) -> Variables:
+    """Import a state dict that has to fit in every name and shape.
+
+    Args:
+      state: arrays under the code base's names, in torch's layouts.
+      template: variables of the network to fill, or their shapes (``jax.eval_shape`` of ``model.init``).
+      naming: the code base.
+
+    Returns:
+      Variables of the template's structure and dtypes.
+
+    Raises:
+      ConversionError: where a name is missing or unexpected, or a shape differs; it lists all of them.
+    """
+    found = match(state, template, naming)
+    found.report.check()
+    return found.overlay(template)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recognition:
+    """The code base of a state dict.
+
+    Attributes:
+      name: in :data:`NAMINGS`.
+      strip: prefix of the names in the state dict that the naming does not have.
+      add: prefix of the naming that the state dict does not have.
+    """
+
+    name: str
+    strip: str = ""
+    add: str = ""
+
+    def rename(self, key: str) -> str:
+        """Return the naming's key for one of the state dict's."""
+        key = _WRAPPERS.sub("", key)
+        return self.add + key.removeprefix(self.strip) if key.startswith(self.strip) else key
+
+
+def recognize(state: Mapping[str, np.ndarray], template: Mapping[str, Any], naming: str = "") -> Recognition:
+    """Tell from its names which code base a state dict is from.
+
+    That is the one of whose names for the network's variables the most are in it. Names may have a prefix that the
+    naming does not have, and may lack one that it has: ``module.``, ``backbone.``, ``base_model.``, whatever half of
+    them share.
+
+    Args:
+      state: arrays by name.
+      template: variables of the network, or their shapes.
+      naming: a name in :data:`NAMINGS`, where a person says which it is.
+
+    Raises:
+      ConversionError: where no code base's names are in it, or there is none called ``naming``.
+    """
+    if naming and naming not in NAMINGS:
+        raise ConversionError(f"{naming!r} is no code base whose names are known; expected one of {', '.join(NAMINGS)}")
+    given = {_WRAPPERS.sub("", key) for key in state}
+    paths = [path for _, path in flat(template)]
+    best, hits = Recognition(naming), 0
+    for name in (naming,) if naming else NAMINGS:
+        wanted = {_name(NAMINGS[name], path) for path in paths}
+        for strip in _shared_prefixes(given):
+            stripped = {key.removeprefix(strip) for key in given if key.startswith(strip)}
+            for add in _shared_prefixes(wanted):
+                found = sum(add + key in wanted for key in stripped)
+                if found > hits:
+                    best, hits = Recognition(name, strip, add), found
+    if 10 * hits < len(paths):
+        known = naming or f"any code base known here ({', '.join(NAMINGS)})"
+        there, here = sorted(given)[:3], sorted(_name(NAMINGS[naming or "own"], path) for path in paths)[:3]
+        raise ConversionError(
+            f"the names in it are not those that {known} gives to this network's weights; there: "
+            f"{', '.join(there)}, ...; wanted: {', '.join(here)}, ..."
+        )
+    return best
+
+
+def _shared_prefixes(names: Iterable[str]) -> list[str]:
+    """Return the prefixes up to a dot that at least half of the names have, the shortest first."""
+    counts: collections.Counter[str] = collections.Counter()
+    total = 0
+    for name in names:
+        parts = name.split(".")[:-1]
+        counts.update(".".join(parts[: i + 1]) + "." for i in range(min(len(parts), 3)))
+        total += 1
+    return ["", *sorted((p for p, count in counts.items() if count >= math.ceil(total / 2)), key=len)]

@@ -1,0 +1,205 @@
+"""Weights of any source, for a network of ours: files of other code bases, our own files, and folders of runs."""
+
+import copy
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dnr_jax.config import ConfigError, ExperimentConfig, ModelConfig, from_json, validate_network
+from dnr_jax.convert.files import check_target, read_weight_file, write_weight_file
+from dnr_jax.convert.matching import ImportReport, Match, match, parse_allow, recognize
+from dnr_jax.convert.state_dict import NAMINGS, OWN, ConversionError, StateDict, Variables, flat, to_state_dict
+from dnr_jax.evaluation.run import load_run
+from dnr_jax.models import create_model
+from dnr_jax.models.blocks import stack_blocks, unstack_blocks
+from dnr_jax.models.complexity import abstract_variables
+from dnr_jax.training.devices import make_mesh
+
+CONFIG_ENTRY, CLASSES_ENTRY, NAMING_ENTRY = "dnr_jax.config", "dnr_jax.classes", "dnr_jax.naming"
+"""Entries of the text beside the arrays of our own safetensors files."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """Weights as they were found.
+
+    Attributes:
+      name: the file or folder.
+      state: arrays by name.
+      naming: the code base, where the source says so; otherwise empty.
+      ignored: other entries of the source.
+      config: the experiment, where the source says so.
+      classes: names of the classes, likewise.
+    """
+
+    name: str
+    state: StateDict
+    naming: str = ""
+    ignored: tuple[str, ...] = ()
+    config: ExperimentConfig | None = None
+    classes: tuple[str, ...] = ()
+
+
+def read_source(path: str | os.PathLike[str], checkpoint: str = "latest") -> Source:
+    """Read weights.
+
+    Args:
+      path: a file (:func:`dnr_jax.convert.read_weight_file`), or the work directory of a training run.
+      checkpoint: ``latest`` or ``best``, of a work directory.
+
+    Raises:
+      ConfigError: where nothing can be read.
+    """
+    if pathlib.Path(path).is_dir():
+        run = load_run(pathlib.Path(path), make_mesh(), checkpoint)
+        name = f"{path} ({checkpoint} checkpoint, step {run.step})"
+        state = to_state_dict(unstack_blocks(run.variables), OWN)
+        return Source(name, state, "own", (), run.config, run.classes)
+    file = read_weight_file(path)
+    text = file.metadata.get(CONFIG_ENTRY)
+    return Source(
+        f"{path}:{file.entry}" if file.entry else str(path),
+        file.state,
+        file.metadata.get(NAMING_ENTRY, ""),
+        file.ignored,
+        from_json(text) if text else None,
+        tuple(json.loads(file.metadata.get(CLASSES_ENTRY, "[]"))),
+    )
+
+
+def own_metadata(config: ExperimentConfig, classes: tuple[str, ...], naming: str) -> dict[str, str]:
+    """Return the text beside the arrays of a safetensors file, from which :func:`read_source` knows what they are."""
+    return {
+        CONFIG_ENTRY: json.dumps(dataclasses.asdict(config)),
+        CLASSES_ENTRY: json.dumps(classes),
+        NAMING_ENTRY: naming,
+    }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Start:
+    """Weights that were found to fit a network.
+
+    Attributes:
+      report: what became of every array.
+      apply: maps the network's variables, as initialised, to those that training starts from.
+    """
+
+    report: ImportReport
+    apply: Callable[[Mapping[str, Any]], Variables]
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left as initialised."""
+        return not self.report.fresh
+
+
+def fit_source(source: Source, config: ExperimentConfig) -> Start:
+    """Find the place of every array of a source in the network of an experiment; nothing is computed or compiled.
+
+    Args:
+      source: the weights.
+      config: ``model`` and ``data`` describe the network, ``init`` what may differ.
+
+    Raises:
+      ConversionError: where the names are not known, or where something does not fit that ``config.init.allow`` does
+        not allow to differ; it lists all of that.
+    """
+    template = template_of(config)
+    try:
+        recognition = recognize(source.state, template, config.init.naming or source.naming)
+    except ConversionError as error:
+        raise ConversionError(f"{source.name}: {error}") from error
+    found = match(
+        source.state,
+        template,
+        NAMINGS[recognition.name],
+        allow=parse_allow(config.init.allow),
+        rename=recognition.rename,
+        labels=(source.name, recognition.name),
+        ignored=source.ignored,
+    )
+    found.report.check()
+    return Start(found.report, lambda variables: _overlay(found, variables, config.model))
+
+
+def template_of(config: ExperimentConfig) -> Variables:
+    """Return the shapes of a network's variables, with its blocks one by one where it scans them."""
+    model = create_model(dataclasses.replace(config.model, scan_blocks=False))
+    return abstract_variables(model, config.data.clip_shape)
+
+
+def _overlay(found: Match, variables: Mapping[str, Any], model: ModelConfig) -> Variables:
+    if not model.scan_blocks:
+        return found.overlay(variables)
+    placements = jax.tree.map(lambda leaf: leaf.sharding, dict(variables))
+    return jax.device_put(stack_blocks(found.overlay(unstack_blocks(dict(variables)))), placements)
+
+
+def classes_of(source: Source, config: ExperimentConfig) -> int:
+    """Return the number of classes that the head of a source has, or 0 where it has none that fits the network's.
+
+    Args:
+      source: the weights.
+      config: describes the network, whose own number of classes does not count.
+    """
+    single = dataclasses.replace(config, model=dataclasses.replace(config.model, num_classes=1))
+    template = template_of(single)
+    recognition = recognize(source.state, template, config.init.naming or source.naming)
+    naming = NAMINGS[recognition.name]
+    arrays = {recognition.rename(key): array for key, array in source.state.items()}
+    biases = [path for _, path in flat(template) if path.startswith("head/") and path.endswith("/bias")]
+    sizes = {int(np.size(arrays[naming.key(path)])) for path in biases if naming.key(path) in arrays}
+    return sizes.pop() if len(sizes) == 1 else 0
+
+
+def convert(
+    source: Source, target: str | os.PathLike[str], config: ExperimentConfig | None = None, naming: str = "own"
+) -> ImportReport:
+    """Write the weights of a source under the names of a code base.
+
+    Args:
+      source: the weights.
+      target: file to write, ``.safetensors`` or one of PyTorch's.
+      config: describes the network, and in ``init`` what may differ; None: the source's own. 0 classes mean as many as
+        the source's head has. What may differ and does is initialised with seed 0.
+      naming: a name in :data:`dnr_jax.convert.NAMINGS`.
+
+    Returns:
+      What became of every array of the source.
+
+    Raises:
+      ConfigError: where the network is not known, the source does not fit it, or ``naming`` has no name for one of its
+        variables.
+    """
+    if naming not in NAMINGS:
+        raise ConversionError(f"{naming!r} is no code base whose names are known; expected one of {', '.join(NAMINGS)}")
+    check_target(target)
+    if config is None and source.config is None:
+        raise ConfigError(f"{source.name} does not say which network it is for; name a configuration with --config")
+    config = copy.deepcopy(config or source.config)
+    assert config is not None
+    config.model.scan_blocks = False  # other code bases name every block
+    validate_network(config)
+    config.model.num_classes = config.model.num_classes or classes_of(source, config)
+    if not config.model.num_classes:
+        raise ConfigError(
+            f"model.num_classes: is 0, and {source.name} has no head that says how many classes there are"
+        )
+    start = fit_source(source, config)
+    variables = template_of(config) if start.complete else _initialize(config)
+    state = to_state_dict(start.apply(variables), NAMINGS[naming])
+    write_weight_file(target, state, own_metadata(config, source.classes, naming))
+    return start.report
+
+
+def _initialize(config: ExperimentConfig) -> Variables:
+    clip = jnp.zeros((1, *config.data.clip_shape))
+    return jax.jit(create_model(config.model).init, static_argnames="train")(jax.random.key(0), clip, train=False)

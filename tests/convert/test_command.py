@@ -1,0 +1,183 @@
+"""dnr convert and dnr export, as they are typed."""
+
+import os
+import re
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dnr_jax import cli
+from dnr_jax.config import load_config
+from dnr_jax.convert import NAMINGS, source, to_state_dict, write_weight_file
+from dnr_jax.convert.source import read_source, template_of
+from dnr_jax.evaluation import run
+from dnr_jax.evaluation.export import export_program
+from dnr_jax.evaluation.run import load_run
+from dnr_jax.models import create_model
+from dnr_jax.training import devices, loop
+from dnr_jax.training.step import normalize
+from tests.paths import REPOSITORY
+from tests.training import tiny
+
+DEMO = str(REPOSITORY / "configs/demo.py")
+
+
+@pytest.fixture(autouse=True)
+def no_cache_setting(monkeypatch):
+    monkeypatch.setattr(devices, "enable_compilation_cache", lambda: None)
+
+
+def noise(tree):
+    """Random variables; variances are positive."""
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: jnp.asarray(rng.uniform(0.1, 1, leaf.shape), leaf.dtype), tree)
+
+
+def baseline(path, naming: str = "torchvision", classes: int = 5):
+    """A file of the demo's network with batch normalisation; returns what it holds."""
+    config = load_config(f"{DEMO}:bn")
+    config.model.num_classes = classes
+    state = to_state_dict(noise(template_of(config)), NAMINGS[naming])
+    write_weight_file(path, state)
+    return state
+
+
+def test_there_and_back_is_exact(tmp_path, capsys):
+    state = baseline(tmp_path / "a.safetensors")
+    names = [str(tmp_path / f"{letter}.safetensors") for letter in "abcd"]
+    assert cli.main(["convert", names[0], names[1], "--config", f"{DEMO}:bn"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out == [
+        f"weights of {names[0]} (torchvision): {len(state)} of {len(state)} arrays loaded",
+        f"wrote {names[1]} (own)",
+    ]
+    assert read_source(names[1]).config.model.num_classes == 5  # read from the head
+    assert cli.main(["convert", names[1], names[2], "--to", "mmaction2"]) == 0  # the file says which network it is
+    assert cli.main(["convert", names[2], names[3], "--to", "torchvision"]) == 0
+    returned = read_source(names[3]).state
+    assert returned.keys() == state.keys()
+    for key, array in state.items():
+        np.testing.assert_array_equal(returned[key], array, strict=True)
+
+
+def test_a_pytorch_checkpoint_is_written_for_torch(tmp_path):
+    torch = pytest.importorskip("torch")
+    state = baseline(tmp_path / "a.safetensors")
+    target = str(tmp_path / "b.pth")
+    assert (
+        cli.main(["convert", str(tmp_path / "a.safetensors"), target, "--config", f"{DEMO}:bn", "--to", "mmaction2"])
+        == 0
+    )
+    written = torch.load(target, weights_only=True)
+    np.testing.assert_array_equal(written["backbone.conv1.conv.weight"].numpy(), state["conv1.weight"])
+
+
+def test_cells_that_the_source_lacks_are_initialised(tmp_path, quick_compile, capsys):
+    state = baseline(tmp_path / "a.safetensors")
+    arguments = ["convert", str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors"), "--config", DEMO]
+    assert cli.main(arguments) == 2
+    assert "missing: backbone/layer1/relay1" in capsys.readouterr().err.replace(
+        "layer1.relay1", "backbone/layer1/relay1"
+    )
+    assert cli.main([*arguments, "--allow", "relays"]) == 0
+    written = read_source(tmp_path / "b.safetensors").state
+    np.testing.assert_array_equal(written["backbone/layer1/block0/norm1/mean"], state["layer1.0.bn1.running_mean"])
+    squeeze = written["backbone/layer1/relay1/layer_0/input/squeeze/kernel"]
+    assert 0 < np.abs(squeeze).max() <= 0.25  # torch's: uniform within 1 / sqrt(16)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.safetensors", "b.safetensors"], "there is no file"),
+        (["a.safetensors", "b.npz", "--config", DEMO], "cannot write"),
+        (["a.safetensors", "b.safetensors"], "name a configuration with --config"),
+        (["a.safetensors", "b.safetensors", "--config", f"{DEMO}:bn", "--to", "caffe"], "'caffe' is no code base"),
+        (["a.safetensors", "b.safetensors", "--config", f"{DEMO}:bn", "--naming", "authors"], "not those that authors"),
+        (["a.safetensors", "b.safetensors", "--config", f"{DEMO}:bn", "--allow", "haed"], "'haed' is not known"),
+    ],
+)
+def test_what_a_person_has_to_correct_is_one_message(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    baseline("a.safetensors")
+    assert cli.main(["convert", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def shrink_networks(patch):
+    for module in (loop, run, source):
+        patch.setattr(module, "create_model", tiny.tiny_network)
+    patch.setattr(loop, "make_mesh", lambda: devices.make_mesh(jax.devices()[:4]))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a run of the tiny network."""
+    with pytest.MonkeyPatch.context() as patch:
+        shrink_networks(patch)
+        videos = tiny.write_videos(tmp_path_factory.mktemp("videos"))
+        folder = tmp_path_factory.mktemp("run")
+        loop.train(tiny.tiny_config(videos, batch_size=8, steps=2, eval_every=1), folder)
+    return folder
+
+
+@pytest.fixture
+def workdir(trained, monkeypatch):
+    shrink_networks(monkeypatch)
+    return trained
+
+
+def test_the_folder_of_a_run_is_converted(workdir, tmp_path):
+    target = tmp_path / "a.safetensors"
+    assert cli.main(["convert", str(workdir), str(target), "--checkpoint", "best"]) == 0
+    found = read_source(target)
+    assert found.classes == ("dark", "grey", "light")
+    best = load_run(workdir, devices.make_mesh(), "best").variables
+    np.testing.assert_array_equal(found.state["conv/kernel"], best["params"]["conv"]["kernel"])
+
+
+def test_an_exported_network_runs_without_this_package(workdir, tmp_path, capsys):
+    """By the program that docs/weights.md shows, in a folder of its own."""
+    out = tmp_path / "out"
+    assert cli.main(["export", "--workdir", str(workdir), "--out", str(out)]) == 0
+    names = ("weights.safetensors", "network.jax_export", "classes.txt", "config.json")
+    assert capsys.readouterr().out.split("\n")[:-1] == [f"wrote {out / name}" for name in names]
+    assert (out / "classes.txt").read_text().split() == ["dark", "grey", "light"]
+    (program,) = re.findall(r"^```py\n(.*?)^```$", (REPOSITORY / "docs/weights.md").read_text(), re.M | re.S)
+    check = """
+import sys
+assert network.platforms == ("cpu", "cuda", "tpu")
+for size in (1, 3):
+    clips = np.random.default_rng(size).integers(0, 256, (size, *shape), np.uint8)
+    np.save(f"{size}.npy", network.call(clips))
+assert not [name for name in sys.modules if name.startswith(("dnr_jax", "flax"))]
+"""
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": ""}
+    command = [sys.executable, "-c", program + check]
+    done = subprocess.run(command, cwd=out, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    loaded = load_run(workdir, devices.make_mesh())
+    for size in (1, 3):
+        clips = np.random.default_rng(size).integers(0, 256, (size, *loaded.config.data.clip_shape), np.uint8)
+        video = normalize(jnp.asarray(clips), loaded.config.data)
+        expected = jax.nn.softmax(loaded.model.apply(jax.device_get(loaded.variables), video, train=False))
+        np.testing.assert_allclose(np.load(out / f"{size}.npy"), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["tsn", "r2plus1d", "slowfast"])
+@pytest.mark.parametrize("variant", ["dnr", "bn"])
+def test_every_family_exports_for_any_batch(name, variant):
+    config = load_config(f"{DEMO}:{variant}")
+    config.model.name, config.model.num_classes, config.model.width = name, 3, 8
+    config.model.norm.relay_distance = 2 if name == "slowfast" else 4
+    config.data.num_frames, config.data.crop_size = 16, 16
+    program = export_program(create_model(config.model), noise(template_of(config)), config)
+    assert program.platforms == ("cpu", "cuda", "tpu")
+    (given,) = program.in_avals
+    (scores,) = program.out_avals
+    assert str(given.shape) == "(batch, 16, 16, 16, 3)" and given.dtype == np.uint8
+    assert str(scores.shape) == "(batch, 3)" and scores.dtype == np.float32
