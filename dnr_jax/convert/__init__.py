@@ -21,10 +21,9 @@ from dnr_jax.convert.state_dict import (
 __all__ = [
     "AUTHORS",
     "CADENE",
-    "MMACTION2",
-    "MMACTION2_TORCHVISION",
     "GROUPS",
     "MMACTION2",
+    "MMACTION2_TORCHVISION",
     "NAMINGS",
     "OWN",
     "PYSLOWFAST",

@@ -145,8 +145,8 @@ def count_frames(media: bytes) -> tuple[int, int]:
 def reencode(media: bytes, settings: Reencoding, frame_rate: float = 0.0) -> bytes:
     """Encodes a video anew, for sparse access: an MP4 file with H.264 and no sound, upright.
 
-    The frames keep their number and their order; times become regular, at the average frame rate. x264 does not
-    give the same bytes every time.
+    The frames keep their number and their order; times become regular, at the average frame rate. Encoding
+    again may give slightly different bytes.
 
     Args:
       media: The bytes of a file, or an archive of frames.
