@@ -122,7 +122,7 @@ class ModelConfig:
     """The network: a backbone, its norms, and the head."""
 
     name: str = "tsn"
-    """Recogniser: ``tsn`` (a ResNet), ``bninception`` (TSN too), ``tsm``, ``tdn``, ``r2plus1d`` or ``slowfast``."""
+    """Recogniser: ``tsn``, ``bninception`` (TSN too), ``tsm``, ``tanet``, ``tdn``, ``r2plus1d`` or ``slowfast``."""
     depth: int = 50
     """ResNet depth: 18, 34, 50, 101 or 152; ``bninception`` has one of its own."""
     width: int = 64
@@ -430,7 +430,7 @@ def _from_dict(kind: Any, values: dict[str, Any], prefix: str) -> Any:
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "init.checkpoint": ("latest", "best"),
-    "model.name": ("tsn", "bninception", "tsm", "tdn", "r2plus1d", "slowfast"),
+    "model.name": ("tsn", "bninception", "tsm", "tanet", "tdn", "r2plus1d", "slowfast"),
     "model.depth": DEPTHS,
     "model.stem": ("imagenet", "small"),
     "model.dtype": ("float32", "bfloat16"),
@@ -638,6 +638,11 @@ def _block_problems(model: ModelConfig) -> Iterator[str]:
             yield f"model.{field}: is {value}; expected {plain} in {model.name}"
         elif model.depth < 50:
             yield f"model.{field}: is {value}; expected {plain} below 50 layers, where blocks have no bottleneck"
+    if model.name == "tanet":
+        if model.depth < 50:
+            yield f"model.depth: is {model.depth}; expected 50, 101 or 152 in tanet, whose blocks are bottlenecks"
+        if 0 < model.width < 4:
+            yield f"model.width: is {model.width}; expected at least 4 in tanet, whose local branch has a quarter"
     if 0 < model.width * model.base_width < 64:
         least = -(-64 // model.width)
         yield f"model.base_width: is {model.base_width}; expected at least {least} with model.width {model.width}"

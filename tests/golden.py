@@ -44,6 +44,7 @@ def values_of_network(
     outputs: Callable[[Any, Mapping[str, Any]], dict[str, jax.Array]],
     input_gradient: Callable[[jax.Array], jax.Array],
     prefix: str = "",
+    pixels: DataConfig | None = None,
 ) -> dict[str, np.ndarray]:
     """Return everything that a golden case holds of a network, as computed here.
 
@@ -58,6 +59,7 @@ def values_of_network(
       outputs: ``(output, intermediates) -> {golden name: array in torch's layout}``.
       input_gradient: our layout to the golden input's layout.
       prefix: what the peer's test harness puts before the names of the state dict.
+      pixels: has the peer's normalisation of the pixels; the default's where None.
 
     Returns:
       Arrays by the golden file's names, in torch's layouts.
@@ -89,7 +91,7 @@ def values_of_network(
     grads = {prefix + k: v for k, v in to_state_dict({"params": param_grads}, naming).items()}
     moved = {prefix + k: v for k, v in to_state_dict({"batch_stats": new_stats}, naming).items()}
     # MMAction2 keeps the normalisation of the pixels among the buffers; here it is part of the configuration.
-    moved |= {f"data_preprocessor.{k}": getattr(DataConfig(), k) for k in ("mean", "std")}
+    moved |= {f"data_preprocessor.{k}": getattr(pixels or DataConfig(), k) for k in ("mean", "std")}
     # Gradients that are zero, as of biases in front of a norm, are rounding errors: there is nothing to compare.
     zero = {f"grad/{k}" for k in golden.meta["zero_gradients"]}
     largest = max((np.linalg.norm(v) for v in grads.values()), default=0.0)

@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnr_jax.config import ExperimentConfig, ModelConfig, NormConfig, with_variant
+from dnr_jax.config import DataConfig, ExperimentConfig, ModelConfig, NormConfig, with_variant
 from dnr_jax.convert import (
     AUTHORS,
     CADENE,
     MMACTION2,
+    MMACTION2_TANET,
     MMACTION2_TORCHVISION,
     PYSLOWFAST,
     TDN,
@@ -44,6 +45,7 @@ class Network:
       unclips: the gradient of the input back to the golden layout.
       features: intermediates of the backbone to arrays in torch's layout, by the golden names.
       head: whether the case goes on to scores.
+      pixels: has the mean and the deviation of the peer's pixels.
     """
 
     config: ModelConfig
@@ -54,6 +56,7 @@ class Network:
     head: bool = True
     prefix: str = ""
     """What the peer's network puts before the names of the state dict."""
+    pixels: DataConfig = dataclasses.field(default_factory=DataConfig)
 
     def model(self, num_classes: int | None) -> nn.Module:
         """Return the network in float64 and without dropout."""
@@ -160,10 +163,17 @@ def _tdn(name: str) -> Network:
     return Network(_baseline(name), TDN, clips_of, unclips, features)
 
 
+def _tanet(name: str) -> Network:
+    # The reference's configuration of TANet rounds the mean of the blue channel.
+    pixels = DataConfig(mean=(123.675, 116.28, 103.5))
+    return dataclasses.replace(_network_2d(name, MMACTION2_TANET), pixels=pixels)
+
+
 _FAMILIES = {
     "tsn": _network_2d,
     "bninception": _bninception,
     "tsm": _tsm,
+    "tanet": _tanet,
     "tdn": _tdn,
     "r2plus1d": _network_3d,
     "slowfast": _network_3d,
@@ -205,5 +215,5 @@ def values(case: Any) -> dict[str, np.ndarray]:
 
     template = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
     return golden.values_of_network(
-        case, apply, template, network.naming, x, outputs, network.unclips, prefix=network.prefix
+        case, apply, template, network.naming, x, outputs, network.unclips, prefix=network.prefix, pixels=network.pixels
     )

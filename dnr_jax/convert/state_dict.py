@@ -32,6 +32,14 @@ _TORCHVISION_BLOCKS = (
     (r"\bshortcut_conv", "downsample.0"),
     (r"\bshortcut_norm", "downsample.1"),
 )
+_TAM = (
+    ("global_dense1", "G.0"),
+    ("global_norm", "G.1"),
+    ("global_dense2", "G.3"),
+    ("local_conv1", "L.0"),
+    ("local_norm", "L.1"),
+    ("local_conv2", "L.3"),
+)
 
 
 class ConversionError(ConfigError):
@@ -119,10 +127,20 @@ MMACTION2 = Naming(
         (r"/temporal$", ".conv_t"),
         (r"/norm$", ".bn_s"),
         (r"\b(downsample|conv1_lateral|layer\d_lateral)\.norm", r"\1.bn"),
+        *((rf"\b{ours}$", theirs) for ours, theirs in _TAM),
     )
 )
 """MMAction2's ``Recognizer2D`` with a ResNet, and its ``Recognizer3D`` with R(2+1)D or SlowFast."""
 
+
+MMACTION2_TANET = Naming(
+    (
+        (r"\bblock(\d+)/temporal", r"\1/tam"),
+        (r"\bblock(\d+)/", r"\1/block/"),
+        *MMACTION2.rules,
+    )
+)
+"""MMAction2's ``TANet``, whose residual blocks stand beside their temporal modules in a ``TABlock``."""
 MMACTION2_TORCHVISION = Naming(((r"^head/fc", "cls_head.fc_cls"), *_TORCHVISION_BLOCKS))
 """MMAction2's ``Recognizer2D`` around torchvision's ResNet or ResNeXt."""
 
@@ -220,6 +238,7 @@ NAMINGS: Mapping[str, Naming] = {
     "torchvision": TORCHVISION,
     "mmaction2": MMACTION2,
     "mmaction2_torchvision": MMACTION2_TORCHVISION,
+    "mmaction2_tanet": MMACTION2_TANET,
     "mmaction2_tsm": mmaction2_tsm(50),
     "mmaction2_tsm_r101": mmaction2_tsm(101),
     "pyslowfast": PYSLOWFAST,

@@ -7,6 +7,7 @@ from dnr_jax.models.registry import create_model
 from dnr_jax.models.resnet import ResNet
 from dnr_jax.models.resnet3d import PathwayHead, Recognizer3D
 from dnr_jax.models.slowfast import SlowFast
+from dnr_jax.models.tanet import TemporalAdaptiveModule
 from dnr_jax.models.tdn import TDN
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "ResNet",
     "SlowFast",
     "TSNHead",
+    "TemporalAdaptiveModule",
     "create_model",
 ]

@@ -1,6 +1,7 @@
 """From a configuration to a network."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from dnr_jax.models.recognizer import TSN, TSNHead
 from dnr_jax.models.resnet import ResNet
 from dnr_jax.models.resnet3d import PathwayHead, Recognizer3D
 from dnr_jax.models.slowfast import SlowFast
+from dnr_jax.models.tanet import TemporalAdaptiveModule
 from dnr_jax.models.tdn import TDN
 
 
@@ -69,12 +71,18 @@ def _tsm(config: ModelConfig) -> TSN:
     return TSN(_resnet(config), _frame_head(config, frame_scores=True, init_std=0.001))
 
 
-def _resnet(config: ModelConfig) -> ResNet:
+def _tanet(config: ModelConfig) -> TSN:
+    module = functools.partial(TemporalAdaptiveModule, config.norm.spec(), **_dtypes(config))
+    return TSN(_resnet(config, temporal=module), _frame_head(config, frame_scores=True, init_std=0.001))
+
+
+def _resnet(config: ModelConfig, **fields: Any) -> ResNet:
     return ResNet(
         **_backbone(config),
         **_interlacing(config),
         cardinality=config.cardinality,
         base_width=config.base_width,
+        **fields,
         **_dtypes(config),
     )
 
@@ -118,6 +126,7 @@ BUILDERS: Mapping[str, Callable[[ModelConfig], nn.Module]] = {
     "tsm": _tsm,
     "bninception": _bninception,
     "tdn": _tdn,
+    "tanet": _tanet,
     "r2plus1d": _r2plus1d,
     "slowfast": _slowfast,
 }

@@ -6,6 +6,7 @@ the state of the cross-layer relay, one entry for each position that relays.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -41,8 +42,8 @@ class ResidualBlock(nn.Module):
       cardinality: see :meth:`layers`.
       base_width: likewise.
       use_bias: give the convolutions biases.
-      temporal: class of a module ``(x, train) -> x`` behind the first ReLU of the residual branch, with the fields
-        ``spec``, ``dtype`` and ``param_dtype``; or None.
+      temporal: makes the module ``(x, train) -> x``, given its ``name``, that stands between the first norm's ReLU and
+        the second convolution, where TANet has its own; None for none.
     """
 
     features: int
@@ -55,7 +56,7 @@ class ResidualBlock(nn.Module):
     cardinality: int = 1
     base_width: int = 64
     use_bias: bool = False
-    temporal: type[nn.Module] | None = None
+    temporal: Callable[..., nn.Module] | None = None
 
     @staticmethod
     def layers(features: int, strides: int = 1, cardinality: int = 1, base_width: int = 64) -> tuple[ConvSize, ...]:
@@ -93,7 +94,7 @@ class ResidualBlock(nn.Module):
             if i < len(layers) - 1:
                 y = nn.relu(y)
             if i == 0 and self.temporal is not None:
-                y = self.temporal(spec=self.spec, name="temporal", **dtypes)(y, train)
+                y = self.temporal(name="temporal")(y, train)
         if self.strides > 1 or x.shape[-1] != y.shape[-1]:
             x = conv(y.shape[-1], 1, self.strides, use_bias=self.use_bias, name="shortcut_conv", **dtypes)(x)
             shortcut_norm = self.spec.norm("static", name="shortcut_norm", param_dtype=self.param_dtype)
@@ -157,7 +158,7 @@ class Stage(nn.Module):
     cardinality: int = 1
     base_width: int = 64
     use_bias: bool = False
-    temporal: type[nn.Module] | None = None
+    temporal: Callable[..., nn.Module] | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -224,6 +225,7 @@ class ResNet(nn.Module):
         for more time.
       cardinality: see :meth:`ResidualBlock.layers`; ResNeXt-101 32x4d has 32.
       base_width: likewise; ResNeXt-101 32x4d has 4.
+      temporal: see :class:`ResidualBlock`.
     """
 
     depth: int = 50
@@ -239,6 +241,7 @@ class ResNet(nn.Module):
     remat: str = "none"
     cardinality: int = 1
     base_width: int = 64
+    temporal: Callable[..., nn.Module] | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -274,6 +277,7 @@ class ResNet(nn.Module):
                 remat_blocks=self.remat == "block",
                 cardinality=self.cardinality,
                 base_width=self.base_width,
+                temporal=self.temporal,
                 name=f"layer{i + 1}",
                 **dtypes,
             )

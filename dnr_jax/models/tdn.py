@@ -6,6 +6,7 @@ what changes between neighbouring segments, and mixes them over the segments. Co
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -256,6 +257,7 @@ class TDN(nn.Module):
     @nn.nowrap
     def _stage(self, i: int, name: str, spec: DNRSpec) -> nn.Module:
         architecture = ARCHITECTURES[self.depth]
+        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         return recomputed(Stage, self.remat == "stage")(
             architecture.block,
             self.width * 2**i,
@@ -265,10 +267,9 @@ class TDN(nn.Module):
             scan_blocks=self.scan_blocks,
             remat_blocks=self.remat == "block",
             use_bias=True,
-            temporal=LongTermModule if i else None,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
+            temporal=functools.partial(LongTermModule, spec=self.spec, **dtypes) if i else None,
             name=name,
+            **dtypes,
         )
 
     @nn.nowrap

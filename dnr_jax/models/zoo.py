@@ -44,6 +44,7 @@ ZOO: Mapping[str, ZooNetwork] = {
     **{f"tsm_r{depth}": ZooNetwork(ModelConfig("tsm", depth, dropout=0.5)) for depth in (50, 101)},
     "tsn_bninception": ZooNetwork(ModelConfig("bninception")),
     **{f"tdn_r{depth}": ZooNetwork(ModelConfig("tdn", depth, dropout=0.5), num_frames=40) for depth in (50, 101)},
+    **{f"tanet_r{depth}": ZooNetwork(ModelConfig("tanet", depth, dropout=0.5)) for depth in (50, 101)},
     "r2plus1d_r34": ZooNetwork(ModelConfig("r2plus1d", 34, dropout=0.5)),
     **{
         f"slowfast_r{depth}_{variant}": _slowfast(depth, SlowFastConfig.mmaction2(variant))

@@ -1,0 +1,90 @@
+"""TANet's temporal adaptive module (Liu et al., ICCV 2021), as MMAction2 builds it."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dnr_jax.dnr import DNRSpec
+from dnr_jax.dnr.functional import statistics_dtype
+from dnr_jax.models.layers import kaiming_normal
+
+
+class TemporalAdaptiveModule(nn.Module):
+    """Weights every frame's channels, then filters each channel over time with a kernel of the clip's own (TAM).
+
+    Both come from the frames' spatial means. The local branch, two convolutions over time, gives a weight in (0, 1) to
+    each frame and channel; the global branch, two linear maps over the frames of a channel, a kernel whose taps sum
+    to 1. Its weights fix the number of frames.
+
+    The norms inside are batch normalisation whatever ``spec`` has as its base, as in the reference: their features have
+    no spatial extent and, in the global branch, frames for channels, which leaves nothing to normalise within a frame.
+
+    Attributes:
+      spec: momentum, epsilon and the clips that share statistics.
+      expansion: width of the global branch for each frame; the paper's alpha.
+      reduction: channels of the module for each one of the local branch; the paper's beta.
+      kernel_size: of the adaptive kernel and of the local branch, in frames; odd.
+      dtype: dtype of activations; the branches run in float32 or wider.
+      param_dtype: dtype of parameters and statistics.
+    """
+
+    spec: DNRSpec = DNRSpec()
+    expansion: int = 2
+    reduction: int = 4
+    kernel_size: int = 3
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Map ``[N, T, H, W, C]`` to the same shape; ``train`` is for the norms."""
+        means = jnp.mean(x.astype(statistics_dtype(x.dtype)), axis=(2, 3))
+        weights = self._local(means, train).astype(self.dtype)
+        kernel = self._global(jnp.swapaxes(means, 1, 2), train).astype(self.dtype)
+        weighted = x * weights[:, :, None, None]
+        frames, half = x.shape[1], self.kernel_size // 2
+        padded = jnp.pad(weighted, ((0, 0), (half, half), (0, 0), (0, 0), (0, 0)))
+        taps = (padded[:, i : i + frames] * kernel[:, None, None, None, :, i] for i in range(self.kernel_size))
+        return sum(taps, start=jnp.zeros_like(weighted))
+
+    @nn.nowrap
+    def _local(self, means: jax.Array, train: bool) -> jax.Array:
+        """Map means ``[N, T, C]`` to weights ``[N, T, C]``."""
+        channels = means.shape[-1]
+        y = self._conv(channels // self.reduction, self.kernel_size, "local_conv1")(means)
+        y = nn.relu(self._norm(y[:, :, None], train, "local_norm")[:, :, 0])
+        return nn.sigmoid(self._conv(channels, 1, "local_conv2")(y))
+
+    @nn.nowrap
+    def _global(self, means: jax.Array, train: bool) -> jax.Array:
+        """Map means ``[N, C, T]`` to kernels ``[N, C, kernel_size]``."""
+        y = self._dense(self.expansion * means.shape[-1], "global_dense1")(means)
+        y = nn.relu(self._norm(y[:, None], train, "global_norm")[:, 0])
+        return nn.softmax(self._dense(self.kernel_size, "global_dense2")(y))
+
+    @nn.nowrap
+    def _norm(self, x: jax.Array, train: bool, name: str) -> jax.Array:
+        """Normalise ``[N, T, S, C]`` over all axes but the last."""
+        spec = dataclasses.replace(self.spec, base="bn", statistics="clip")
+        return spec.norm("static", name=name, param_dtype=self.param_dtype)(None, x, use_running_average=not train)[1]
+
+    @nn.nowrap
+    def _conv(self, features: int, kernel_size: int, name: str) -> nn.Conv:
+        return nn.Conv(
+            features,
+            (kernel_size,),
+            padding=kernel_size // 2,
+            use_bias=False,
+            kernel_init=kaiming_normal,
+            param_dtype=self.param_dtype,
+            name=name,
+        )
+
+    @nn.nowrap
+    def _dense(self, features: int, name: str) -> nn.Dense:
+        # MMAction2's init_std: a softmax of small numbers, so the kernels start as a mean over the frames around.
+        init = nn.initializers.normal(0.001)
+        return nn.Dense(features, use_bias=False, kernel_init=init, param_dtype=self.param_dtype, name=name)
