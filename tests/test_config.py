@@ -41,6 +41,7 @@ ARGUMENTS = {
     "k400_tdn.py": ["", "dnr", "bn"],
     "k200_slowfast.py": ["", "dnr", "bn"],
     "k200_tsn.py": ["", "bn", "resnet50_bn", "resnet101", "resnext101", "resnext101_bn"],
+    "k400_tanet.py": ["", "dnr", "bn"],
     "k400_tsm.py": ["", "dnr", "bn"],
     "k400_slowfast.py": ["", "8x8", "4x16", "bn", "8x8_bn", "4x16_bn"],
     "k400_tsn.py": ["", "bn_interlace"],
@@ -147,7 +148,7 @@ def test_the_defaults_need_only_data():
     ("field", "value", "message"),
     [
         ("model.depth", 51, "is 51; expected one of 18, 34, 50, 101, 152"),
-        ("model.name", "tsnn", "is 'tsnn' (did you mean 'tsn'?); expected one of tsn, tsm"),
+        ("model.name", "tsnn", "is 'tsnn' (did you mean 'tsn'?); expected one of tsn, bninception, tsm"),
         ("model.dtype", "float16", "(did you mean 'bfloat16'?); expected one of float32, bfloat16"),
         ("model.stem", "tiny", "expected one of imagenet, small"),
         ("model.width", 0, "is 0; expected at least 1"),
@@ -435,6 +436,8 @@ def test_tdn_relays_over_segments():
         ({"depth": 34, "cardinality": 32}, "model.cardinality: is 32; expected 1 below 50 layers"),
         ({"depth": 18, "base_width": 4}, "model.base_width: is 4; expected 64 below 50 layers"),
         ({"name": "r2plus1d", "cardinality": 2}, "model.cardinality: is 2; expected 1 in r2plus1d"),
+        ({"name": "tanet", "depth": 18}, "model.depth: is 18; expected 50, 101 or 152 in tanet"),
+        ({"name": "tanet", "width": 2}, "model.width: is 2; expected at least 4 in tanet"),
         ({"width": 8, "base_width": 4}, "model.base_width: is 4; expected at least 8 with model.width 8"),
     ],
 )
@@ -575,9 +578,9 @@ def test_the_baseline_differs_in_norms_and_interlacing_only():
     }
 
 
-@pytest.mark.parametrize("name", ["k200_r2plus1d.py", "k200_slowfast.py", "k400_tsm.py", "k400_tdn.py"])
+@pytest.mark.parametrize("name", ["k200_r2plus1d", "k200_slowfast", "k400_tanet", "k400_tdn", "k400_tsm"])
 def test_baselines_with_a_temporal_module_differ_in_norms_only(name):
-    dnr, bn = flatten(load(name)), flatten(load(name, "bn"))
+    dnr, bn = flatten(load(f"{name}.py")), flatten(load(f"{name}.py", "bn"))
     assert {field for field in dnr if dnr[field] != bn[field]} == {"model.norm.norm1", "model.norm.norm2"}
 
 

@@ -17,7 +17,7 @@ from tests.training import tiny
 CONFIGS = REPOSITORY / "configs"
 
 
-NAMES = ("k200_bninception", "k200_r2plus1d", "k200_slowfast", "k400_tdn", "k400_tsm")
+NAMES = ("k200_bninception", "k200_r2plus1d", "k200_slowfast", "k400_tanet", "k400_tdn", "k400_tsm")
 EXPERIMENTS = [
     *(f"{name}.py:{variant}" for name in NAMES for variant in ("dnr", "bn")),
     "k200_tsn.py:resnext101",

@@ -79,9 +79,9 @@ def shrink(config: ExperimentConfig, monkeypatch) -> ExperimentConfig:
     shrink_bninception(monkeypatch)
     monkeypatch.setitem(ARCHITECTURES, 50, Architecture(ARCHITECTURES[50].block, (1, 1, 1, 1)))
     model = config.model
-    needs_bottlenecks = model.cardinality > 1
-    model.depth, model.width, model.num_classes = 50 if needs_bottlenecks else 18, 8, 5
-    if needs_bottlenecks:
+    grouped = model.cardinality > 1
+    model.depth, model.width, model.num_classes = 50 if grouped or model.name == "tanet" else 18, 8, 5
+    if grouped:
         model.cardinality, model.base_width = 2, 64
     if model.name == "tdn":
         model.stem = "small"  # frames of 16 pixels could not be halved as often behind the other
