@@ -22,9 +22,11 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "head": ("head/*",),
     "relays": ("*/relay*",),
     "fast_pathway": ("backbone/fast_*", "backbone/lateral*"),
+    "temporal": ("*/temporal/*", "backbone/difference_*"),
 }
 """Names for what may differ, as patterns of our paths. ``relays`` also covers the learned scales and shifts of a source
-where the network predicts them; ``fast_pathway``, SlowFast's lateral connections."""
+where the network predicts them; ``fast_pathway``, SlowFast's lateral connections; ``temporal`` is what TANet and TDN
+add to a ResNet."""
 _IGNORED = re.compile(r"(.*\.)?(num_batches_tracked|data_preprocessor\.(mean|std))")
 """Buffers that are no weights: torch's counters, and MMAction2's normalisation of the pixels."""
 _WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod)\.)+")

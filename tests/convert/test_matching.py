@@ -34,13 +34,19 @@ CONFIGS = {
     "r2plus1d": ModelConfig("r2plus1d", 18, width=8, num_classes=3),
     "slowfast": ModelConfig("slowfast", 50, width=8, num_classes=3),
     "slowfast_fb": ModelConfig("slowfast", 50, width=8, num_classes=3, slowfast=SlowFastConfig.pyslowfast()),
+    "resnext": ModelConfig(depth=50, width=8, cardinality=2, num_classes=3),
+    "bninception": ModelConfig("bninception", width=8, num_classes=3),
+    "tsm": ModelConfig("tsm", 50, width=4, num_classes=3),
+    "tsm_r101": ModelConfig("tsm", 101, width=4, num_classes=3),
+    "tanet": ModelConfig("tanet", 50, width=4, num_classes=3),
+    "tdn": ModelConfig("tdn", 50, width=4, num_classes=3),
 }
 
 
 @functools.cache
 def template(name: str, variant: str = "bn"):
     config = with_variant(ExperimentConfig(model=copy.deepcopy(CONFIGS[name])), variant).model
-    return abstract_variables(create_model(config), (32, 32, 32, 3))
+    return abstract_variables(create_model(config), (40 if name == "tdn" else 32, 64, 64, 3))
 
 
 def noise(tree):
@@ -63,6 +69,12 @@ def state_of(name: str, naming: str, variant: str = "bn"):
         ("r2plus1d", "bn", "mmaction2"),
         ("slowfast", "dnr", "mmaction2"),
         ("slowfast_fb", "bn", "pyslowfast"),
+        ("resnext", "bn", "mmaction2_torchvision"),
+        ("bninception", "bn", "cadene"),
+        ("tsm", "bn", "mmaction2_tsm"),
+        ("tsm_r101", "bn", "mmaction2_tsm_r101"),
+        ("tanet", "bn", "mmaction2_tanet"),
+        ("tdn", "bn", "tdn"),
     ],
 )
 @pytest.mark.parametrize("prefix", ["", "module.", "module.module.", "base_model.", "_orig_mod.model.net."])
@@ -258,6 +270,14 @@ def test_an_image_network_becomes_the_slow_pathway(name):
     assert kernel.shape == (3, 1, 1, 4 * 4 * 2 + 2 * 4 * 2, 16)
 
 
+def test_an_image_network_becomes_tanet():
+    state = state_of("r50", "torchvision")
+    found = match(state, template("tanet"), TORCHVISION, allow=("temporal", "head"))
+    assert not found.report.problems
+    assert {path.split("/")[3] for path, entry in found.report.fresh.items() if entry == "temporal"} == {"temporal"}
+    assert len(found.report.loaded) == len(state)  # the head of as many classes fits
+
+
 def test_an_image_network_is_refused_by_factorised_convolutions():
     state = state_of("r18", "torchvision")
     report = match(state, template("r2plus1d"), TORCHVISION, allow=("head",)).report
@@ -267,6 +287,7 @@ def test_an_image_network_is_refused_by_factorised_convolutions():
 FAMILIES = [
     *("tsn_r18", "tsn_r50", "dnr_r50_g2", "dnr_r50_g4", "r2plus1d_r34"),
     *("slowfast_r18_8x8", "slowfast_r50_8x8", "slowfast_r50_8x8_lateralnorm"),
+    *("tsn_resnext101_32x4d", "tsn_bninception", "tsm_r50", "tanet_r50", "tdn_r50_64"),
 ]
 
 
@@ -274,8 +295,8 @@ FAMILIES = [
 def test_a_state_dict_of_the_reference_goes_there_and_back_bit_for_bit(shared, name):
     """Names and shapes are those of the reference implementation, values those of the recipe."""
     case, network = golden.load(shared, name), NETWORKS[name]
-    state = case.weights()
-    frames = network.config.slowfast.alpha * 8 if network.config.name == "slowfast" else 8
+    state = {key.removeprefix(network.prefix): array for key, array in case.weights().items()}
+    frames = {"slowfast": network.config.slowfast.alpha * 8, "tdn": 40}.get(network.config.name, 8)
     config = copy.deepcopy(network.config)
     config.num_classes = case.meta["num_classes"] or 1
     model = create_model(config)
