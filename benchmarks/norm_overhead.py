@@ -6,7 +6,7 @@ XLA's count, in which the body of a loop counts once.
 
     python benchmarks/norm_overhead.py                      # TSN-ResNet-50, 8 frames of 112x112, batch 2
     python benchmarks/norm_overhead.py --depth 18 --rounds 5
-    python benchmarks/norm_overhead.py --variants all --size 64 --rounds 5      # every axis of the method: half an hour
+    python benchmarks/norm_overhead.py --variants all --size 64 --rounds 5      # every axis of the method: an hour
     python benchmarks/norm_overhead.py --variants bn "scan bn" dnr "scan dnr" --depth 152 --compile-only
     python benchmarks/norm_overhead.py --variants dnr --frames 64 --compile-only
 """
