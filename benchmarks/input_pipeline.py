@@ -1,0 +1,205 @@
+"""How fast clips are decoded, next to what the codec allows and to decord: CPU time, one file after the other in turns.
+
+For clips of 8 frames, 8 apart, from a random start in 10 seconds of 340 x 256 pixels. The floor is libavcodec decoding
+the frames that must be decoded (from the keyframe before the first wanted one on, without those that nothing refers
+to and nobody wants), from packets that are in memory, without conversion to RGB. decord is read as MMAction2 reads it
+(``get_batch``) where it is installed.
+
+    python benchmarks/input_pipeline.py
+    python benchmarks/input_pipeline.py --videos FOLDER        # also the files of a folder
+    python benchmarks/input_pipeline.py --soak 10000 --workers 2      # memory and open files over many clips
+"""
+
+import argparse
+import os
+import pathlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+import av
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from dnr_jax.config import DataConfig
+from dnr_jax.data.decode import decode_frames, encode_video
+from dnr_jax.data.media import Reencoding, reencode
+from dnr_jax.data.pipeline import train_iterator
+from dnr_jax.data.sampling import dense_train
+from dnr_jax.data.sources import VideoSource
+from dnr_jax.data.transforms import TrainTransform
+
+FRAMES, INTERVAL = 8, 8
+HEIGHT, WIDTH, FPS, SECONDS = 256, 340, 25, 10
+try:
+    import decord
+except ImportError:
+    decord = None
+
+
+def footage(seed: int = 0) -> np.ndarray:
+    """Return ``[250, 256, 340, 3]``: a smooth picture that the camera pans over, moving blobs, and a sensor's noise."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (24, 32, 3), np.uint8)
+    picture = cv2.resize(coarse, (2 * WIDTH, 2 * HEIGHT), interpolation=cv2.INTER_CUBIC)
+    detail = cv2.resize(rng.integers(0, 60, (256, 340, 3), np.uint8), (2 * WIDTH, 2 * HEIGHT))
+    picture = cv2.add(picture, detail)
+    frames = np.empty((FPS * SECONDS, HEIGHT, WIDTH, 3), np.uint8)
+    for t, frame in enumerate(frames):
+        y, x = (int(100 * (1 + np.sin(t / period))) for period in (23, 31))
+        frame[:] = picture[y : y + HEIGHT, x : x + WIDTH]
+        for blob in range(4):
+            centre = (
+                int(WIDTH * (0.5 + 0.4 * np.sin(t / 17 + blob))),
+                int(HEIGHT * (0.5 + 0.4 * np.cos(t / 11 - blob))),
+            )
+            cv2.circle(frame, centre, 18 + 4 * blob, (60 * blob, 200, 255 - 60 * blob), -1, cv2.LINE_AA)
+        noise = rng.normal(0, 3, frame.shape).astype(np.int16)
+        frame[:] = np.clip(frame + noise, 0, 255)
+    return frames
+
+
+def write_files(folder: pathlib.Path) -> dict[str, str]:
+    """Write the footage in every form, and return the paths by what they are."""
+    frames = footage()
+    files = {}
+    for name, codec, suffix, options in (
+        ("H.264, keyframes every 250", "libx264", "mp4", {"g": "250"}),
+        ("H.264, keyframes every 30", "libx264", "mp4", {"g": "30"}),
+        ("VP9", "libvpx-vp9", "webm", {"g": "128", "deadline": "realtime", "cpu-used": "5", "b": "600k"}),
+    ):
+        files[name] = str(folder / f"{len(files)}.{suffix}")
+        encode_video(files[name], frames, FPS, codec, options)
+    access = folder / "access.mp4"
+    access.write_bytes(reencode(pathlib.Path(files["H.264, keyframes every 250"]).read_bytes(), Reencoding()))
+    files["H.264, re-encoded for access"] = str(access)
+    jpeg = folder / "jpeg"
+    jpeg.mkdir()
+    for t, frame in enumerate(frames, start=1):
+        cv2.imwrite(str(jpeg / f"{t:05d}.jpg"), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    return files | {"JPEG frames": str(jpeg)}
+
+
+def picker(rng: np.random.Generator) -> Callable[[int], np.ndarray]:
+    """Return a function from the number of frames to the frames of a training clip, always the same ones."""
+    seed = rng.integers(2**32)
+    return lambda total: dense_train(total, FRAMES, INTERVAL, np.random.default_rng(seed)).ravel()
+
+
+def timed(function: Callable[[], object]) -> float:
+    """Return the CPU seconds of this process that a call takes."""
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+
+def floor(path: str, pick: Callable[[int], np.ndarray]) -> Callable[[], object]:
+    """Return a function that decodes what must be decoded; everything else is done before."""
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        context = av.CodecContext.create(stream.codec_context.name, "r")
+        context.extradata = stream.codec_context.extradata
+    order = sorted(range(len(packets)), key=lambda n: packets[n].pts)
+    wanted = {order[i] for i in pick(len(packets)).tolist()}
+    first = max(n for n in range(len(packets)) if packets[n].is_keyframe and n <= min(wanted))
+    context.thread_count = 1
+
+    def decode() -> None:
+        for n in range(first, max(wanted) + 1):
+            context.skip_frame = "DEFAULT" if n in wanted else "NONREF"
+            context.decode(packets[n])
+        context.decode(None)
+
+    return decode
+
+
+def rounds(path: str, count: int) -> Iterator[dict[str, float]]:
+    """Yield the CPU seconds of each way to read the same random clips."""
+    rng = np.random.default_rng(0)
+    transform = TrainTransform(256, 224)
+    for _ in range(count):
+        pick = picker(rng)
+        frames, _ = decode_frames(path, pick)
+        seconds = {
+            "ours": timed(lambda pick=pick: decode_frames(path, pick)),
+            "transform": timed(lambda frames=frames: transform(frames, 0, np.random.default_rng(0))),
+        }
+        if not os.path.isdir(path):
+            seconds["floor"] = timed(floor(path, pick))
+            if decord:
+                seconds["decord"] = timed(lambda pick=pick: read_decord(path, pick))
+        yield seconds
+
+
+def read_decord(path: str, pick: Callable[[int], np.ndarray]) -> np.ndarray:
+    """Return the frames as MMAction2's ``DecordInit`` and ``DecordDecode`` do."""
+    with open(path, "rb") as file:
+        reader = decord.VideoReader(file, num_threads=1)
+    return reader.get_batch(pick(len(reader))).asnumpy()
+
+
+def speeds(args: argparse.Namespace) -> None:
+    """Print a Markdown table, a row a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = write_files(pathlib.Path(folder))
+        if args.videos:
+            files |= {path.name: str(path) for path in sorted(args.videos.iterdir())}
+        print("| file | CPU ms a clip | clips/s a core | with crop and flip | floor / ours | decord / ours |")
+        print("|---|---|---|---|---|---|")
+        for name, path in files.items():
+            found = list(rounds(path, args.rounds))
+            means = {key: float(np.mean([seconds[key] for seconds in found])) for key in found[0]}
+            ours, whole = means["ours"], means["ours"] + means["transform"]
+            ratios = [f"{means[key] / ours:.2f}" if key in means else "" for key in ("floor", "decord")]
+            print(
+                f"| {name} | {ours * 1e3:.1f} | {1 / ours:.0f} | {1 / whole:.0f} | {' | '.join(ratios)} |", flush=True
+            )
+
+
+def soak(args: argparse.Namespace) -> None:
+    """Print memory and open files of this process and its workers while many clips are read."""
+    frames = footage()[:100, ::4, :336:4]
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for number in range(16):
+            paths.append(str(pathlib.Path(folder) / f"{number}.mp4"))
+            encode_video(paths[-1], np.roll(frames, number, axis=2), FPS, options={"preset": "ultrafast"})
+        source = VideoSource(tuple(paths), np.zeros(len(paths), np.int32), tuple(paths), ("any",))
+        data = DataConfig(num_frames=FRAMES, frame_interval=2, short_side=64, crop_size=56, num_workers=args.workers)
+        steps, every = args.soak // 16, max(args.soak // 160, 1)
+        print("| clips | memory, MiB | open files |\n|---|---|---|")
+        with train_iterator(source, data, batch_size=16, seed=0) as batches:
+            for step in tqdm(range(1, steps + 1), unit="batch"):
+                next(batches)
+                if step % every == 0:
+                    memory, opened = usage()
+                    print(f"| {16 * step} | {memory:.0f} | {opened} |", flush=True)
+
+
+def usage() -> tuple[float, int]:
+    """Return the proportional memory in MiB, and the open files, of this process and its descendants (Linux)."""
+    processes, memory, opened = [os.getpid()], 0, 0
+    for pid in processes:
+        for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+            processes += map(int, (task / "children").read_text().split())
+        lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        memory += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        opened += len(os.listdir(f"/proc/{pid}/fd"))
+    return memory / 1024, opened
+
+
+def main() -> None:
+    """Print one of the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--videos", type=pathlib.Path, help="a folder of further videos")
+    parser.add_argument("--soak", type=int, default=0, metavar="CLIPS", help="read so many clips and watch the memory")
+    parser.add_argument("--workers", type=int, default=2, help="of the soak; 0: threads")
+    args = parser.parse_args()
+    soak(args) if args.soak else speeds(args)
+
+
+if __name__ == "__main__":
+    main()
