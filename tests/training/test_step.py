@@ -1,3 +1,5 @@
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -197,6 +199,23 @@ class Batches:
 
     def close(self):
         self.closed = True
+
+
+def test_reading_overlaps_with_the_step():
+    """What takes 30 ms to read and 30 ms to use takes little more than 30 ms a step, and not 60."""
+
+    class Slow(Batches):
+        def __next__(self):
+            time.sleep(0.03)
+            return super().__next__()
+
+    steps = 20
+    prefetcher = Prefetcher(Slow(steps), make_mesh(jax.devices()[:1]))
+    start = time.perf_counter()
+    for _ in prefetcher:
+        time.sleep(0.03)
+    assert time.perf_counter() - start < 0.75 * steps * 0.06
+    prefetcher.close()
 
 
 def test_batches_are_prefetched_in_order_and_the_iterator_is_closed():
