@@ -291,6 +291,7 @@ FAMILIES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_state_dict_of_the_reference_goes_there_and_back_bit_for_bit(shared, name):
     """Names and shapes are those of the reference implementation, values those of the recipe."""

@@ -204,6 +204,7 @@ def test_networks_on_frames_go_there_and_back(config, naming, dnr):
     jax.tree.map(functools.partial(np.testing.assert_array_equal, strict=True), returned, variables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["r2plus1d_r34", "slowfast_r18_8x8", "slowfast_r50_8x8_lateralnorm", "tsm_r50", "tsn_resnext101_32x4d"]
 )
@@ -278,6 +279,7 @@ def test_2d_networks_go_there_and_back(name, dnr):
     jax.tree.map(functools.partial(np.testing.assert_array_equal, strict=True), returned, variables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS_2D)
 def test_a_2d_network_has_the_references_names_and_shapes(shared, name):
     stored = json.loads((shared / "golden" / "cases" / f"{name}.json").read_text())["state_dict"]

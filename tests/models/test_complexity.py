@@ -53,6 +53,7 @@ OTHERWISE = {
 """Multiply-accumulates of peers for what is computed in another way here, by the side of the frames."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
 def test_counts_are_the_peers(shared, name):
     """The issue asks for 0.5 per cent; the numbers are equal."""
