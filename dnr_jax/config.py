@@ -147,7 +147,7 @@ class ModelConfig:
     """Interlace in the first of every so many blocks of a stage; 0: every block, and in ``tsm`` every second one from
     ResNet-101 on, as in the reference."""
     scan_blocks: bool = False
-    """Run the identical blocks of a stage under one scan, which compiles deep networks sooner."""
+    """Run the identical blocks of a stage under one scan, which compiles very deep networks (152 layers) sooner."""
     remat: str = "none"
     """Compute the inside of each ``block`` or ``stage`` again in the backward pass, to save memory; or ``none``."""
     dtype: str = "float32"
