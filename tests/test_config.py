@@ -25,9 +25,12 @@ from dnr_jax.config import (
     with_variant,
     with_views,
 )
+from dnr_jax.data.pipeline import train_iterator
+from dnr_jax.data.sources import load_sources
 from dnr_jax.dnr import DNRSpec
 from dnr_jax.models import create_model
 from dnr_jax.models.resnet import ARCHITECTURES, STEMS
+from tests.data import miniatures
 from tests.paths import REPOSITORY
 from tests.training import tiny
 
@@ -611,6 +614,23 @@ def test_the_versions_of_something_something_differ_in_data_and_steps():
         "optimizer.warmup_steps": (5 * 672, 5 * 1319),  # 5 epochs of whole batches of 128
     }
     assert load("something_something.py") == load("something_something.py", "v2_tsn")
+
+
+@pytest.mark.parametrize(("argument", "frames"), [("v1_tdn", 40), ("v2_tsm", 8)])
+def test_something_something_is_read_as_it_is_on_the_disk(argument, frames, tmp_path):
+    config = load("something_something.py", argument)
+    _, write = miniatures.MINIATURES[config.data.dataset]
+    miniature = write(tmp_path)
+    config.data.root, config.data.crop_size, config.data.short_side = str(tmp_path), 16, 0
+    training, validation = load_sources(config.data)
+    assert tuple(training.classes) == tuple(miniature.classes)
+    assert (len(training), len(validation)) == (2, 1)
+    with train_iterator(training, config.data, batch_size=2, seed=0) as batches:
+        batch = next(batches)
+    assert batch["video"].shape == (2, frames, 16, 16, 3)
+    labels = [miniature.classes.index(name) for _, name in miniature.splits["train"]]
+    assert sorted(batch["label"].tolist()) == sorted(labels)
+    assert not (batch["failed"] >= 0).any()
 
 
 @pytest.mark.parametrize(
