@@ -168,16 +168,22 @@ assert not [name for name in sys.modules if name.startswith(("dnr_jax", "flax"))
         np.testing.assert_allclose(np.load(out / f"{size}.npy"), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["tsn", "r2plus1d", "slowfast"])
+def thorough(*names: str) -> list:
+    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", ["tsn", "r2plus1d", "slowfast", *thorough("bninception", "tsm", "tanet", "tdn")])
 @pytest.mark.parametrize("variant", ["dnr", "bn"])
-def test_every_family_exports_for_any_batch(name, variant):
+def test_every_family_exports_for_any_batch(name, variant, monkeypatch):
+    tiny.shrink_bninception(monkeypatch)
     config = load_config(f"{DEMO}:{variant}")
     config.model.name, config.model.num_classes, config.model.width = name, 3, 8
+    config.model.depth = 50 if name == "tanet" else 18
     config.model.norm.relay_distance = 2 if name == "slowfast" else 4
-    config.data.num_frames, config.data.crop_size = 16, 16
+    config.data.num_frames, config.data.crop_size = 40 if name == "tdn" else 16, 16
     program = export_program(create_model(config.model), noise(template_of(config)), config)
     assert program.platforms == ("cpu", "cuda", "tpu")
     (given,) = program.in_avals
     (scores,) = program.out_avals
-    assert str(given.shape) == "(batch, 16, 16, 16, 3)" and given.dtype == np.uint8
+    assert str(given.shape) == f"(batch, {config.data.num_frames}, 16, 16, 3)" and given.dtype == np.uint8
     assert str(scores.shape) == "(batch, 3)" and scores.dtype == np.float32
