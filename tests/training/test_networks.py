@@ -14,8 +14,9 @@ from dnr_jax.models import create_model
 from tests.paths import REPOSITORY
 from tests.training import tiny
 
-CONFIGS = REPOSITORY / "configs"
+pytestmark = pytest.mark.slow
 
+CONFIGS = REPOSITORY / "configs"
 
 NAMES = ("k200_bninception", "k200_r2plus1d", "k200_slowfast", "k400_tanet", "k400_tdn", "k400_tsm")
 EXPERIMENTS = [
