@@ -15,9 +15,9 @@ from dnr_jax.config import ConfigError, with_views
 
 
 def _views(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9]\d*)x([13])", text)
+    match = re.fullmatch(r"([1-9]\d*)x(1|3|10)", text)
     if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is not CLIPSxCROPS, such as 10x3 (crops: 1 or 3)")
+        raise argparse.ArgumentTypeError(f"{text!r} is not CLIPSxCROPS, such as 10x3 (crops: 1, 3 or 10)")
     return int(match[1]), int(match[2])
 
 

@@ -114,7 +114,7 @@ class TDNConfig:
 
     frames_per_segment: int = 5
     """Frames that the network takes for a segment; ``data.frames_per_segment`` says how many are read."""
-    appearance: float = 0.5
+    appearance: float = 0.0
 
 
 @dataclasses.dataclass

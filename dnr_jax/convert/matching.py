@@ -22,11 +22,16 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "head": ("head/*",),
     "relays": ("*/relay*",),
     "fast_pathway": ("backbone/fast_*", "backbone/lateral*"),
-    "temporal": ("*/temporal/*", "backbone/difference_*"),
+    "temporal": ("*/temporal/*", "backbone/difference_*", "backbone/conv1_temp/*", "backbone/*conv*/bias"),
 }
 """Names for what may differ, as patterns of our paths. ``relays`` also covers the learned scales and shifts of a source
 where the network predicts them; ``fast_pathway``, SlowFast's lateral connections; ``temporal`` is what TANet and TDN
-add to a ResNet."""
+add to a ResNet, with the biases of TDN's convolutions."""
+_TWINS = (
+    (re.compile(r"^backbone/(?:difference_conv|conv1_temp)/kernel$"), "backbone/conv1/kernel"),
+    (re.compile(r"^backbone/difference_layer1/"), "backbone/layer1/"),
+)
+"""What TDN's second stem and second first stage start from where the source is a ResNet, which has one of each."""
 _IGNORED = re.compile(r"(.*\.)?(num_batches_tracked|data_preprocessor\.(mean|std))")
 """Buffers that are no weights: torch's counters, and MMAction2's normalisation of the pixels."""
 _WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod)\.)+")
@@ -178,7 +183,7 @@ def match(
             buffers[key.rpartition(".")[2]] += 1
         else:
             given[rename(key)] = key, np.asarray(array)
-    leaves = flat(template)
+    leaves, everything = flat(template), dict(given)
     new_head = _new_head(given, leaves, naming) if "head" in allow else ()
     arrays: dict[tuple[str, str], np.ndarray] = {}
     loaded: dict[str, str] = {}
@@ -188,6 +193,10 @@ def match(
         name = _name(naming, path)
         key, found = given.pop(name, ("", None))
         fitted = None if found is None or path in new_head else _fit(naming.decode(found), tuple(leaf.shape))
+        twin = _twin(path) if found is None and "temporal" in allow else ""
+        if twin and (lent := everything.get(_name(naming, twin))):
+            fitted = _fit_twin(naming.decode(lent[1]), tuple(leaf.shape))
+            key, found = lent if fitted is not None else (key, found)
         if found is not None and fitted is not None:
             arrays[collection, path] = fitted
             loaded[path] = key
@@ -246,6 +255,21 @@ def _fit(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
     if array.ndim == 4 and len(shape) == 5 and array.shape[:2] == shape[1:3] and array.shape[3] == shape[4]:
         return inflate(array, shape[0], shape[3])
     return None
+
+
+def _twin(path: str) -> str:
+    """Return the path whose weights ``path`` starts from in an image network; empty for none."""
+    return next((pattern.sub(twin, path) for pattern, twin in _TWINS if pattern.match(path)), "")
+
+
+def _fit_twin(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Return a twin's array in ``shape``; a kernel of colours becomes one of differences, or None where it cannot be.
+
+    Each channel of differences gets the mean over the colours, as in TDN's repository (Wang et al. 2016, "TSN").
+    """
+    if array.ndim == 4 and array.shape[2] != shape[2]:
+        array = np.repeat(array.mean(axis=2, keepdims=True), shape[2], axis=2)
+    return array if array.shape == shape else None
 
 
 def inflate(kernel: np.ndarray, frames: int, channels: int) -> np.ndarray | None:

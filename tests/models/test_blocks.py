@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnr_jax.dnr import DNRSpec
+from dnr_jax.dnr import DNRSpec, precise_statistics
 from dnr_jax.models.blocks import stack_blocks, unstack_blocks
 from dnr_jax.models.r2plus1d import FactorizedBlock, R2Plus1D
 from dnr_jax.models.resnet import BasicBlock, BottleneckBlock, ResNet, Stage
@@ -62,6 +62,14 @@ STAGES = {name: functools.partial(stage, spec) for name, spec in SPECS.items()} 
     "3d": functools.partial(stage_3d, DNRSpec()),
     "factorized": functools.partial(stage_3d, DNRSpec(norm3="ct"), FactorizedBlock),
 }
+
+
+def test_precise_statistics_are_those_of_a_loop():
+    loop, scan = (stage(DNRSpec(), scan_blocks=scanned) for scanned in (False, True))
+    variables = variables_of(loop)
+    expected = precise_statistics(loop, variables, [clips()])
+    found = unstack_blocks(precise_statistics(scan, stack_blocks(variables), [clips()]))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9), found, expected)
 
 
 @pytest.mark.parametrize("make", STAGES.values(), ids=STAGES.keys())
