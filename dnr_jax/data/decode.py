@@ -96,7 +96,11 @@ def decode_frames(source: str | bytes, pick: Pick, short_side: int = 0) -> tuple
         if has_jpeg_frames(source):
             return _decode_jpegs(JpegFrames(source), pick, short_side)
         media = _read_remote(source)
-        frames, indices, total = _decode_sparse(media, pick) or _decode_counting(media, pick)
+        frames, indices, total = (
+            _decode_sparse(media, pick, probe=False)
+            or _decode_sparse(media, pick, probe=True)
+            or _decode_counting(media, pick)
+        )
     except (av.FFmpegError, OSError, DecodeError) as error:
         raise DecodeError(f"{name}: {error}") from error
     return _to_rgb(frames, indices), total
@@ -256,10 +260,14 @@ def _read_remote(source: str | bytes) -> str | bytes:
 
 
 @contextlib.contextmanager
-def _open(media: str | bytes) -> Iterator[tuple[InputContainer, av.VideoStream]]:
-    """Opens a file and its first video stream."""
+def _open(media: str | bytes, probe: bool = True) -> Iterator[tuple[InputContainer, av.VideoStream]]:
+    """Opens a file and its first video stream.
+
+    FFmpeg decodes the first frames of a file to guess what its headers leave out. Without ``probe`` it does not, which
+    halves the time; a decoder that was not told how far frames are reordered may then leave some out.
+    """
     file = io.BytesIO(media) if isinstance(media, bytes) else media
-    with av.open(file, "r", **_OPEN_OPTIONS) as container:
+    with av.open(file, "r", options={} if probe else {"skip_frame": "all"}, **_OPEN_OPTIONS) as container:
         if not container.streams.video or container.streams.video[0].codec_context is None:
             raise DecodeError("there is no video stream, or no decoder for it")
         stream = container.streams.video[0]
@@ -297,9 +305,12 @@ Decoded: TypeAlias = tuple[dict[int, VideoFrame], np.ndarray, int]
 """Frames by index, the indices wanted, the number of frames in the video."""
 
 
-def _decode_sparse(media: str | bytes, pick: Pick) -> Decoded | None:
-    """Decodes only what the wanted frames need; ``None`` where the packets do not tell which frames they hold."""
-    with _open(media) as (container, stream):
+def _decode_sparse(media: str | bytes, pick: Pick, probe: bool) -> Decoded | None:
+    """Decodes only what the wanted frames need.
+
+    Returns ``None`` where the packets do not tell which frames they hold, or a wanted frame does not come out.
+    """
+    with _open(media, probe) as (container, stream):
         if not any(name in container.format.name for name in _TIMED_CONTAINERS):
             return None
         packets = _demux(container, stream)

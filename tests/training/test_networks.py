@@ -1,4 +1,4 @@
-"""Every network takes a training step with DNR, batch and group normalisation, on one device and on eight.
+"""Every network takes a training step with DNR, batch and group normalisation on eight devices.
 
 ``tests/test_config.py`` takes the steps of the configurations, with DNR on one device.
 """
@@ -35,11 +35,6 @@ NETWORKS = {
 NORMS = ("dnr", "bn", "gn", "dnr_gn")
 
 
-def steps(*quick: str) -> list:
-    """The norms to take a step with; those that differ from the quick ones in the base alone are for the long run."""
-    return [pytest.param(norms, marks=() if norms in quick else pytest.mark.slow) for norms in NORMS]
-
-
 def reduced(network: str, norms: str, monkeypatch: pytest.MonkeyPatch) -> ExperimentConfig:
     dnr, bn = NETWORKS[network]
     path = REPOSITORY / "configs" / (dnr if norms.startswith("dnr") else bn)
@@ -68,7 +63,8 @@ def test_every_network_is_built_with_every_norm(network, norms, monkeypatch):
     assert bool(running) == (not norms.endswith("gn"))
 
 
-@pytest.mark.parametrize("norms", steps("dnr", "bn"))
+@pytest.mark.slow
+@pytest.mark.parametrize("norms", NORMS)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_step_on_eight_devices_reaches_every_parameter(network, norms, quick_compile, monkeypatch):
     config = reduced(network, norms, monkeypatch)
@@ -87,10 +83,10 @@ def test_a_step_on_eight_devices_reaches_every_parameter(network, norms, quick_c
     assert [path for path in still if not re.search(without, path)] == []
 
 
-@pytest.mark.parametrize("norms", steps("bn"))
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
-def test_a_step_on_one_device(network, norms, quick_compile, monkeypatch):
-    config = reduced(network, norms, monkeypatch)
+def test_a_step_of_the_baseline_on_one_device(network, quick_compile, monkeypatch):
+    config = reduced(network, "bn", monkeypatch)
     state, metrics = tiny.take_step(config, create_model(config.model), num_devices=1)
     assert int(state.step) == 1
     assert all(np.isfinite(value) for value in metrics.values())
