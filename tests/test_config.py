@@ -52,7 +52,7 @@ ARGUMENTS = {
     "k200_tsn.py": ["", "bn", "resnet50_bn", "resnet101", "resnext101", "resnext101_bn"],
     "k400_tanet.py": ["", "dnr", "bn"],
     "k400_tsm.py": ["", "dnr", "bn"],
-    "k400_slowfast.py": ["", "8x8", "4x16", "bn", "8x8_bn", "4x16_bn"],
+    "k400_slowfast.py": ["", "8x8", "4x16", "bn", "8x8_bn", "4x16_bn", "pyslowfast_8x8", "pyslowfast_4x16_bn"],
     "k400_tsn.py": ["", "bn_interlace"],
     "k200_ablation.py": [""],  # the rows: tests/test_ablation.py
     "k400_tsn_dnr.py": ["", "authors"],
@@ -657,6 +657,19 @@ def test_the_recipes_of_something_something_are_the_peers(
     assert (config.data.sampling, config.data.num_frames, config.data.flip) == ("segments", 8, True)
     assert config.data.clip_shape[0] == (40 if name == "tdn" else 8)
     assert (config.model.num_classes, config.data.source) == (174, "dataset")
+
+
+@pytest.mark.parametrize("variant", ["8x8", "4x16"])
+def test_pyslowfasts_network_frames_and_pixels(variant):
+    """SLOWFAST_8x8_R50.yaml, and what slowfast/config/defaults.py has for the rest, in pixels from 0 to 255."""
+    config = load("k400_slowfast.py", f"pyslowfast_{variant}_bn")
+    assert config.model.slowfast == SlowFastConfig.pyslowfast(variant)
+    assert (config.model.depth, config.data.num_frames, config.data.frame_interval) == (50, 32, 2)
+    assert config.data.sampling == "linspace"
+    assert (config.data.mean, config.data.std) == ((0.45 * 255,) * 3, (0.225 * 255,) * 3)
+    mmaction2, pyslowfast = (flatten(load("k400_slowfast.py", f"{base}{variant}")) for base in ("", "pyslowfast_"))
+    changed = {field.rpartition(".")[0] for field in mmaction2 if mmaction2[field] != pyslowfast[field]}
+    assert changed == {"model.slowfast", "data"}
 
 
 def test_a_group_of_frames_is_as_long_in_both_slowfasts():

@@ -168,8 +168,8 @@ def convert(
     Args:
       source: the weights.
       target: file to write, ``.safetensors`` or one of PyTorch's.
-      config: describes the network, and in ``init`` what may differ; None: the source's own. 0 classes mean as many as
-        the source's head has. What may differ and does is initialised with seed 0.
+      config: describes the network, and in ``init`` what may differ; None: the source's own. There are as many classes
+        as the source's head has, unless a new ``head`` is allowed. What may differ and does is initialised with seed 0.
       naming: a name in :data:`dnr_jax.convert.NAMINGS`.
 
     Returns:
@@ -188,7 +188,8 @@ def convert(
     assert config is not None
     config.model.scan_blocks = False  # other code bases name every block
     validate_network(config)
-    config.model.num_classes = config.model.num_classes or classes_of(source, config)
+    if not config.model.num_classes or "head" not in parse_allow(config.init.allow):
+        config.model.num_classes = classes_of(source, config) or config.model.num_classes
     if not config.model.num_classes:
         raise ConfigError(
             f"model.num_classes: is 0, and {source.name} has no head that says how many classes there are"

@@ -1,6 +1,7 @@
 """dnr convert and dnr export, as they are typed."""
 
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -62,6 +63,26 @@ def test_there_and_back_is_exact(tmp_path, capsys):
     assert returned.keys() == state.keys()
     for key, array in state.items():
         np.testing.assert_array_equal(returned[key], array, strict=True)
+
+
+def test_there_are_as_many_classes_as_the_source_has_unless_the_head_is_new(tmp_path, quick_compile, capsys):
+    """A network of 5 classes, and a configuration of 3."""
+    state = baseline(tmp_path / "a.safetensors")
+    config = tmp_path / "three.py"
+    config.write_text(pathlib.Path(DEMO).read_text().replace("num_classes=0", "num_classes=3"))
+    arguments = [
+        "convert",
+        str(tmp_path / "a.safetensors"),
+        str(tmp_path / "b.safetensors"),
+        "--config",
+        f"{config}:bn",
+    ]
+    assert cli.main(arguments) == 0
+    written = read_source(tmp_path / "b.safetensors")
+    assert written.config.model.num_classes == 5
+    np.testing.assert_array_equal(written.state["head/fc/bias"], state["fc.bias"])
+    assert cli.main([*arguments, "--allow", "head"]) == 0
+    assert read_source(tmp_path / "b.safetensors").state["head/fc/bias"].shape == (3,)
 
 
 def test_a_pytorch_checkpoint_is_written_for_torch(tmp_path):
