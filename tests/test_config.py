@@ -601,7 +601,7 @@ def test_the_arms_of_something_something_differ_in_norms(name, tmp_path):
     assert changed == {"model.norm.norm1", "model.norm.norm2"} | ({"model.interlace"} if name == "tsn" else set())
     with_data(dnr, tmp_path)
     for config in (dnr, bn):
-        config.data.root, config.model.norm.base = dnr.data.root, "gn"
+        config.data.root, config.data.num_frames, config.model.norm.base = dnr.data.root, 16, "gn"
         validate(config)
 
 
