@@ -55,6 +55,9 @@ Pick: TypeAlias = Callable[[FrameCount], np.ndarray]
 _TIMED_CONTAINERS = ("mp4", "matroska", "mpegts")
 _BUCKETS = ("gs://", "s3://")
 
+# Of the encoders. With AVX-512, x264's macroblock tree reads memory that nothing wrote, and the frames depend on it.
+REPEATABLE = {"libx264": {"mbtree": "0"}}
+
 FRAME_SUFFIXES = frozenset({".jpg", ".jpeg"})
 """Of files that are frames."""
 # Files that lie beside the frames where optical flow was extracted.
@@ -94,8 +97,8 @@ def decode_frames(source: str | bytes, pick: Pick, short_side: int = 0) -> tuple
       source: Path (local, or in a bucket that etils.epath can read) of a video file or of a folder of JPEG frames, or
         the bytes of a video file or of an archive of JPEG frames.
       pick: Called with the number of frames in the video, a :class:`FrameCount`; returns the indices wanted, in
-        presentation order from 0, as an integer array of any shape. Repeated and unsorted indices are allowed. Called again with a smaller number if
-        the file turns out to hold fewer frames than its container says.
+        presentation order from 0, as an integer array of any shape. Repeated and unsorted indices are allowed. Called
+        again with a smaller number if the file turns out to hold fewer frames than its container says.
       short_side: How many pixels are needed. JPEG frames are decoded at the smallest of a half, a quarter and an eighth
         of their size whose short side is not below; 0, and for video files: their full size.
 
@@ -216,7 +219,8 @@ def encode_video(
       frames: uint8 ``[T, H, W, 3]`` RGB; H and W even.
       fps: Frames per second.
       codec: Name of an FFmpeg encoder.
-      options: Options of the encoder, for example ``{"crf": "18", "g": "12"}``.
+      options: Options of the encoder, for example ``{"crf": "18", "g": "12"}``. x264's macroblock tree is off unless
+        they ask for it.
 
     Raises:
       ValueError: The frames have another shape, or an odd height or width.
@@ -224,7 +228,8 @@ def encode_video(
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.shape[1] % 2 or frames.shape[2] % 2:
         raise ValueError(f"expected frames [T, H, W, 3] with even H and W, got shape {frames.shape}")
     with av.open(path, "w") as container:
-        stream = cast(av.VideoStream, container.add_stream(codec, rate=fps, options=options or {}))
+        options = REPEATABLE.get(codec, {}) | (options or {})
+        stream = cast(av.VideoStream, container.add_stream(codec, rate=fps, options=options))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1  # with several, rate control may depend on their timing

@@ -318,7 +318,7 @@ RATES = st.fractions(5, 120, max_denominator=1001)
 
 @given(LENGTHS, SIZES, SIZES, st.integers(1, 12), RATES, SEEDS)
 def test_an_interval_of_time_is_pyslowfasts_target_fps(frames, clip_len, interval, clips, rate, seed):
-    """Its decoder: a clip of sampling_rate * num_frames / target_fps * fps frames, from delta * clip_idx / num_clips."""
+    """The decoder: a clip of sampling_rate * num_frames / target_fps * fps frames, at delta * clip_idx / num_clips."""
     size = max(Fraction(clip_len * interval, 30) * rate, 1)
     delta = max(frames - size, 0)
     starts = [delta * clip / clips for clip in range(clips)] if clips > 1 else [math.floor(delta / 2)]
