@@ -211,6 +211,9 @@ class DataConfig:
     ``window``: the same from ``window`` frames of the video (MMAction2's DenseSampleFrames);
     ``linspace``: ``num_frames`` frames spread over ``num_frames * frame_interval``, both ends included (PySlowFast)."""
     frame_interval: int = 8
+    target_fps: float = 0.0
+    """``linspace``: the rate at which ``frame_interval`` counts frames, whatever a video's own (PySlowFast: 30); 0: in
+    the video's frames."""
     frames_per_segment: int = 1
     """``segments``: consecutive frames from each segment (TDN: 5); a clip has ``num_frames`` times as many."""
     window: int = 64
@@ -464,6 +467,7 @@ _AT_LEAST: dict[str, float] = {
     "data.fold": 1,
     "data.num_frames": 1,
     "data.frame_interval": 1,
+    "data.target_fps": 0,
     "data.frames_per_segment": 1,
     "data.window": 1,
     "data.rand_augment.layers": 0,
@@ -719,6 +723,7 @@ def _sampling_problems(data: DataConfig) -> Iterator[str]:
         ("frames_per_segment", 1, "segments"),
         ("temporal_jitter", False, "dense"),
         ("out_of_bound", "loop", "dense"),
+        ("target_fps", 0.0, "linspace"),
     ):
         value = getattr(data, name)
         if value != default and data.sampling != sampling:

@@ -234,6 +234,7 @@ def test_scanned_blocks_are_alike():
         ({"sampling": "window", "window": 7}, "data.window: is 7; expected at least data.num_frames, which is 8"),
         ({"sampling": "segments", "temporal_jitter": True}, "data.temporal_jitter: is True, which needs data.sampling"),
         ({"sampling": "linspace", "out_of_bound": "repeat_last"}, "data.out_of_bound: is 'repeat_last', which needs"),
+        ({"target_fps": 30.0}, "data.target_fps: is 30.0, which needs data.sampling 'linspace'"),
     ],
 )
 def test_options_of_another_sampling_are_refused(fields, message):

@@ -72,6 +72,17 @@ def semicolons(file: epath.Path) -> list[Entry]:
     return [Entry(name, label or None, place=place) for place, name, _, label in rows]
 
 
+def jester(file: epath.Path) -> list[Entry]:
+    """Jester's ``id;class`` lines, or a CSV with a header, ``video_id,label,frames,label_id,...`` (its copy on Kaggle).
+
+    In the CSV of the test split the identifier is called ``id``.
+    """
+    if not _is_numbered_table(file):
+        return semicolons(file)
+    rows = _table(file, ("label", "label_id"))
+    return [Entry(row.get("video_id") or row.get("id") or "", row["label"] or None, place=place) for place, row in rows]
+
+
 def something_v2(file: epath.Path) -> list[Entry]:
     """Something-Something V2's JSON: a list of ``{"id", "template", ...}``; the class is the template unbracketed."""
     return [
@@ -155,10 +166,14 @@ def numbered_classes(file: epath.Path) -> list[str]:
 
 def class_object(file: epath.Path) -> list[str]:
     """A JSON object of ``"class": "label"`` (Something-Something V2's ``labels.json``)."""
-    labels = {name: int(label) for name, label in _json(file, dict).items()}
-    if sorted(labels.values()) != list(range(len(labels))):
-        raise ValueError(f"{file}: the labels are not 0 to {len(labels) - 1}, each once")
-    return sorted(labels, key=labels.__getitem__)
+    return _in_order(_json(file, dict), file)
+
+
+def jester_classes(file: epath.Path) -> list[str]:
+    """One class a line, or the columns ``label`` and ``label_id`` of the training CSV of Jester's copy on Kaggle."""
+    if not _is_numbered_table(file):
+        return class_lines(file)
+    return _in_order({row["label"]: row["label_id"] for _, row in _table(file, ("label", "label_id"))}, file)
 
 
 def class_parts(file: epath.Path) -> list[str]:
@@ -170,6 +185,20 @@ def strip_suffix(name: str) -> str:
     """``name`` without the suffix of a video file, if it has one."""
     stem, dot, suffix = name.rpartition(".")
     return stem if dot and f".{suffix.lower()}" in VIDEO_SUFFIXES else name
+
+
+def _in_order(labels: Mapping[str, str], file: epath.Path) -> list[str]:
+    """Names of classes in the order of their labels, which are numbers from 0."""
+    ordered = sorted(labels, key=lambda name: int(labels[name]))
+    if [int(labels[name]) for name in ordered] != list(range(len(labels))):
+        raise ValueError(f"{file}: the labels are not 0 to {len(labels) - 1}, each once")
+    return ordered
+
+
+def _is_numbered_table(file: epath.Path) -> bool:
+    """Whether a file is a CSV whose header has the columns ``label`` and ``label_id``."""
+    header = _text(file).partition("\n")[0].strip().split(",")
+    return {"label", "label_id"} <= set(header)
 
 
 def _text(file: epath.Path) -> str:

@@ -54,6 +54,7 @@ class VideoDataset:
       folds: Number of official divisions into training and testing; 1 where there is only one.
       labels_of: Data set whose annotations tell the labels and times of entries that have none.
       frame_rate: Frames per second of videos that come as folders of frames.
+      replacements: Folder of videos that stand for those of the same name elsewhere.
     """
 
     name: str
@@ -67,6 +68,7 @@ class VideoDataset:
     folds: int = 1
     labels_of: str = ""
     frame_rate: float = 0.0
+    replacements: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +86,11 @@ class Match:
     path: str
 
 
-def _kinetics(name: str, title: str, num_classes: int, aliases: Sequence[str], homepage: str = "") -> VideoDataset:
+# About 1,400 of the videos in the archives of Kinetics-400 are broken; whole ones come in an archive of their own.
+_REPLACEMENTS = "replacement_for_corrupted_k400"
+
+
+def _kinetics(name: str, title: str, num_classes: int, aliases: Sequence[str], replacements: str = "") -> VideoDataset:
     def files(*splits: str) -> AnnotationFiles:
         named = [f"{alias}_{split}.csv" for alias in aliases for split in splits]
         return AnnotationFiles((*named, *(f"{split}.csv" for split in splits)), annotations.kinetics)
@@ -92,11 +98,12 @@ def _kinetics(name: str, title: str, num_classes: int, aliases: Sequence[str], h
     return VideoDataset(
         name=name,
         title=title,
-        homepage=homepage or "https://github.com/cvdfoundation/kinetics-dataset",
+        homepage="https://github.com/cvdfoundation/kinetics-dataset",
         num_classes=num_classes,
         splits={"train": files("train"), "val": files("val", "validate"), "test": files("test")},
         stems=("{name}_{start:06d}_{end:06d}", "{name}"),
         folders=("", "annotations", name, f"{name}_2020"),
+        replacements=replacements,
     )
 
 
@@ -105,7 +112,7 @@ def _something(name: str, prefix: str, suffix: str, parse: EntryParser, **fields
     return VideoDataset(
         name=name,
         splits={
-            split: AnnotationFiles((f"{prefix}-{word}.{suffix}", f"{word}.{suffix}"), parse)
+            split: AnnotationFiles((f"{prefix}-{word}.{suffix}", f"{word}.{suffix}", f"{word.title()}.{suffix}"), parse)
             for split, word in splits.items()
         },
         folders=("", "annotations", "labels"),
@@ -118,7 +125,9 @@ _SOMETHING_PAGE = "https://www.qualcomm.com/developer/artificial-intelligence/da
 DATASETS: Mapping[str, VideoDataset] = {
     dataset.name: dataset
     for dataset in (
-        _kinetics("kinetics400", "Kinetics-400", 400, ("kinetics-400", "kinetics400", "kinetics")),
+        _kinetics(
+            "kinetics400", "Kinetics-400", 400, ("kinetics-400", "kinetics400", "kinetics"), replacements=_REPLACEMENTS
+        ),
         VideoDataset(
             name="mini_kinetics200",
             title="Mini-Kinetics-200, the paper's Kinetics-200",
@@ -131,6 +140,7 @@ DATASETS: Mapping[str, VideoDataset] = {
             stems=("{name}_{start:06d}_{end:06d}", "{name}"),
             folders=("", "annotations", "kinetics400"),
             labels_of="kinetics400",
+            replacements=_REPLACEMENTS,
         ),
         _kinetics("kinetics600", "Kinetics-600", 600, ("kinetics-600", "kinetics600", "kinetics")),
         _kinetics(
@@ -190,11 +200,11 @@ DATASETS: Mapping[str, VideoDataset] = {
             "jester",
             "jester-v1",
             "csv",
-            annotations.semicolons,
+            annotations.jester,
             title="Jester",
             homepage=_SOMETHING_PAGE,
             num_classes=27,
-            classes=ClassFile(("jester-v1-labels.csv", "labels.csv"), annotations.class_lines),
+            classes=ClassFile(("jester-v1-labels.csv", "labels.csv", "Train.csv"), annotations.jester_classes),
             frame_rate=12.0,
         ),
         VideoDataset(
@@ -353,11 +363,13 @@ def _label(entry: Entry, numbers: Mapping[str, int], classes: Sequence[str]) -> 
 
 
 def _find(dataset: VideoDataset, entry: Entry, split: str, media: Mapping[str, Sequence[str]]) -> str:
-    """The path of a video, empty if it is missing; of several, one in folders of its class and its split."""
+    """The path of a video, empty if it is missing; of several, a replacement, or one in its class and its split."""
 
-    def fitness(path: str) -> tuple[bool, bool]:
-        folders = [_plain(folder) for folder in path.split("/")[:-1]]
-        return _plain(str(entry.label)) in folders, any(split in folder for folder in folders)
+    def fitness(path: str) -> tuple[bool, bool, bool]:
+        names = path.split("/")[:-1]
+        folders = [_plain(name) for name in names]
+        of_class, of_split = _plain(str(entry.label)) in folders, any(split in folder for folder in folders)
+        return dataset.replacements in names, of_class, of_split
 
     for stem in dataset.stems:
         if found := media.get(stem.format(name=entry.name, start=entry.start, end=entry.end)):

@@ -32,11 +32,31 @@ from dnr_jax.data.annotations import VIDEO_SUFFIXES
 
 _logger = logging.getLogger(__name__)
 
-Pick: TypeAlias = Callable[[int], np.ndarray]
+
+class FrameCount(int):
+    """The number of frames of a video.
+
+    Attributes:
+      rate: Frames per second, on average; 0 where nothing tells, as in a folder of JPEG frames.
+    """
+
+    rate: float
+
+    def __new__(cls, frames: int, rate: float = 0.0) -> "FrameCount":
+        """Attaches the rate to the number."""
+        count = super().__new__(cls, frames)
+        count.rate = rate
+        return count
+
+
+Pick: TypeAlias = Callable[[FrameCount], np.ndarray]
 
 # Containers whose packets carry real presentation times, by parts of FFmpeg's format names.
 _TIMED_CONTAINERS = ("mp4", "matroska", "mpegts")
 _BUCKETS = ("gs://", "s3://")
+
+# Of the encoders. With AVX-512, x264's macroblock tree reads memory that nothing wrote, and the frames depend on it.
+REPEATABLE = {"libx264": {"mbtree": "0"}}
 
 FRAME_SUFFIXES = frozenset({".jpg", ".jpeg"})
 """Of files that are frames."""
@@ -76,9 +96,9 @@ def decode_frames(source: str | bytes, pick: Pick, short_side: int = 0) -> tuple
     Args:
       source: Path (local, or in a bucket that etils.epath can read) of a video file or of a folder of JPEG frames, or
         the bytes of a video file or of an archive of JPEG frames.
-      pick: Called with the number of frames in the video; returns the indices wanted, in presentation order from 0, as
-        an integer array of any shape. Repeated and unsorted indices are allowed. Called again with a smaller number if
-        the file turns out to hold fewer frames than its container says.
+      pick: Called with the number of frames in the video, a :class:`FrameCount`; returns the indices wanted, in
+        presentation order from 0, as an integer array of any shape. Repeated and unsorted indices are allowed. Called
+        again with a smaller number if the file turns out to hold fewer frames than its container says.
       short_side: How many pixels are needed. JPEG frames are decoded at the smallest of a half, a quarter and an eighth
         of their size whose short side is not below; 0, and for video files: their full size.
 
@@ -104,6 +124,11 @@ def decode_frames(source: str | bytes, pick: Pick, short_side: int = 0) -> tuple
     except (av.FFmpegError, OSError, DecodeError) as error:
         raise DecodeError(f"{name}: {error}") from error
     return _to_rgb(frames, indices), total
+
+
+def average_rate(stream: av.VideoStream) -> float:
+    """Average frames per second of a video stream; 0 where nothing tells."""
+    return float(stream.average_rate or stream.guessed_rate or 0.0)
 
 
 def has_jpeg_frames(source: str | bytes) -> bool:
@@ -194,7 +219,8 @@ def encode_video(
       frames: uint8 ``[T, H, W, 3]`` RGB; H and W even.
       fps: Frames per second.
       codec: Name of an FFmpeg encoder.
-      options: Options of the encoder, for example ``{"crf": "18", "g": "12"}``.
+      options: Options of the encoder, for example ``{"crf": "18", "g": "12"}``. x264's macroblock tree is off unless
+        they ask for it.
 
     Raises:
       ValueError: The frames have another shape, or an odd height or width.
@@ -202,7 +228,8 @@ def encode_video(
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.shape[1] % 2 or frames.shape[2] % 2:
         raise ValueError(f"expected frames [T, H, W, 3] with even H and W, got shape {frames.shape}")
     with av.open(path, "w") as container:
-        stream = cast(av.VideoStream, container.add_stream(codec, rate=fps, options=options or {}))
+        options = REPEATABLE.get(codec, {}) | (options or {})
+        stream = cast(av.VideoStream, container.add_stream(codec, rate=fps, options=options))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1  # with several, rate control may depend on their timing
@@ -224,7 +251,7 @@ def _natural(name: str) -> list[str | int]:
 
 
 def _decode_jpegs(video: JpegFrames, pick: Pick, short_side: int) -> tuple[np.ndarray, int]:
-    indices = _check(pick(len(video)), len(video))
+    indices = _check(pick(FrameCount(len(video))), len(video))
     unique, positions = np.unique(indices, return_inverse=True)
     frames = [video.decode(index, short_side) for index in unique.tolist()]
     if shapes := {frame.shape[:2] for frame in frames} - {frames[0].shape[:2]}:
@@ -319,7 +346,7 @@ def _decode_sparse(media: str | bytes, pick: Pick, probe: bool) -> Decoded | Non
         if not total or len(timed) < total:  # frames without a time, or several at the same
             return None
         order = sorted(timed)
-        indices = _check(pick(total), total)
+        indices = _check(pick(FrameCount(total, average_rate(stream))), total)
         times = {index: order[index] for index in np.unique(indices).tolist()}
         found = _decode_times(stream.codec_context, packets, {timed[time]: time for time in times.values()})
     frames = {index: found[time] for index, time in times.items() if time in found}
@@ -366,9 +393,9 @@ def _runs(packets: Sequence[av.Packet], wanted: Mapping[int, int]) -> list[tuple
 def _decode_counting(media: str | bytes, pick: Pick) -> Decoded:
     """Decodes from the start and counts: slower, and right for every container."""
     with _open(media) as (container, stream):
-        total = _count_shown(_demux(container, stream))
+        total, rate = _count_shown(_demux(container, stream)), average_rate(stream)
     while total:
-        indices = _check(pick(total), total)
+        indices = _check(pick(FrameCount(total, rate)), total)
         wanted = set(indices.tolist())
         frames, count = _read_until(media, wanted)
         if len(frames) == len(wanted):

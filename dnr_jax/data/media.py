@@ -19,11 +19,11 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 from etils import epath
 
-from dnr_jax.data.decode import DecodeError, JpegFrames, decode_frames, has_jpeg_frames
+from dnr_jax.data.decode import REPEATABLE, DecodeError, JpegFrames, average_rate, decode_frames, has_jpeg_frames
 
 # Decodes eight times faster than x264's defaults at the same size: short groups of pictures, and seven of eight frames
 # that no other frame refers to, so that they need not be decoded unless they are wanted.
-_ACCESS_OPTIONS = {
+_ACCESS_OPTIONS = REPEATABLE["libx264"] | {
     "preset": "veryfast",
     "tune": "fastdecode",
     "crf": "21",
@@ -145,8 +145,8 @@ def count_frames(media: bytes) -> tuple[int, int]:
 def reencode(media: bytes, settings: Reencoding, frame_rate: float = 0.0) -> bytes:
     """Encodes a video anew, for sparse access: an MP4 file with H.264 and no sound, upright.
 
-    The frames keep their number and their order; times become regular, at the average frame rate. Encoding
-    again may give slightly different bytes.
+    The frames keep their number and their order; times become regular, at the average frame rate. The same
+    bytes give the same bytes.
 
     Args:
       media: The bytes of a file, or an archive of frames.
@@ -252,7 +252,7 @@ def _codec_and_rate(media: bytes) -> tuple[str, float]:
     """Name of the codec and average frames per second of a file that has been decoded before; 0 where unknown."""
     with av.open(io.BytesIO(media), "r") as container:
         stream = container.streams.video[0]
-        return stream.codec_context.name, float(stream.average_rate or stream.guessed_rate or 0.0)
+        return stream.codec_context.name, average_rate(stream)
 
 
 def _even(side: float) -> int:

@@ -371,7 +371,9 @@ def _train_pick(data: DataConfig, rng: np.random.Generator) -> Pick:
         ),
         "segments": lambda total: sampling.segments_train(total, frames, rng),
         "window": lambda total: sampling.window_train(total, frames, data.window, rng),
-        "linspace": lambda total: sampling.linspace_train(total, frames, interval, rng),
+        "linspace": lambda total: sampling.linspace_train(
+            total, frames, sampling.interval_at(interval, total.rate, data.target_fps), rng
+        ),
     }
     return picks[data.sampling]
 
@@ -385,7 +387,9 @@ def _test_pick(data: DataConfig, evaluation: EvaluationConfig) -> Pick:
         "dense": lambda total: sampling.dense_test(total, frames, interval, clips, data.out_of_bound),
         "segments": lambda total: sampling.segments_test(total, frames, *by_segments),
         "window": lambda total: sampling.window_test(total, frames, data.window, clips),
-        "linspace": lambda total: sampling.linspace_test(total, frames, interval, clips),
+        "linspace": lambda total: sampling.linspace_test(
+            total, frames, sampling.interval_at(interval, total.rate, data.target_fps), clips
+        ),
     }
     return picks[data.sampling]
 

@@ -12,11 +12,15 @@ All functions return int64 ``[clips, frames]``, indices from 0 of a video of at 
 do not fall until they wrap around the end of a video that is too short (``jitter`` may exchange neighbours).
 """
 
+from fractions import Fraction
 from typing import TypeAlias
 
 import numpy as np
 
 Indices: TypeAlias = np.ndarray
+
+# Of an interval that is not whole; keeps the products of linspace_test far within int64.
+_MAX_DENOMINATOR = 10**6
 
 
 def dense_train(
@@ -191,7 +195,7 @@ def window_test(num_frames: int, num_segments: int, window: int, num_clips: int)
     return (starts + np.arange(num_segments) * (window // num_segments)) % num_frames
 
 
-def linspace_train(num_frames: int, clip_len: int, interval: int, rng: np.random.Generator) -> Indices:
+def linspace_train(num_frames: int, clip_len: int, interval: float, rng: np.random.Generator) -> Indices:
     """Frames spread evenly over ``clip_len * interval`` frames from a random start on (PySlowFast).
 
     The first and the last frame of that window belong to the clip, so its frames are a little more than ``interval``
@@ -200,36 +204,56 @@ def linspace_train(num_frames: int, clip_len: int, interval: int, rng: np.random
     Args:
       num_frames: Frames in the video, at least 1. Frames past its end are the last one.
       clip_len: Frames in the clip, L.
-      interval: Frames of the window for each of the clip (PySlowFast's sampling rate), I.
+      interval: Frames of the window for each of the clip, I; need not be whole (see :func:`interval_at`). A window of
+        less than a frame is one frame.
       rng: Draws the start, a real number, uniformly over those that leave room for the window; 0 in a shorter video.
 
     Returns:
       int64 ``[1, L]``.
     """
-    size = clip_len * interval
+    size = max(clip_len * interval, 1)
     start = rng.random() * max(num_frames - size, 0)
     steps = np.arange(clip_len) * (size - 1) / max(clip_len - 1, 1)
     return np.minimum((start + steps)[None].astype(np.int64), num_frames - 1)
 
 
-def linspace_test(num_frames: int, clip_len: int, interval: int, num_clips: int) -> Indices:
+def linspace_test(num_frames: int, clip_len: int, interval: float, num_clips: int) -> Indices:
     """The same from evenly spaced starts: start v of V is ``v / V`` of the room (PySlowFast's uniform clips).
 
     Args:
       num_frames: Frames in the video, at least 1. Frames past its end are the last one.
       clip_len: Frames in a clip, L.
-      interval: Frames of the window for each of the clip, I.
+      interval: Frames of the window for each of the clip, I, as in :func:`linspace_train`.
       num_clips: Clips, V; a single one lies in the middle, as with PySlowFast's ``USE_OFFSET_SAMPLING``.
 
     Returns:
       int64 ``[V, L]``.
     """
-    size, gaps = clip_len * interval, max(clip_len - 1, 1)
-    room = max(num_frames - size, 0)
     # In whole numbers: a rounding error just below an index would take the frame before it.
-    starts = room * np.arange(num_clips) * gaps if num_clips > 1 else np.array([room // 2 * gaps])
-    indices = (starts[:, None] + np.arange(clip_len) * (size - 1) * num_clips) // (num_clips * gaps)
+    size = max(clip_len * Fraction(interval).limit_denominator(_MAX_DENOMINATOR), Fraction(1))
+    unit, gaps = size.denominator, max(clip_len - 1, 1)
+    room = max(num_frames * unit - size.numerator, 0)
+    starts = room * np.arange(num_clips) * gaps if num_clips > 1 else np.array([room // (2 * unit) * unit * gaps])
+    steps = np.arange(clip_len) * (size.numerator - unit)
+    indices = (starts[:, None] + steps * num_clips) // (num_clips * gaps * unit)
     return np.minimum(indices, num_frames - 1)
+
+
+def interval_at(interval: int, rate: float, target_fps: float) -> float:
+    """An interval in frames of a video that is the same time as ``interval`` frames at ``target_fps``.
+
+    So PySlowFast's windows are as long in seconds for videos of any frame rate (its ``DATA.TARGET_FPS``; MMAction2's
+    ``target_fps``).
+
+    Args:
+      interval: In frames at ``target_fps``.
+      rate: The video's frames per second; 0, not known: taken for ``target_fps``, as in MMAction2.
+      target_fps: Frames per second; 0: the video's own, whatever it is.
+
+    Returns:
+      The interval in the video's frames.
+    """
+    return interval * rate / target_fps if rate and target_fps else interval
 
 
 def _one_of_each(size: int, count: int, rng: np.random.Generator) -> Indices:

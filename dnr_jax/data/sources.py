@@ -148,7 +148,7 @@ def open_dataset(
 
     Raises:
       FileNotFoundError: A folder or an annotation file is missing, or all videos of a split are.
-      ValueError: There is no such data set, fold or split, or an annotation file is malformed.
+      ValueError: There is no such data set, fold or split, an annotation file is malformed, or a split has no labels.
     """
     if name == "folder":
         return _open_folders(root, splits)
@@ -161,6 +161,8 @@ def open_dataset(
     sources = {}
     for split, listed in matches.items():
         there = [(found.path, found.label) for found in listed if found.path and found.label is not None]
+        if all(found.label is None for found in listed):
+            raise ValueError(f"{dataset.title}: the annotations of the split '{split}' tell no class of any video")
         if not there:
             raise FileNotFoundError(
                 f"{root}: none of the {len(listed)} videos of {dataset.title}, split '{split}', is there, for example "

@@ -146,14 +146,14 @@ def kinetics600(root: pathlib.Path) -> Miniature:
 
 
 def kinetics700(root: pathlib.Path) -> Miniature:
-    """The 2020 release's archive of CSV files; a video that is in two clips, told apart by their times."""
+    """DeepMind's archive of CSV files; a video that is in two clips, told apart by their times."""
     columns = "label,youtube_id,time_start,time_end,split"
     rows = {
         "train": [("yoga", "aaaaaaaaaaa", 0, 10, "train"), ("zumba", "aaaaaaaaaaa", 20, 30, "train")],
         "val": [("zumba", "bbbbbbbbbbb", 0, 10, "validate")],
     }
-    _write_kinetics_csv(root, "kinetics700_2020/train.csv", columns, rows["train"])
-    _write_kinetics_csv(root, "kinetics700_2020/validate.csv", columns, rows["val"])
+    _write_kinetics_csv(root, "kinetics700/train.csv", columns, rows["train"])
+    _write_kinetics_csv(root, "kinetics700/validate.csv", columns, rows["val"])
     splits = {
         "train": [
             ("train/yoga/aaaaaaaaaaa_000000_000010.mp4", "yoga"),
@@ -162,6 +162,45 @@ def kinetics700(root: pathlib.Path) -> Miniature:
         "val": [("val/zumba/bbbbbbbbbbb_000000_000010.mp4", "zumba")],
     }
     _Videos(root).add(*(path for listed in splits.values() for path, _ in listed))
+    return Miniature(splits, ("yoga", "zumba"))
+
+
+def kinetics700_mmaction2(root: pathlib.Path) -> Miniature:
+    """The same with the files as MMAction2 renames them."""
+    miniature = kinetics700(root)
+    (root / "annotations").mkdir()
+    (root / "kinetics700" / "train.csv").rename(root / "annotations" / "kinetics_train.csv")
+    (root / "kinetics700" / "validate.csv").rename(root / "annotations" / "kinetics_val.csv")
+    return miniature
+
+
+def kinetics400_cvdf(root: pathlib.Path) -> Miniature:
+    """The Common Visual Data Foundation's archives: a folder a split without classes, and whole videos for broken ones.
+
+    Those of Kinetics-600 and 700 are alike, without replacements.
+    """
+    columns = "label,youtube_id,time_start,time_end,split"
+    rows = {
+        "train": [("yoga", "aaaaaaaaaaa", 0, 10, "train"), ("zumba", "_bb_bbbbbbb", 20, 30, "train")],
+        "val": [("zumba", "ccccccccccc", 0, 10, "val"), ("yoga", "ddddddddddd", 0, 10, "val")],
+        "test": [("yoga", "eeeeeeeeeee", 1, 11, "test")],
+    }
+    for split, listed in rows.items():
+        _write_kinetics_csv(root, f"annotations/{split}.csv", columns, listed)
+    replacements = "replacement/replacement_for_corrupted_k400"
+    splits = {
+        "train": [
+            ("train/aaaaaaaaaaa_000000_000010.mp4", "yoga"),
+            (f"{replacements}/_bb_bbbbbbb_000020_000030.mp4", "zumba"),
+        ],
+        "val": [
+            (f"{replacements}/ccccccccccc_000000_000010.mp4", "zumba"),
+            ("val/ddddddddddd_000000_000010.mp4", "yoga"),
+        ],
+    }
+    _Videos(root).add(*(path for listed in splits.values() for path, _ in listed), "test/eeeeeeeeeee_000001_000011.mp4")
+    for broken in ("train/_bb_bbbbbbb_000020_000030.mp4", "val/ccccccccccc_000000_000010.mp4"):
+        (root / broken).write_bytes(b"broken")
     return Miniature(splits, ("yoga", "zumba"))
 
 
@@ -260,13 +299,32 @@ def jester(root: pathlib.Path) -> Miniature:
         "train": [("20bn-jester-v1/34870", classes[2]), ("20bn-jester-v1/56557", classes[0])],
         "val": [("20bn-jester-v1/9223", classes[1])],
     }
-    _Videos(root).add_folders(*(path for listed in splits.values() for path, _ in listed))
+    _Videos(root).add_folders(*(path for listed in splits.values() for path, _ in listed), "20bn-jester-v1/1")
     return Miniature(splits, classes)
+
+
+def jester_kaggle(root: pathlib.Path) -> Miniature:
+    """The copy on Kaggle: CSV files with a header and numbered labels, and a folder a split."""
+    header = "video_id,label,frames,label_id,shape,format"
+    shape = '"(176, 100)",.jpg'
+    _write(root, "Train.csv", header, f"34870,Swiping Left,37,1,{shape}", f"56557,Doing other things,37,0,{shape}")
+    _write(root, "Validation.csv", header, f"9223,Doing other things,37,0,{shape}")
+    _write(root, "Test.csv", header.replace("video_id", "id"), f"1,,37,,{shape}")
+    splits = {
+        "train": [("Train/34870", "Swiping Left"), ("Train/56557", "Doing other things")],
+        "val": [("Validation/9223", "Doing other things")],
+    }
+    _Videos(root).add_folders(*(path for listed in splits.values() for path, _ in listed), "Test/1")
+    return Miniature(splits, ("Doing other things", "Swiping Left"))
 
 
 def diving48(root: pathlib.Path) -> Miniature:
     """JSON lists with numbers as labels, a vocabulary of parts, and mp4 files."""
-    vocabulary = [["Back", "15som", "05Twis", "FREE"], ["Back", "15som", "NoTwis", "PIKE"], ["Forward", "25som"]]
+    vocabulary = [
+        ["Back", "15som", "05Twis", "FREE"],
+        ["Back", "15som", "NoTwis", "PIKE"],
+        ["Forward", "25som", "2Twis", "PIKE"],
+    ]
     _write(root, "Diving48_vocab.json", json.dumps(vocabulary))
     rows = {"train": [("0WGx7hTzYMM_00000", 2), ("0WGx7hTzYMM_00001", 0)], "test": [("-mSiKfXzM_k_00004", 1)]}
     classes = tuple("+".join(parts) for parts in vocabulary)
@@ -337,6 +395,8 @@ MINIATURES: Mapping[str, tuple[str, Callable[[pathlib.Path], Miniature]]] = {
     "mini_kinetics200": ("mini_kinetics200", mini_kinetics200),
     "kinetics600": ("kinetics600", kinetics600),
     "kinetics700": ("kinetics700", kinetics700),
+    "kinetics700_mmaction2": ("kinetics700", kinetics700_mmaction2),
+    "kinetics400_cvdf": ("kinetics400", kinetics400_cvdf),
     "sthv1": ("sthv1", sthv1),
     "sthv2": ("sthv2", sthv2),
     "ucf101": ("ucf101", ucf101),
@@ -344,6 +404,7 @@ MINIATURES: Mapping[str, tuple[str, Callable[[pathlib.Path], Miniature]]] = {
     "hmdb51_split2": ("hmdb51", lambda root: hmdb51(root, 2)),
     "hmdb51_split3": ("hmdb51", lambda root: hmdb51(root, 3)),
     "jester": ("jester", jester),
+    "jester_kaggle": ("jester", jester_kaggle),
     "diving48": ("diving48", diving48),
     "folder": ("folder", folder),
     "csv": ("list", own_csv),

@@ -61,6 +61,25 @@ def test_real_files_give_the_frames_of_a_sequential_decode(shared, name):
     np.testing.assert_array_equal(frames, np.stack([expected[index] for index in pick.indices.tolist()]))
 
 
+@pytest.mark.parametrize("name", CLIPS)
+def test_the_frame_rate_of_real_files_is_that_of_a_full_probe(shared, name):
+    """Opened without decoding the first frames, too."""
+    path = str(shared / "data" / "clips" / name)
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        rate = float(stream.average_rate or stream.guessed_rate or 0)
+    counts = []
+    decode.decode_frames(path, lambda total: counts.append(total) or np.zeros(1, int))
+    assert [count.rate for count in counts] == [rate] and rate > 0
+
+
+def test_nothing_tells_the_rate_of_jpeg_frames(tmp_path):
+    write_frames(tmp_path, moving_frames(3, seed=0))
+    counts = []
+    _, total = decode.decode_frames(str(tmp_path), lambda total: counts.append(total) or np.zeros(1, int))
+    assert (counts[0], counts[0].rate, type(total)) == (3, 0.0, int)
+
+
 def test_every_real_file_is_in_the_list(shared):
     files = {path.name for path in (shared / "data" / "clips").iterdir()} - {"manifest.csv", "README.txt", DAMAGED}
     assert files == set(CLIPS)

@@ -1,5 +1,8 @@
 import io
+import os
 import pathlib
+import subprocess
+import sys
 
 import av
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 from dnr_jax.data import media
 from dnr_jax.data.decode import DecodeError, decode_frames, encode_video
 from tests.data.videos import moving_frames, write_frames
+from tests.paths import REPOSITORY
 
 
 @pytest.fixture
@@ -80,6 +84,32 @@ def test_a_video_encoded_anew_is_made_for_access(video):
         assert float(container.streams.video[0].average_rate) == 24
         container.streams.video[0].codec_context.skip_frame = "NONREF"
         assert sum(1 for _ in container.decode(video=0)) <= 4  # the others need not be decoded
+
+
+def test_encoding_does_not_depend_on_what_was_in_memory():
+    """The C library fills what is freed with a byte: an encoder that reads memory before it writes it sees another."""
+    program = """
+import pathlib, tempfile
+import cv2, numpy as np
+from dnr_jax.data import decode, media
+rng = np.random.default_rng(0)
+picture = cv2.resize(rng.integers(0, 256, (12, 16, 3), np.uint8), (340, 256), interpolation=cv2.INTER_CUBIC)
+frames = np.stack([picture[t : t + 128, t : t + 170] + rng.normal(0, 6, (128, 170, 3)) for t in range(16)])
+frames = frames.clip(0, 255).astype(np.uint8)
+with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / "video.mp4"
+    decode.encode_video(str(path), frames)
+    content = path.read_bytes()
+print(media.fingerprint(content), media.fingerprint(media.reencode(content, media.Reencoding())))
+"""
+    printed = set()
+    for byte in ("85", "170"):
+        memory = {"MALLOC_PERTURB_": byte, "MALLOC_MMAP_THRESHOLD_": "1000000000"}  # fresh pages would hold zeros
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=os.environ | memory)
+        assert not done.returncode, done.stderr
+        printed.add(done.stdout)
+    assert len(printed) == 1
 
 
 def test_frames_encoded_anew_keep_their_colours(folder):

@@ -286,6 +286,11 @@ SAMPLERS = {
         lambda n, rng: sampling.linspace_train(n, 3, 2, rng),
         lambda n: sampling.linspace_test(n, 3, 2, 2),
     ),
+    "linspace_at_30_fps": (  # of videos with 25
+        {"sampling": "linspace", "frame_interval": 3, "target_fps": 30.0},
+        lambda n, rng: sampling.linspace_train(n, 3, 2.5, rng),
+        lambda n: sampling.linspace_test(n, 3, 2.5, 2),
+    ),
 }
 
 

@@ -311,3 +311,39 @@ def test_linspace_train_is_pyslowfasts_temporal_sampling(frames, clip_len, inter
     result = sampling.linspace_train(frames, clip_len, interval, np.random.default_rng(seed))
     assert result.dtype == np.int64
     np.testing.assert_array_equal(result, [literal_pyslowfast(frames, clip_len, size, start)])
+
+
+RATES = st.fractions(5, 120, max_denominator=1001)
+
+
+@given(LENGTHS, SIZES, SIZES, st.integers(1, 12), RATES, SEEDS)
+def test_an_interval_of_time_is_pyslowfasts_target_fps(frames, clip_len, interval, clips, rate, seed):
+    """The decoder: a clip of sampling_rate * num_frames / target_fps * fps frames, at delta * clip_idx / num_clips."""
+    size = max(Fraction(clip_len * interval, 30) * rate, 1)
+    delta = max(frames - size, 0)
+    starts = [delta * clip / clips for clip in range(clips)] if clips > 1 else [math.floor(delta / 2)]
+    converted = sampling.interval_at(interval, float(rate), 30)
+    result = sampling.linspace_test(frames, clip_len, converted, clips)
+    np.testing.assert_array_equal(result, [literal_pyslowfast(frames, clip_len, size, start) for start in starts])
+
+    # Rounding may move a frame that lies on the edge between two.
+    result = sampling.linspace_train(frames, clip_len, converted, np.random.default_rng(seed))
+    start = Fraction(np.random.default_rng(seed).random()) * delta
+    edges = (-Fraction(1, 10**6), 0, Fraction(1, 10**6))
+    expected = np.array([literal_pyslowfast(frames, clip_len, size, start + edge) for edge in edges]).clip(0)
+    assert (expected.min(axis=0) <= result).all() and (result <= expected.max(axis=0)).all()
+    assert result.min() >= 0 and (np.diff(result) >= 0).all()
+
+
+def test_a_window_lasts_as_long_at_any_frame_rate():
+    # Two seconds at 30 frames a second, in videos of 15, 30 and 60.
+    for rate, length in ((15, 30), (30, 60), (60, 120)):
+        converted = sampling.interval_at(2, rate, 30)
+        clip = sampling.linspace_test(20 * rate, 30, converted, 2)[0]
+        assert (clip[0], clip[-1]) == (0, length - 1)
+    assert sampling.interval_at(2, 25.0, 0) == sampling.interval_at(2, 0, 30) == 2
+
+
+def test_a_window_of_less_than_a_frame_is_one_frame():
+    assert sampling.linspace_test(9, 4, 0.1, 2).tolist() == [[0] * 4, [4] * 4]
+    assert np.ptp(sampling.linspace_train(9, 4, 0.1, np.random.default_rng(0))) == 0

@@ -5,6 +5,7 @@ import pytest
 
 from dnr_jax.config import DataConfig
 from dnr_jax.data import sources
+from tests.data.miniatures import MINIATURES
 
 
 @pytest.fixture
@@ -152,3 +153,11 @@ def test_load_sources_of_the_demo(tmp_path):
 def test_load_sources_says_what_is_missing(fields, message):
     with pytest.raises(ValueError, match=message):
         sources.load_sources(DataConfig(**fields))
+
+
+@pytest.mark.parametrize("case", ["sthv1", "sthv2", "jester", "jester_kaggle"])
+def test_a_split_without_labels_is_refused(case, tmp_path):
+    name, write = MINIATURES[case]
+    write(tmp_path)
+    with pytest.raises(ValueError, match="the annotations of the split 'test' tell no class of any video"):
+        sources.open_dataset(name, str(tmp_path), splits=("train", "test"))
