@@ -666,7 +666,7 @@ def test_pyslowfasts_network_frames_and_pixels(variant):
     config = load("k400_slowfast.py", f"pyslowfast_{variant}_bn")
     assert config.model.slowfast == SlowFastConfig.pyslowfast(variant)
     assert (config.model.depth, config.data.num_frames, config.data.frame_interval) == (50, 32, 2)
-    assert config.data.sampling == "linspace"
+    assert (config.data.sampling, config.data.target_fps) == ("linspace", 30)
     assert (config.data.mean, config.data.std) == ((0.45 * 255,) * 3, (0.225 * 255,) * 3)
     mmaction2, pyslowfast = (flatten(load("k400_slowfast.py", f"{base}{variant}")) for base in ("", "pyslowfast_"))
     changed = {field.rpartition(".")[0] for field in mmaction2 if mmaction2[field] != pyslowfast[field]}
