@@ -67,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--to", default="own", metavar="CODE", help="code base whose names are written (default: own)")
     convert.add_argument("--naming", default="", metavar="CODE", help="code base of the source; default: recognised")
     convert.add_argument("--allow", default="", metavar="LIST", help="what may differ, such as head,relays")
+    convert.add_argument(
+        "--relays", choices=("fresh", "batch_norm"), default="fresh", help="how relays start that the source lacks"
+    )
     convert.add_argument("--checkpoint", choices=("latest", "best"), default="latest", help="of a work directory")
     export = commands.add_parser("export", help="write a trained network as files that run without this package")
     export.add_argument("--workdir", required=True, help="work directory of a training run")
@@ -220,7 +223,7 @@ def _convert(args: argparse.Namespace) -> int:
     source = read_source(args.source, args.checkpoint)
     config = load_config(args.config) if args.config else source.config
     if config:
-        config.init = InitConfig(naming=args.naming, allow=args.allow)
+        config.init = InitConfig(naming=args.naming, allow=args.allow, relays=args.relays)
     print(convert(source, args.target, config, args.to).summary())
     print(f"wrote {args.target} ({args.to})")
     return 0

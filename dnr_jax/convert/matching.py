@@ -69,6 +69,8 @@ class ImportReport:
       fresh: paths that keep their initial values, as a caller allowed, and the entry that allowed it.
       dropped: names of the source that are not used, as a caller allowed, and the entry that allowed it.
       ignored: entries of the source that are no weights.
+      started: paths of relays that start at scales and shifts of the source.
+      remarks: lines about what was computed from the source.
     """
 
     source: str
@@ -81,6 +83,8 @@ class ImportReport:
     fresh: Mapping[str, str]
     dropped: Mapping[str, str]
     ignored: tuple[str, ...]
+    started: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def problems(self) -> list[str]:
@@ -98,7 +102,7 @@ class ImportReport:
 
     def summary(self) -> str:
         """Return the report in few lines, as it is printed."""
-        total = len(self.loaded) + len(self.missing) + len(self.mismatched) + len(self.fresh)
+        total = sum(map(len, (self.loaded, self.missing, self.mismatched, self.fresh, self.started)))
         inflated = f", {len(self.inflated)} of them inflated from 2D" if self.inflated else ""
         lines = [f"weights of {self.source} ({self.naming}): {len(self.loaded)} of {total} arrays loaded{inflated}"]
         for what, names in (("left as initialised", self.fresh), ("not used", self.dropped)):
@@ -107,13 +111,14 @@ class ImportReport:
                 lines.append(f"{what}: " + ", ".join(f"{count} ({entry})" for entry, count in counts.items()))
         if self.ignored:
             lines.append(f"ignored: {', '.join(self.ignored)}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.remarks])
 
     def __str__(self) -> str:
         """Return the summary and every name, as it is saved."""
         sections = {
             "does not fit": self.problems,
             "left as initialised": self.fresh,
+            "started from scales and shifts": self.started,
             "not used": self.dropped,
             "inflated": self.inflated,
             "loaded": [f"{path} <- {key}" for path, key in self.loaded.items()],

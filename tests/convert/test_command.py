@@ -109,6 +109,12 @@ def test_cells_that_the_source_lacks_are_initialised(tmp_path, quick_compile, ca
     np.testing.assert_array_equal(written["backbone/layer1/block0/norm1/mean"], state["layer1.0.bn1.running_mean"])
     squeeze = written["backbone/layer1/relay1/layer_0/input/squeeze/kernel"]
     assert 0 < np.abs(squeeze).max() <= 0.25  # torch's: uniform within 1 / sqrt(16)
+    capsys.readouterr()
+    assert cli.main([*arguments, "--allow", "relays", "--relays", "batch_norm"]) == 0
+    assert "relays started at batch normalisation" in capsys.readouterr().out
+    assert not read_source(tmp_path / "b.safetensors").state["backbone/layer1/relay1/layer_0/input/expand/kernel"].any()
+    assert cli.main([*arguments, "--relays", "batch_norm"]) == 2
+    assert "needs 'relays' in init.allow" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
