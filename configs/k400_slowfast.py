@@ -1,25 +1,33 @@
 """Kinetics-400, SlowFast with ResNet-50, 32 frames, from scratch: ``8x8`` (the default) or ``4x16``.
 
-The argument ``bn`` is the baseline with batch normalisation, the other arguments are with DNR; ``4x16_bn`` is both. The
-hyper-parameters are MMAction2's (``slowfast_r50_8xb8-4x16x1-256e_kinetics400-rgb.py``).
+With ``_bn`` behind it it is the baseline with batch normalisation, otherwise with DNR; ``bn`` is short for ``8x8_bn``.
+The hyper-parameters are MMAction2's (``slowfast_r50_8xb8-4x16x1-256e_kinetics400-rgb.py``). With ``pyslowfast_`` in
+front of it network, frames and pixels are as PySlowFast has them (``SLOWFAST_8x8_R50.yaml``), for its weights.
 """
 
 import pathlib
 
 from dnr_jax.config import SLOWFAST_VARIANTS, ConfigError, ExperimentConfig, SlowFastConfig, load_config
 
-ARGUMENTS = ("8x8", "4x16", "bn", "8x8_bn", "4x16_bn")
+ARGUMENTS = (
+    "bn",
+    *(f"{base}{variant}{arm}" for base in ("", "pyslowfast_") for variant in SLOWFAST_VARIANTS for arm in ("", "_bn")),
+)
 
 
 def get_config(arg: str = "") -> ExperimentConfig:
     if arg and arg not in ARGUMENTS:
         raise ConfigError(f"no variant {arg!r}. Variants: {', '.join(ARGUMENTS)}")
     parts = arg.split("_")
-    variant = parts[0] if parts[0] in SLOWFAST_VARIANTS else "8x8"
+    variant = "4x16" if "4x16" in parts else "8x8"
     base = pathlib.Path(__file__).with_name("k200_slowfast.py")
     config = load_config(f"{base}:bn" if "bn" in parts else str(base))
     config.model.depth, config.model.num_classes = 50, 400
     config.model.slowfast = SlowFastConfig.mmaction2(variant)
+    if "pyslowfast" in parts:
+        config.model.slowfast = SlowFastConfig.pyslowfast(variant)
+        config.data.sampling, config.data.target_fps = "linspace", 30.0
+        config.data.mean, config.data.std = (114.75, 114.75, 114.75), (57.375, 57.375, 57.375)
     # A group of frames is 32 frames of video, as in the paper's clips: 4 of the slow pathway's in 8x8, 2 in 4x16.
     config.model.norm.relay_distance = 4 if variant == "8x8" else 2
     config.data.root = "data/kinetics400"

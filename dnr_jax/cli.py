@@ -15,9 +15,9 @@ from dnr_jax.config import ConfigError, with_views
 
 
 def _views(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9]\d*)x([13])", text)
+    match = re.fullmatch(r"([1-9]\d*)x(1|3|10)", text)
     if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is not CLIPSxCROPS, such as 10x3 (crops: 1 or 3)")
+        raise argparse.ArgumentTypeError(f"{text!r} is not CLIPSxCROPS, such as 10x3 (crops: 1, 3 or 10)")
     return int(match[1]), int(match[2])
 
 
@@ -67,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--to", default="own", metavar="CODE", help="code base whose names are written (default: own)")
     convert.add_argument("--naming", default="", metavar="CODE", help="code base of the source; default: recognised")
     convert.add_argument("--allow", default="", metavar="LIST", help="what may differ, such as head,relays")
+    convert.add_argument(
+        "--relays", choices=("fresh", "batch_norm"), default="fresh", help="how relays start that the source lacks"
+    )
     convert.add_argument("--checkpoint", choices=("latest", "best"), default="latest", help="of a work directory")
     export = commands.add_parser("export", help="write a trained network as files that run without this package")
     export.add_argument("--workdir", required=True, help="work directory of a training run")
@@ -220,7 +223,7 @@ def _convert(args: argparse.Namespace) -> int:
     source = read_source(args.source, args.checkpoint)
     config = load_config(args.config) if args.config else source.config
     if config:
-        config.init = InitConfig(naming=args.naming, allow=args.allow)
+        config.init = InitConfig(naming=args.naming, allow=args.allow, relays=args.relays)
     print(convert(source, args.target, config, args.to).summary())
     print(f"wrote {args.target} ({args.to})")
     return 0

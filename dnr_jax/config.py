@@ -114,7 +114,7 @@ class TDNConfig:
 
     frames_per_segment: int = 5
     """Frames that the network takes for a segment; ``data.frames_per_segment`` says how many are read."""
-    appearance: float = 0.5
+    appearance: float = 0.0
 
 
 @dataclasses.dataclass
@@ -339,6 +339,9 @@ class InitConfig:
     allow: str = ""
     """What may differ and then starts anew, in a list such as ``head,relays``: names in
     :data:`dnr_jax.convert.GROUPS`, and patterns of our paths or of the source's names. Everything else has to fit."""
+    relays: str = "fresh"
+    """Relays that the source does not have: ``fresh`` (the authors' initialisation), or ``batch_norm``: at the scales
+    and shifts of the batch normalisation that they replace, as near as the form of the network allows."""
 
 
 @dataclasses.dataclass
@@ -433,6 +436,7 @@ def _from_dict(kind: Any, values: dict[str, Any], prefix: str) -> Any:
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "init.checkpoint": ("latest", "best"),
+    "init.relays": ("fresh", "batch_norm"),
     "model.name": ("tsn", "bninception", "tsm", "tanet", "tdn", "r2plus1d", "slowfast"),
     "model.depth": DEPTHS,
     "model.stem": ("imagenet", "small"),

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import functools
 import pathlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnr_jax.config import DataConfig, ExperimentConfig, ModelConfig, NormConfig, with_variant
+from dnr_jax.config import DEPTHS, DataConfig, ExperimentConfig, ModelConfig, NormConfig, with_variant
 from dnr_jax.convert import (
     AUTHORS,
     CADENE,
@@ -66,9 +67,20 @@ class Network:
         return model if self.head else model.backbone.clone(parent=None)
 
 
+def _config(name: str) -> ModelConfig | None:
+    """A network of the zoo, or one that differs from it in depth; None where there is none of that name."""
+    if name in ZOO:
+        return ZOO[name].config
+    depth = re.search(r"_r(\d+)", name)
+    if not depth or int(depth[1]) not in DEPTHS:
+        return None
+    alike = [other for other in ZOO if re.sub(r"_r\d+", "_r", other) == re.sub(r"_r\d+", "_r", name)]
+    return dataclasses.replace(ZOO[alike[0]].config, depth=int(depth[1])) if alike else None
+
+
 def _baseline(name: str) -> ModelConfig:
-    """A network of the zoo with batch normalisation."""
-    return with_variant(ExperimentConfig(model=copy.deepcopy(ZOO[name].config)), "bn").model
+    """The network with batch normalisation."""
+    return with_variant(ExperimentConfig(model=copy.deepcopy(_config(name))), "bn").model
 
 
 def _stages_2d(backbone: Features) -> dict[str, jax.Array]:
@@ -96,8 +108,8 @@ def _dnr_features(backbone: Features) -> dict[str, jax.Array]:
     return found
 
 
-def _dnr(num_groups: int) -> Network:
-    config = ModelConfig(depth=50, interlace=False, norm=NormConfig(num_groups=num_groups))
+def _dnr(depth: int, num_groups: int) -> Network:
+    config = ModelConfig(depth=depth, interlace=False, norm=NormConfig(num_groups=num_groups))
     return Network(config, AUTHORS, clips, frames, _dnr_features, head=False)
 
 
@@ -123,7 +135,7 @@ def _network_3d(name: str) -> Network:
 
 
 def _tsm(name: str) -> Network:
-    return _network_2d(name, mmaction2_tsm(ZOO[name].config.depth))
+    return _network_2d(name, mmaction2_tsm(_baseline(name).depth))
 
 
 def _inception_features(backbone: Features) -> dict[str, jax.Array]:
@@ -181,20 +193,42 @@ _FAMILIES = {
 NETWORKS: Mapping[str, Network] = {
     **{name: _FAMILIES[network.config.name](name) for name, network in ZOO.items()},
     **{f"tdn_r{depth}_{side}": _tdn(f"tdn_r{depth}") for depth in (50, 101) for side in (64, 112)},
-    "dnr_r50_g2": _dnr(2),
-    "dnr_r50_g4": _dnr(4),
+    "dnr_r50_g2": _dnr(50, 2),
+    "dnr_r50_g4": _dnr(50, 4),
 }
 """By the name of the golden case."""
 
 
+def network_of(case: str) -> Network | None:
+    """Return the network of a golden case; None where the case is of no network.
+
+    It is the one of whose name the case's name begins with the longest, at any depth: ``tsn_r50_112`` is ``tsn_r50`` on
+    frames of another size, ``tsm_r152`` is the zoo's ``tsm_r50`` with another depth.
+    """
+    if authors := re.fullmatch(r"dnr_r(\d+)_g(\d+)", case):
+        return _dnr(*map(int, authors.groups()))
+    parts = case.split("_")
+    for name in ("_".join(parts[:end]) for end in range(len(parts), 1, -1)):
+        if name in NETWORKS:
+            return NETWORKS[name]
+        if config := _config(name):
+            return _FAMILIES[config.name](name)
+    return None
+
+
 def stored(shared: pathlib.Path) -> list[str]:
-    """Return the networks whose values, gradients and statistics are there to compare with."""
-    return [case for case in NETWORKS if (shared / "golden" / "cases" / f"{case}.json").is_file()]
+    """Return the networks' cases whose values, gradients and statistics are there to compare with, the known first."""
+    found = {path.stem for path in (shared / "golden" / "cases").glob("*.json")}
+    return [
+        *(case for case in NETWORKS if case in found),
+        *(case for case in sorted(found - set(NETWORKS)) if network_of(case)),
+    ]
 
 
 def values(case: Any) -> dict[str, np.ndarray]:
     """Compute here, in float64, everything that a golden case holds; see :func:`golden.values_of_network`."""
-    network = NETWORKS[case.case]
+    network = network_of(case.case)
+    assert network is not None, f"no network is known for {case.case}"
     model = network.model(case.meta["num_classes"])
     x = network.clips(case.input())
     tapped = {*case.meta["features"], *case.meta["outputs"]}

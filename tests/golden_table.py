@@ -17,7 +17,7 @@ import jax
 from tqdm import tqdm
 
 from tests import golden
-from tests.golden_networks import NETWORKS, stored, values
+from tests.golden_networks import NETWORKS, network_of, stored, values
 from tests.paths import shared_folder
 
 KINDS = {"outputs": ("eval/", "eval2/", "train/"), "gradients": ("grad/", "grad_norms"), "statistics": ("stat",)}
@@ -51,8 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE")
     names, shared = parser.parse_args(argv).cases, shared_folder()
-    if unknown := set(names) - set(NETWORKS):
-        parser.error(f"no case {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
+    if unknown := [name for name in names if not network_of(name)]:
+        parser.error(f"no case {', '.join(unknown)}; there are {', '.join(NETWORKS)}, their other depths and sizes")
     print(table([row(name, shared) for name in tqdm(names or stored(shared), unit="case")]))
 
 

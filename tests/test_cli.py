@@ -103,7 +103,14 @@ def test_missing_data_is_one_line(workdir, videos, tmp_path, capsys):
     assert "/nowhere/videos" in line
 
 
-@pytest.mark.parametrize("views", ["3", "10x2", "0x1", "x"])
+@pytest.mark.parametrize("crops", [1, 3, 10])
+def test_views_have_as_many_crops_as_the_configuration_allows(crops, workdir, capsys):
+    assert cli.main(["evaluate", "--workdir", str(workdir), "--views", f"1x{crops}"]) == 0
+    assert f"views 1x{crops} of 16" in capsys.readouterr().out
+    assert json.loads((workdir / "evaluation.json").read_text())["views"] == f"1x{crops} of 16"
+
+
+@pytest.mark.parametrize("views", ["3", "10x2", "10x100", "0x1", "x"])
 def test_views_that_make_no_sense_are_refused(views, capsys):
     with pytest.raises(SystemExit) as refused:
         cli.main(["evaluate", "--workdir", "w", "--views", views])

@@ -25,16 +25,25 @@ from dnr_jax.config import (
     with_variant,
     with_views,
 )
+from dnr_jax.data.pipeline import train_iterator
+from dnr_jax.data.sources import load_sources
 from dnr_jax.dnr import DNRSpec
 from dnr_jax.models import create_model
 from dnr_jax.models.resnet import ARCHITECTURES, STEMS
+from tests.data import miniatures
 from tests.paths import REPOSITORY
 from tests.training import tiny
 
 CONFIGS = {path.name: path for path in sorted((REPOSITORY / "configs").glob("*.py"))}
+STH_NETWORKS = ("tsn", "tsm", "tanet", "tdn")
 ARGUMENTS = {
     "demo.py": ["", *VARIANTS],
     "own_videos.py": ["", *VARIANTS],
+    "something_something.py": [
+        "",
+        *(f"{version}_{name}{arm}" for version in ("v1", "v2") for name in STH_NETWORKS for arm in ("", "_bn")),
+        *(f"{version}_tsn_{arm}" for version in ("v1", "v2") for arm in ("bn_interlace", "dnr_no_interlace")),
+    ],
     "k200_bninception.py": ["", "dnr", "bn"],
     "prepared.py": ["", *VARIANTS],
     "k200_r2plus1d.py": ["", "dnr", "bn"],
@@ -43,7 +52,7 @@ ARGUMENTS = {
     "k200_tsn.py": ["", "bn", "resnet50_bn", "resnet101", "resnext101", "resnext101_bn"],
     "k400_tanet.py": ["", "dnr", "bn"],
     "k400_tsm.py": ["", "dnr", "bn"],
-    "k400_slowfast.py": ["", "8x8", "4x16", "bn", "8x8_bn", "4x16_bn"],
+    "k400_slowfast.py": ["", "8x8", "4x16", "bn", "8x8_bn", "4x16_bn", "pyslowfast_8x8", "pyslowfast_4x16_bn"],
     "k400_tsn.py": ["", "bn_interlace"],
     "k200_ablation.py": [""],  # the rows: tests/test_ablation.py
     "k400_tsn_dnr.py": ["", "authors"],
@@ -585,6 +594,85 @@ def test_baselines_with_a_temporal_module_differ_in_norms_only(name):
     assert {field for field in dnr if dnr[field] != bn[field]} == {"model.norm.norm1", "model.norm.norm2"}
 
 
+@pytest.mark.parametrize("name", STH_NETWORKS)
+def test_the_arms_of_something_something_differ_in_norms(name, tmp_path):
+    dnr, bn = (load("something_something.py", f"v1_{name}{arm}") for arm in ("", "_bn"))
+    fields, others = flatten(dnr), flatten(bn)
+    changed = {field for field in fields if fields[field] != others[field]}
+    assert changed == {"model.norm.norm1", "model.norm.norm2"} | ({"model.interlace"} if name == "tsn" else set())
+    with_data(dnr, tmp_path)
+    for config in (dnr, bn):
+        config.data.root, config.data.num_frames, config.model.norm.base = dnr.data.root, 16, "gn"
+        validate(config)
+
+
+def test_the_versions_of_something_something_differ_in_data_and_steps():
+    first, second = (flatten(load("something_something.py", f"{version}_tsm")) for version in ("v1", "v2"))
+    changed = {field: (first[field], second[field]) for field in first if first[field] != second[field]}
+    assert changed == {
+        "data.dataset": ("sthv1", "sthv2"),
+        "data.root": ("data/sthv1", "data/sthv2"),
+        "optimizer.warmup_steps": (5 * 672, 5 * 1319),  # 5 epochs of whole batches of 128
+    }
+    assert load("something_something.py") == load("something_something.py", "v2_tsn")
+
+
+@pytest.mark.parametrize(("argument", "frames"), [("v1_tdn", 40), ("v2_tsm", 8)])
+def test_something_something_is_read_as_it_is_on_the_disk(argument, frames, tmp_path):
+    config = load("something_something.py", argument)
+    _, write = miniatures.MINIATURES[config.data.dataset]
+    miniature = write(tmp_path)
+    config.data.root, config.data.crop_size, config.data.short_side = str(tmp_path), 16, 0
+    training, validation = load_sources(config.data)
+    assert tuple(training.classes) == tuple(miniature.classes)
+    assert (len(training), len(validation)) == (2, 1)
+    with train_iterator(training, config.data, batch_size=2, seed=0) as batches:
+        batch = next(batches)
+    assert batch["video"].shape == (2, frames, 16, 16, 3)
+    labels = [miniature.classes.index(name) for _, name in miniature.splits["train"]]
+    assert sorted(batch["label"].tolist()) == sorted(labels)
+    assert not (batch["failed"] >= 0).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "rate", "decay", "epochs", "dropout", "clip", "warmup", "views"),
+    [
+        ("tsn", 256, 0.01, 1e-4, 50, 0.5, 40, 0, (1, 1, 0)),
+        ("tsm", 128, 0.02, 5e-4, 50, 0.5, 20, 6595, (2, 3, 256)),
+        ("tanet", 64, 0.01, 1e-3, 50, 0.6, 20, 0, (2, 3, 256)),
+        ("tdn", 64, 0.01, 5e-4, 60, 0.5, 20, 0, (1, 1, 0)),
+    ],
+)
+def test_the_recipes_of_something_something_are_the_peers(
+    name, batch, rate, decay, epochs, dropout, clip, warmup, views
+):
+    """Those of the files that the configuration names: learning rate, batch on 8 GPUs, decay, clipping, views."""
+    config = load("something_something.py", f"v2_{name}")
+    optimizer, evaluation = config.optimizer, config.evaluation
+    assert (config.train.batch_size, optimizer.base_batch_size) == (batch, batch)
+    assert config.model.norm.clips_per_statistics == batch // 8
+    assert (optimizer.learning_rate, optimizer.weight_decay, optimizer.clip_norm) == (rate, decay, clip)
+    assert (config.train.epochs, config.model.dropout, optimizer.warmup_steps) == (epochs, dropout, warmup)
+    assert optimizer.decay_norm_and_bias == (name == "tsn")
+    assert (evaluation.num_clips, evaluation.crops, evaluation.crop_size) == views
+    assert (config.data.sampling, config.data.num_frames, config.data.flip) == ("segments", 8, True)
+    assert config.data.clip_shape[0] == (40 if name == "tdn" else 8)
+    assert (config.model.num_classes, config.data.source) == (174, "dataset")
+
+
+@pytest.mark.parametrize("variant", ["8x8", "4x16"])
+def test_pyslowfasts_network_frames_and_pixels(variant):
+    """SLOWFAST_8x8_R50.yaml, and what slowfast/config/defaults.py has for the rest, in pixels from 0 to 255."""
+    config = load("k400_slowfast.py", f"pyslowfast_{variant}_bn")
+    assert config.model.slowfast == SlowFastConfig.pyslowfast(variant)
+    assert (config.model.depth, config.data.num_frames, config.data.frame_interval) == (50, 32, 2)
+    assert (config.data.sampling, config.data.target_fps) == ("linspace", 30)
+    assert (config.data.mean, config.data.std) == ((0.45 * 255,) * 3, (0.225 * 255,) * 3)
+    mmaction2, pyslowfast = (flatten(load("k400_slowfast.py", f"{base}{variant}")) for base in ("", "pyslowfast_"))
+    changed = {field.rpartition(".")[0] for field in mmaction2 if mmaction2[field] != pyslowfast[field]}
+    assert changed == {"model.slowfast", "data"}
+
+
 def test_a_group_of_frames_is_as_long_in_both_slowfasts():
     for variant in ("8x8", "4x16"):
         config = load("k400_slowfast.py", variant)
@@ -595,7 +683,8 @@ def test_a_group_of_frames_is_as_long_in_both_slowfasts():
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_network_takes_a_step_at_reduced_size(name, quick_compile, monkeypatch):
     """The norms, the optimiser and the step of the config; depth, width and frames reduced."""
-    config = tiny.shrink(load(name, "bn" if name == "k400_slowfast.py" else ""), monkeypatch)
+    argument = {"k400_slowfast.py": "bn", "something_something.py": "v1_tsm_bn"}.get(name, "")
+    config = tiny.shrink(load(name, argument), monkeypatch)
     config.train.batch_size = 2
     config.model.norm.clips_per_statistics = min(config.model.norm.clips_per_statistics, 2)
     state, metrics = tiny.take_step(config, create_model(config.model), num_devices=1)

@@ -1,6 +1,7 @@
 import pytest
 
 from tests import golden_table
+from tests.golden_networks import network_of
 
 
 def test_the_worst_error_of_each_kind_is_taken():
@@ -19,7 +20,7 @@ def test_the_worst_error_of_each_kind_is_taken():
 
 def test_a_row_a_case(monkeypatch, capsys, tmp_path):
     (tmp_path / "golden" / "cases").mkdir(parents=True)
-    for name in ("tsn_r18", "r2plus1d_r34", "of_another_project"):
+    for name in ("tsn_r18", "r2plus1d_r34", "of_another_project", "tsn_r152_96"):
         (tmp_path / "golden" / "cases" / f"{name}.json").touch()
     monkeypatch.setenv("DNR_SHARED", str(tmp_path))
     monkeypatch.setattr(golden_table, "row", lambda name, shared: [name, shared.name, "1", "2", "3"])
@@ -27,9 +28,30 @@ def test_a_row_a_case(monkeypatch, capsys, tmp_path):
     header, rule, *rows = capsys.readouterr().out.splitlines()
     assert header == "| case | reference | outputs | gradients | statistics |"
     assert rule == "| --- | --- | --- | --- | --- |"
-    assert rows == [f"| {name} | {tmp_path.name} | 1 | 2 | 3 |" for name in ("tsn_r18", "r2plus1d_r34")]
+    assert rows == [f"| {name} | {tmp_path.name} | 1 | 2 | 3 |" for name in ("tsn_r18", "r2plus1d_r34", "tsn_r152_96")]
     golden_table.main(["r2plus1d_r34"])
     assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("case", "name", "depth"),
+    [
+        ("tsn_r50_112", "tsn", 50),
+        ("tsm_r152", "tsm", 152),
+        ("tdn_r101_64", "tdn", 101),
+        ("slowfast_r34_4x16_96", "slowfast", 34),
+        ("slowfast_fb_r18_8x8", "slowfast", 18),
+        ("dnr_r101_g8", "tsn", 101),
+        ("tsn_bninception_96", "bninception", 50),
+    ],
+)
+def test_a_case_of_another_depth_or_size_has_its_network(case, name, depth):
+    network = network_of(case)
+    assert (network.config.name, network.config.depth) == (name, depth)
+
+
+def test_what_is_no_network_has_none():
+    assert [network_of(case) for case in ("unit_ct_g4", "tsn_r19", "tsn", "slowfast_r50_2x32")] == [None] * 4
 
 
 def test_a_case_that_there_is_not_is_refused(capsys):

@@ -22,11 +22,16 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "head": ("head/*",),
     "relays": ("*/relay*",),
     "fast_pathway": ("backbone/fast_*", "backbone/lateral*"),
-    "temporal": ("*/temporal/*", "backbone/difference_*"),
+    "temporal": ("*/temporal/*", "backbone/difference_*", "backbone/conv1_temp/*", "backbone/*conv*/bias"),
 }
 """Names for what may differ, as patterns of our paths. ``relays`` also covers the learned scales and shifts of a source
 where the network predicts them; ``fast_pathway``, SlowFast's lateral connections; ``temporal`` is what TANet and TDN
-add to a ResNet."""
+add to a ResNet, with the biases of TDN's convolutions."""
+_TWINS = (
+    (re.compile(r"^backbone/(?:difference_conv|conv1_temp)/kernel$"), "backbone/conv1/kernel"),
+    (re.compile(r"^backbone/difference_layer1/"), "backbone/layer1/"),
+)
+"""What TDN's second stem and second first stage start from where the source is a ResNet, which has one of each."""
 _IGNORED = re.compile(r"(.*\.)?(num_batches_tracked|data_preprocessor\.(mean|std))")
 """Buffers that are no weights: torch's counters, and MMAction2's normalisation of the pixels."""
 _WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod)\.)+")
@@ -64,6 +69,8 @@ class ImportReport:
       fresh: paths that keep their initial values, as a caller allowed, and the entry that allowed it.
       dropped: names of the source that are not used, as a caller allowed, and the entry that allowed it.
       ignored: entries of the source that are no weights.
+      started: paths of relays that start at scales and shifts of the source.
+      remarks: lines about what was computed from the source.
     """
 
     source: str
@@ -76,6 +83,8 @@ class ImportReport:
     fresh: Mapping[str, str]
     dropped: Mapping[str, str]
     ignored: tuple[str, ...]
+    started: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def problems(self) -> list[str]:
@@ -93,7 +102,7 @@ class ImportReport:
 
     def summary(self) -> str:
         """Return the report in few lines, as it is printed."""
-        total = len(self.loaded) + len(self.missing) + len(self.mismatched) + len(self.fresh)
+        total = sum(map(len, (self.loaded, self.missing, self.mismatched, self.fresh, self.started)))
         inflated = f", {len(self.inflated)} of them inflated from 2D" if self.inflated else ""
         lines = [f"weights of {self.source} ({self.naming}): {len(self.loaded)} of {total} arrays loaded{inflated}"]
         for what, names in (("left as initialised", self.fresh), ("not used", self.dropped)):
@@ -102,13 +111,14 @@ class ImportReport:
                 lines.append(f"{what}: " + ", ".join(f"{count} ({entry})" for entry, count in counts.items()))
         if self.ignored:
             lines.append(f"ignored: {', '.join(self.ignored)}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.remarks])
 
     def __str__(self) -> str:
         """Return the summary and every name, as it is saved."""
         sections = {
             "does not fit": self.problems,
             "left as initialised": self.fresh,
+            "started from scales and shifts": self.started,
             "not used": self.dropped,
             "inflated": self.inflated,
             "loaded": [f"{path} <- {key}" for path, key in self.loaded.items()],
@@ -178,7 +188,7 @@ def match(
             buffers[key.rpartition(".")[2]] += 1
         else:
             given[rename(key)] = key, np.asarray(array)
-    leaves = flat(template)
+    leaves, everything = flat(template), dict(given)
     new_head = _new_head(given, leaves, naming) if "head" in allow else ()
     arrays: dict[tuple[str, str], np.ndarray] = {}
     loaded: dict[str, str] = {}
@@ -188,6 +198,10 @@ def match(
         name = _name(naming, path)
         key, found = given.pop(name, ("", None))
         fitted = None if found is None or path in new_head else _fit(naming.decode(found), tuple(leaf.shape))
+        twin = _twin(path) if found is None and "temporal" in allow else ""
+        if twin and (lent := everything.get(_name(naming, twin))):
+            fitted = _fit_twin(naming.decode(lent[1]), tuple(leaf.shape))
+            key, found = lent if fitted is not None else (key, found)
         if found is not None and fitted is not None:
             arrays[collection, path] = fitted
             loaded[path] = key
@@ -246,6 +260,21 @@ def _fit(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
     if array.ndim == 4 and len(shape) == 5 and array.shape[:2] == shape[1:3] and array.shape[3] == shape[4]:
         return inflate(array, shape[0], shape[3])
     return None
+
+
+def _twin(path: str) -> str:
+    """Return the path whose weights ``path`` starts from in an image network; empty for none."""
+    return next((pattern.sub(twin, path) for pattern, twin in _TWINS if pattern.match(path)), "")
+
+
+def _fit_twin(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Return a twin's array in ``shape``; a kernel of colours becomes one of differences, or None where it cannot be.
+
+    Each channel of differences gets the mean over the colours, as in TDN's repository (Wang et al. 2016, "TSN").
+    """
+    if array.ndim == 4 and array.shape[2] != shape[2]:
+        array = np.repeat(array.mean(axis=2, keepdims=True), shape[2], axis=2)
+    return array if array.shape == shape else None
 
 
 def inflate(kernel: np.ndarray, frames: int, channels: int) -> np.ndarray | None:

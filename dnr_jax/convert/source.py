@@ -15,6 +15,7 @@ import numpy as np
 from dnr_jax.config import ConfigError, ExperimentConfig, ModelConfig, from_json, validate_network
 from dnr_jax.convert.files import check_target, read_weight_file, write_weight_file
 from dnr_jax.convert.matching import ImportReport, Match, match, parse_allow, recognize
+from dnr_jax.convert.relays import check_start, start_relays
 from dnr_jax.convert.state_dict import NAMINGS, OWN, ConversionError, StateDict, Variables, flat, to_state_dict
 from dnr_jax.evaluation.run import load_run
 from dnr_jax.models import create_model
@@ -111,23 +112,49 @@ def fit_source(source: Source, config: ExperimentConfig) -> Start:
     Raises:
       ConversionError: where the names are not known, or where something does not fit that ``config.init.allow`` does
         not allow to differ; it lists all of that.
+      ConfigError: where ``config.init.relays`` asks for a start that the network or the source does not allow.
     """
+    allow = parse_allow(config.init.allow)
+    if config.init.relays == "batch_norm":
+        check_start(config.model.norm, allow)
     template = template_of(config)
     try:
         recognition = recognize(source.state, template, config.init.naming or source.naming)
     except ConversionError as error:
         raise ConversionError(f"{source.name}: {error}") from error
+    naming = NAMINGS[recognition.name]
     found = match(
         source.state,
         template,
-        NAMINGS[recognition.name],
-        allow=parse_allow(config.init.allow),
+        naming,
+        allow=allow,
         rename=recognition.rename,
         labels=(source.name, recognition.name),
         ignored=source.ignored,
     )
     found.report.check()
+    if config.init.relays == "batch_norm":
+        keys = {recognition.rename(key): key for key in source.state}
+        found = _with_started_relays(found, template, config, lambda path: keys[naming.key(path)])
     return Start(found.report, lambda variables: _overlay(found, variables, config.model))
+
+
+def _with_started_relays(
+    found: Match, template: Mapping[str, Any], config: ExperimentConfig, key: Callable[[str], str]
+) -> Match:
+    """Start the relays at the source's scales and shifts; ``key`` gives the source's name for one of their paths."""
+    shapes = {path: tuple(leaf.shape) for (_, path), leaf in flat(template).items()}
+    start = start_relays(found.arrays, found.replaced, shapes, config.model.norm)
+    report, used = found.report, {key(path) for path in start.used}
+    started = tuple(path for _, path in start.arrays if path in report.fresh)
+    report = dataclasses.replace(
+        report,
+        fresh={path: entry for path, entry in report.fresh.items() if path not in started},
+        dropped={name: entry for name, entry in report.dropped.items() if name not in used},
+        started=started,
+        remarks=(*report.remarks, start.summary),
+    )
+    return dataclasses.replace(found, arrays={**found.arrays, **start.arrays}, report=report)
 
 
 def template_of(config: ExperimentConfig) -> Variables:
@@ -168,8 +195,8 @@ def convert(
     Args:
       source: the weights.
       target: file to write, ``.safetensors`` or one of PyTorch's.
-      config: describes the network, and in ``init`` what may differ; None: the source's own. 0 classes mean as many as
-        the source's head has. What may differ and does is initialised with seed 0.
+      config: describes the network, and in ``init`` what may differ; None: the source's own. There are as many classes
+        as the source's head has, unless a new ``head`` is allowed. What may differ and does is initialised with seed 0.
       naming: a name in :data:`dnr_jax.convert.NAMINGS`.
 
     Returns:
@@ -188,7 +215,8 @@ def convert(
     assert config is not None
     config.model.scan_blocks = False  # other code bases name every block
     validate_network(config)
-    config.model.num_classes = config.model.num_classes or classes_of(source, config)
+    if not config.model.num_classes or "head" not in parse_allow(config.init.allow):
+        config.model.num_classes = classes_of(source, config) or config.model.num_classes
     if not config.model.num_classes:
         raise ConfigError(
             f"model.num_classes: is 0, and {source.name} has no head that says how many classes there are"

@@ -1,6 +1,7 @@
 """The first half of every normalisation: standardisation (Equation 1) over batch, channel groups or both."""
 
 import math
+import operator
 from typing import Any
 
 import flax.linen as nn
@@ -13,7 +14,7 @@ from dnr_jax.dnr.functional import Affine, Moments
 BASES = ("bn", "gn", "in", "ln", "brn", "sn")
 STATISTICS = ("group", "clip", "frame")
 MOMENTS = "moments"
-"""Collection that receives the moments of a training batch, where it is mutable; see :func:`precise_statistics`."""
+"""Collection that receives sums over a training batch, where it is mutable; see :func:`precise_statistics`."""
 
 
 class Standardize(nn.Module):
@@ -88,7 +89,7 @@ class Standardize(nn.Module):
             observed = functional.batch_moments(moments, runs, self.clips_per_statistics)
             sets = observed.mean.shape[0]
             if not self.is_initializing():
-                self._observe(observed)
+                self._observe(observed, x.size // x.shape[-1])
                 unbiased = functional.unbiased(observed.variance, x.size // (x.shape[-1] * sets * runs))
                 mean.value = functional.updated_average(mean.value, observed.mean, self.momentum)
                 var.value = functional.updated_average(var.value, unbiased, self.momentum)
@@ -118,10 +119,11 @@ class Standardize(nn.Module):
     def _running(self, name: str, init: float, shape: tuple[int, ...]) -> nn.Variable:
         return self.variable("batch_stats", name, jnp.full, shape, init, self.param_dtype)
 
-    def _observe(self, observed: Moments) -> None:
-        """Hand out the batch's moments ``[C]``, averaged over the sets of clips and the runs of frames."""
-        for name, value in observed._asdict().items():
-            self.sow(MOMENTS, name, jnp.mean(value, axis=(0, 1)), init_fn=lambda: None, reduce_fn=lambda _, new: new)
+    def _observe(self, observed: Moments, values: int) -> None:
+        """Hand out sums over the ``values`` a channel: of the moments ``[C]``, and their number; calls add up."""
+        means = {name: jnp.mean(moment, axis=(0, 1)) for name, moment in observed._asdict().items()}
+        for name, mean in (means | {"count": jnp.ones((), observed.mean.dtype)}).items():
+            self.sow(MOMENTS, name, values * mean, init_fn=lambda: 0, reduce_fn=operator.add)
 
     def _switch(self, moments: Moments, runs: int, batch: Any) -> Any:
         """Mix the statistics of instance, layer and batch with learned weights (Luo et al. 2019, Equation 3)."""

@@ -21,13 +21,14 @@ def precise_statistics(
     """Replace running statistics by those of the given batches taken together (PySlowFast's "precise BN").
 
     A running average forgets, and mixes the statistics of weights that have changed since. Here every batch is passed
-    through the network in training mode, with its own statistics, and counts the same: the mean is that of all values
-    of the batches, the variance the biased variance of all of them.
+    through the network in training mode, with its own statistics: the mean is that of all values of the batches, the
+    variance the biased variance of all of them. A layer that runs several times in a step, as the norms of TDN's
+    long-term module do, has the statistics of the values of all its calls.
 
     Args:
       model: a Linen module called as ``model(batch, train=True)`` with a ``dropout`` key; or, for any other call, a
-        function ``(variables, batch) -> moments``: the collection ``moments`` of a training-mode application with
-        ``mutable=["moments", "batch_stats"]``.
+        function ``(variables, batch) -> sums``: the collection ``moments`` of a training-mode application with
+        ``mutable=["moments", "batch_stats"]``, which holds sums over the values of the batch and their number.
       variables: of the model, with the collection ``batch_stats``; not changed.
       batches: batches of training data of one shape, at least one.
 
@@ -51,10 +52,10 @@ def precise_statistics(
     first = next(remaining, None)
     if first is None:
         raise ValueError("precise statistics need at least one batch")
-    total, count = jax.jit(observe)(variables, first), 1
+    total = jax.jit(observe)(variables, first)
     for batch in remaining:
-        total, count = add(total, batch), count + 1
-    return variables | {"batch_stats": _replaced(variables["batch_stats"], total, count)}
+        total = add(total, batch)
+    return variables | {"batch_stats": _replaced(variables["batch_stats"], total)}
 
 
 def _observe(model: nn.Module, variables: Variables, batch: Any) -> Variables:
@@ -66,13 +67,13 @@ def _observe(model: nn.Module, variables: Variables, batch: Any) -> Variables:
 
 
 @jax.jit
-def _replaced(stats: Variables, total: Variables, count: int) -> Variables:
-    """Return running statistics with mean and variance of the summed moments of ``count`` batches."""
+def _replaced(stats: Variables, total: Variables) -> Variables:
+    """Return running statistics with mean and variance of the summed moments."""
     new = traverse_util.flatten_dict(stats)
     sums = traverse_util.flatten_dict(total)
     for *layer, name in list(sums):
-        if name == "mean":
-            mean, square = (sums[*layer, key] / count for key in Moments._fields)
-            for key, value in (("mean", mean), ("var", Moments(mean, square).variance)):
+        if name == "count":
+            moments = Moments(*(sums[*layer, field] / sums[*layer, name][..., None] for field in Moments._fields))
+            for key, value in (("mean", moments.mean), ("var", moments.variance)):
                 new[*layer, key] = value.astype(new[*layer, key].dtype)
     return traverse_util.unflatten_dict(new)

@@ -7,8 +7,8 @@ may relay, and ``block.cells`` are the stage's shared relay cells.
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -19,6 +19,66 @@ Carry = tuple[Any, ...]
 REMAT = ("none", "block", "stage")
 """What is computed again in the backward pass instead of being kept: nothing, a block's or a stage's inside."""
 _COLLECTIONS = ("params", "batch_stats", "moments", "intermediates", "relay_state")
+
+
+class PredictingNorm(NamedTuple):
+    """Where a norm stands whose scale and shift a relay predicts; paths of modules.
+
+    Attributes:
+      norm: its path.
+      position: 1 for the first norm of a block, 2 for the second, 3.
+      chain: what it has in common with the norms at its place in the other blocks of the stage.
+      cells: the relay cells that predict for it: one, or in a bidirectional relay two.
+      before: the convolution whose result it normalises, as the path of its kernel and bias.
+      behind: likewise the convolution that reads the ReLU of its result, where nothing else does; otherwise empty.
+    """
+
+    norm: str
+    position: int
+    chain: str
+    cells: tuple[str, ...]
+    before: str
+    behind: str
+
+
+_NORM = re.compile(r"(?P<stage>.+)/block(?P<block>\d+)(?P<branch>/branch_\w+)?/norm(?P<position>\d)")
+
+
+def predicting_norms(shapes: Mapping[str, tuple[int, ...]]) -> list[PredictingNorm]:
+    """Find the norms of a network that predict their scale and shift; those of a chain in the order of the blocks.
+
+    In every kind of block here ``norm1`` normalises what comes from ``conv1``, a ReLU and ``conv2`` follow, and so on.
+    Behind a block's last norm there is an addition or a concatenation instead, and behind its first, where the block
+    has a ``temporal`` module, that module. A factorised convolution has a ``spatial`` and a ``temporal`` one.
+
+    Args:
+      shapes: of the network's variables by path, with its blocks one by one.
+    """
+    modules = {path.rpartition("/")[0] for path in shapes}
+    parents = modules | {module.rpartition("/")[0] for module in modules}
+    found: dict[tuple[str, int], PredictingNorm] = {}
+    for norm in modules:
+        match = _NORM.fullmatch(norm)
+        if not match or f"{norm}/mean" not in shapes or f"{norm}/scale" in shapes:
+            continue
+        block, position = norm.rpartition("/")[0], int(match["position"])
+        own = [f"{norm}/{name}" for name in ("relay", "relay_backward")]
+        cells = tuple(cell for cell in own if any(path.startswith(f"{cell}/") for path in shapes))
+        width = f"_{shapes[f'{norm}/mean'][-1]}" if match["branch"] else ""
+        shared = f"{match['stage']}/relay{position}{(match['branch'] or '').removeprefix('/branch')}{width}"
+        before, behind = f"{block}/conv{position}", f"{block}/conv{position + 1}"
+        if behind not in parents or (position == 1 and f"{block}/temporal" in parents):
+            behind = ""
+        chain = f"{match['stage']}{match['branch'] or ''}/norm{position}"
+        found[chain, int(match["block"])] = PredictingNorm(
+            norm,
+            position,
+            chain,
+            cells or (shared,),
+            f"{before}/temporal" if f"{before}/temporal" in modules else before,
+            f"{behind}/spatial" if f"{behind}/spatial" in modules else behind,
+        )
+    return [found[place] for place in sorted(found)]
 
 
 def recomputed(module: type[nn.Module], remat: bool) -> type[nn.Module]:

@@ -44,11 +44,11 @@ class TSNHead(nn.Module):
         return jnp.mean(scores, axis=1) if self.frame_scores else scores
 
 
-class TSN(nn.Module):
-    """Temporal Segment Network: the same 2D backbone on every frame, scores averaged over the frames.
+class Recognizer(nn.Module):
+    """A backbone on clips, of frames one by one or over time and space, and a head that scores its features.
 
     Attributes:
-      backbone: maps ``[N, T, H, W, 3]`` to ``[N, T, H', W', C']``.
+      backbone: maps ``[N, T, H, W, 3]`` to the features that the head takes.
       head: maps those features to scores.
     """
 

@@ -12,9 +12,9 @@ from dnr_jax.config import ModelConfig
 from dnr_jax.dnr.functional import statistics_dtype
 from dnr_jax.models.inception import BNInception
 from dnr_jax.models.r2plus1d import R2Plus1D
-from dnr_jax.models.recognizer import TSN, TSNHead
+from dnr_jax.models.recognizer import Recognizer, TSNHead
 from dnr_jax.models.resnet import ResNet
-from dnr_jax.models.resnet3d import PathwayHead, Recognizer3D
+from dnr_jax.models.resnet3d import PathwayHead
 from dnr_jax.models.slowfast import SlowFast
 from dnr_jax.models.tanet import TemporalAdaptiveModule
 from dnr_jax.models.tdn import TDN
@@ -63,17 +63,17 @@ def _interlacing(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def _tsn(config: ModelConfig) -> TSN:
-    return TSN(_resnet(config), _frame_head(config))
+def _tsn(config: ModelConfig) -> Recognizer:
+    return Recognizer(_resnet(config), _frame_head(config))
 
 
-def _tsm(config: ModelConfig) -> TSN:
-    return TSN(_resnet(config), _frame_head(config, frame_scores=True, init_std=0.001))
+def _tsm(config: ModelConfig) -> Recognizer:
+    return Recognizer(_resnet(config), _frame_head(config, frame_scores=True, init_std=0.001))
 
 
-def _tanet(config: ModelConfig) -> TSN:
+def _tanet(config: ModelConfig) -> Recognizer:
     module = functools.partial(TemporalAdaptiveModule, config.norm.spec(), **_dtypes(config))
-    return TSN(_resnet(config, temporal=module), _frame_head(config, frame_scores=True, init_std=0.001))
+    return Recognizer(_resnet(config, temporal=module), _frame_head(config, frame_scores=True, init_std=0.001))
 
 
 def _resnet(config: ModelConfig, **fields: Any) -> ResNet:
@@ -91,7 +91,7 @@ def _frame_head(config: ModelConfig, **fields: Any) -> TSNHead:
     return TSNHead(config.num_classes, config.dropout, param_dtype=_dtypes(config)["param_dtype"], **fields)
 
 
-def _bninception(config: ModelConfig) -> TSN:
+def _bninception(config: ModelConfig) -> Recognizer:
     backbone = BNInception(
         config.norm.spec(),
         config.width,
@@ -100,25 +100,25 @@ def _bninception(config: ModelConfig) -> TSN:
         remat=config.remat,
         **_dtypes(config),
     )
-    return TSN(backbone, _frame_head(config))
+    return Recognizer(backbone, _frame_head(config))
 
 
-def _tdn(config: ModelConfig) -> TSN:
+def _tdn(config: ModelConfig) -> Recognizer:
     backbone = TDN(**_backbone(config), **dataclasses.asdict(config.tdn), **_dtypes(config))
-    return TSN(backbone, _frame_head(config, frame_scores=True, init_std=0.001))
+    return Recognizer(backbone, _frame_head(config, frame_scores=True, init_std=0.001))
 
 
-def _r2plus1d(config: ModelConfig) -> Recognizer3D:
+def _r2plus1d(config: ModelConfig) -> Recognizer:
     dtypes = _dtypes(config)
     head = PathwayHead(config.num_classes, config.dropout, param_dtype=dtypes["param_dtype"])
-    return Recognizer3D(R2Plus1D(**_backbone(config), **dtypes), head)
+    return Recognizer(R2Plus1D(**_backbone(config), **dtypes), head)
 
 
-def _slowfast(config: ModelConfig) -> Recognizer3D:
+def _slowfast(config: ModelConfig) -> Recognizer:
     dtypes, fields = _dtypes(config), dataclasses.asdict(config.slowfast)
     order = (0, 1) if fields.pop("head_order") == "slow_fast" else (1, 0)
     head = PathwayHead(config.num_classes, config.dropout, order, param_dtype=dtypes["param_dtype"])
-    return Recognizer3D(SlowFast(**_backbone(config), **fields, **dtypes), head)
+    return Recognizer(SlowFast(**_backbone(config), **fields, **dtypes), head)
 
 
 BUILDERS: Mapping[str, Callable[[ModelConfig], nn.Module]] = {

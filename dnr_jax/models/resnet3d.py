@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -251,31 +250,3 @@ class PathwayHead(nn.Module):
         return nn.Dense(
             self.num_classes, kernel_init=nn.initializers.normal(0.01), param_dtype=self.param_dtype, name="fc"
         )(kept)
-
-
-class Recognizer3D(nn.Module):
-    """A backbone over time and space, and a head that pools its features.
-
-    Attributes:
-      backbone: maps ``[N, T, H, W, 3]`` to the features of its pathways.
-      head: maps those to scores.
-    """
-
-    backbone: nn.Module
-    head: PathwayHead
-
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Score clips.
-
-        Args:
-          x: frames ``[N, T, H, W, 3]``, normalised.
-          train: training mode: batch statistics and dropout. Needs ``mutable=["batch_stats"]`` and a ``dropout`` key.
-
-        Returns:
-          Scores before the softmax ``[N, num_classes]``, float32 or wider.
-
-        Raises:
-          AssertionError: where ``x`` has another shape, such as views that were not taken apart.
-        """
-        chex.assert_shape(x, (None, None, None, None, 3), custom_message="clips must be [N, T, H, W, 3]")
-        return self.head(self.backbone(x, train=train), train=train)

@@ -171,8 +171,8 @@ class TDN(nn.Module):
       width: channels of the stems and of the first stage's inner convolutions.
       stem: ``imagenet`` (7x7 convolution with stride 2, max pooling) or ``small`` (3x3 convolution).
       frames_per_segment: frames of the clip for each segment, odd; the middle one is what the ResNet sees.
-      appearance: share of the ResNet's features where the short-term module's are added: 0.5 in the repository with 8
-        segments, 0.75 with other numbers.
+      appearance: share of the ResNet's features where the short-term module's are added; 0 for the repository's, which
+        is 0.5 with 8 segments and 0.75 with another number.
       scan_blocks: see :class:`dnr_jax.models.resnet.ResNet`.
       remat: likewise.
       dtype: dtype of activations.
@@ -184,7 +184,7 @@ class TDN(nn.Module):
     width: int = 64
     stem: str = "imagenet"
     frames_per_segment: int = 5
-    appearance: float = 0.5
+    appearance: float = 0.0
     scan_blocks: bool = False
     remat: str = "none"
     dtype: Any = jnp.float32
@@ -274,7 +274,8 @@ class TDN(nn.Module):
 
     @nn.nowrap
     def _fuse(self, x: jax.Array, motion: jax.Array) -> jax.Array:
-        return self.appearance * x + (1 - self.appearance) * resize_nearest(motion, *x.shape[2:4])
+        share = self.appearance or (0.5 if x.shape[1] == 8 else 0.75)
+        return share * x + (1 - share) * resize_nearest(motion, *x.shape[2:4])
 
 
 def _max_pool(x: jax.Array) -> jax.Array:

@@ -105,7 +105,7 @@ def make_train_step(
 
 
 def make_observe_step(model: nn.Module, config: ExperimentConfig, mesh: Mesh) -> Callable[[dict, Batch], dict]:
-    """Return the jitted function ``(variables, batch) -> moments`` that :func:`dnr_jax.precise_statistics` takes.
+    """Return the jitted function ``(variables, batch) -> sums`` that :func:`dnr_jax.precise_statistics` takes.
 
     Args:
       model: maps ``[N, T, H, W, 3]`` to scores ``[N, K]``.

@@ -1,6 +1,7 @@
 """dnr convert and dnr export, as they are typed."""
 
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -64,6 +65,26 @@ def test_there_and_back_is_exact(tmp_path, capsys):
         np.testing.assert_array_equal(returned[key], array, strict=True)
 
 
+def test_there_are_as_many_classes_as_the_source_has_unless_the_head_is_new(tmp_path, quick_compile, capsys):
+    """A network of 5 classes, and a configuration of 3."""
+    state = baseline(tmp_path / "a.safetensors")
+    config = tmp_path / "three.py"
+    config.write_text(pathlib.Path(DEMO).read_text().replace("num_classes=0", "num_classes=3"))
+    arguments = [
+        "convert",
+        str(tmp_path / "a.safetensors"),
+        str(tmp_path / "b.safetensors"),
+        "--config",
+        f"{config}:bn",
+    ]
+    assert cli.main(arguments) == 0
+    written = read_source(tmp_path / "b.safetensors")
+    assert written.config.model.num_classes == 5
+    np.testing.assert_array_equal(written.state["head/fc/bias"], state["fc.bias"])
+    assert cli.main([*arguments, "--allow", "head"]) == 0
+    assert read_source(tmp_path / "b.safetensors").state["head/fc/bias"].shape == (3,)
+
+
 def test_a_pytorch_checkpoint_is_written_for_torch(tmp_path):
     torch = pytest.importorskip("torch")
     state = baseline(tmp_path / "a.safetensors")
@@ -88,6 +109,12 @@ def test_cells_that_the_source_lacks_are_initialised(tmp_path, quick_compile, ca
     np.testing.assert_array_equal(written["backbone/layer1/block0/norm1/mean"], state["layer1.0.bn1.running_mean"])
     squeeze = written["backbone/layer1/relay1/layer_0/input/squeeze/kernel"]
     assert 0 < np.abs(squeeze).max() <= 0.25  # torch's: uniform within 1 / sqrt(16)
+    capsys.readouterr()
+    assert cli.main([*arguments, "--allow", "relays", "--relays", "batch_norm"]) == 0
+    assert "relays started at batch normalisation" in capsys.readouterr().out
+    assert not read_source(tmp_path / "b.safetensors").state["backbone/layer1/relay1/layer_0/input/expand/kernel"].any()
+    assert cli.main([*arguments, "--relays", "batch_norm"]) == 2
+    assert "needs 'relays' in init.allow" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -168,16 +195,22 @@ assert not [name for name in sys.modules if name.startswith(("dnr_jax", "flax"))
         np.testing.assert_allclose(np.load(out / f"{size}.npy"), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["tsn", "r2plus1d", "slowfast"])
+def thorough(*names: str) -> list:
+    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", ["tsn", "r2plus1d", "slowfast", *thorough("bninception", "tsm", "tanet", "tdn")])
 @pytest.mark.parametrize("variant", ["dnr", "bn"])
-def test_every_family_exports_for_any_batch(name, variant):
+def test_every_family_exports_for_any_batch(name, variant, monkeypatch):
+    tiny.shrink_bninception(monkeypatch)
     config = load_config(f"{DEMO}:{variant}")
     config.model.name, config.model.num_classes, config.model.width = name, 3, 8
+    config.model.depth = 50 if name == "tanet" else 18
     config.model.norm.relay_distance = 2 if name == "slowfast" else 4
-    config.data.num_frames, config.data.crop_size = 16, 16
+    config.data.num_frames, config.data.crop_size = 40 if name == "tdn" else 16, 16
     program = export_program(create_model(config.model), noise(template_of(config)), config)
     assert program.platforms == ("cpu", "cuda", "tpu")
     (given,) = program.in_avals
     (scores,) = program.out_avals
-    assert str(given.shape) == "(batch, 16, 16, 16, 3)" and given.dtype == np.uint8
+    assert str(given.shape) == f"(batch, {config.data.num_frames}, 16, 16, 3)" and given.dtype == np.uint8
     assert str(scores.shape) == "(batch, 3)" and scores.dtype == np.float32

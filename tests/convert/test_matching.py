@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,6 @@ from dnr_jax.convert import (
     AUTHORS,
     MMACTION2,
     NAMINGS,
-    PYSLOWFAST,
     TORCHVISION,
     ConversionError,
     from_state_dict,
@@ -59,24 +59,38 @@ def state_of(name: str, naming: str, variant: str = "bn"):
     return to_state_dict(noise(template(name, variant)), NAMINGS[naming])
 
 
-@pytest.mark.parametrize(
-    ("name", "variant", "naming"),
-    [
-        ("r18", "bn", "torchvision"),
-        ("r50", "bn", "mmaction2"),
-        ("r50", "dnr", "authors"),
-        ("r50", "dnr", "own"),
-        ("r2plus1d", "bn", "mmaction2"),
-        ("slowfast", "dnr", "mmaction2"),
-        ("slowfast_fb", "bn", "pyslowfast"),
-        ("resnext", "bn", "mmaction2_torchvision"),
-        ("bninception", "bn", "cadene"),
-        ("tsm", "bn", "mmaction2_tsm"),
-        ("tsm_r101", "bn", "mmaction2_tsm_r101"),
-        ("tanet", "bn", "mmaction2_tanet"),
-        ("tdn", "bn", "tdn"),
-    ],
-)
+CODE_BASES = [
+    ("r18", "bn", "torchvision"),
+    ("r50", "bn", "mmaction2"),
+    ("r50", "dnr", "authors"),
+    ("r50", "dnr", "own"),
+    ("r2plus1d", "bn", "mmaction2"),
+    ("slowfast", "dnr", "mmaction2"),
+    ("slowfast_fb", "bn", "pyslowfast"),
+    ("resnext", "bn", "mmaction2_torchvision"),
+    ("bninception", "bn", "cadene"),
+    ("tsm", "bn", "mmaction2_tsm"),
+    ("tsm_r101", "bn", "mmaction2_tsm_r101"),
+    ("tanet", "bn", "mmaction2_tanet"),
+    ("tdn", "bn", "tdn"),
+]
+
+
+def test_every_code_base_is_tested():
+    assert {naming for _, _, naming in CODE_BASES} == set(NAMINGS)
+
+
+@pytest.mark.parametrize(("name", "variant", "naming"), CODE_BASES)
+def test_a_state_dict_goes_there_and_back_bit_for_bit(name, variant, naming):
+    state = state_of(name, naming, variant)
+    assert len(state) == len(jax.tree.leaves(template(name, variant)))
+    returned = to_state_dict(from_state_dict(state, template(name, variant), NAMINGS[naming]), NAMINGS[naming])
+    assert returned.keys() == state.keys()
+    for key, array in state.items():
+        np.testing.assert_array_equal(returned[key], array, strict=True)
+
+
+@pytest.mark.parametrize(("name", "variant", "naming"), CODE_BASES)
 @pytest.mark.parametrize("prefix", ["", "module.", "module.module.", "base_model.", "_orig_mod.model.net."])
 def test_the_code_base_is_told_by_its_names(name, variant, naming, prefix):
     state = {prefix + key: array for key, array in state_of(name, naming, variant).items()}
@@ -278,6 +292,42 @@ def test_an_image_network_becomes_tanet():
     assert len(found.report.loaded) == len(state)  # the head of as many classes fits
 
 
+@pytest.mark.parametrize("variant", ["bn", "dnr"])
+def test_an_image_network_becomes_tdn(variant):
+    """As in the repository: its second stem and stage start from the first ones, its long-term module is new."""
+    state, wanted = state_of("r50", "torchvision"), template("tdn", variant)
+    recognition = recognize(state, wanted)
+    found = match(state, wanted, TORCHVISION, allow=("temporal", "relays", "head"), rename=recognition.rename)
+    assert not found.report.problems
+    assert set(found.report.loaded.values()) | set(found.report.dropped) == set(state)
+    for path in found.report.fresh:
+        assert re.search(r"/temporal/|/relay|conv\w*/bias$|difference_norm", path), path
+    np.testing.assert_array_equal(
+        found.arrays["params", "backbone/difference_layer1/block2/norm1/scale"], state["layer1.2.bn1.weight"]
+    )
+    np.testing.assert_array_equal(
+        found.arrays["batch_stats", "backbone/difference_layer1/block0/shortcut_norm/var"],
+        state["layer1.0.downsample.1.running_var"],
+    )
+    kernel = found.arrays["params", "backbone/conv1/kernel"]
+    np.testing.assert_array_equal(found.arrays["params", "backbone/conv1_temp/kernel"], kernel)
+    differences = found.arrays["params", "backbone/difference_conv/kernel"]
+    assert differences.shape == (7, 7, 12, 4)
+    for channel in range(12):
+        np.testing.assert_allclose(differences[:, :, channel], kernel.mean(axis=2), rtol=1e-6)
+
+
+def test_tdn_does_not_start_from_a_network_without_leave():
+    problems = match(state_of("r50", "torchvision"), template("tdn"), TORCHVISION, allow=("head",)).report.problems
+    for path in (
+        "difference_conv/kernel",
+        "difference_layer1/block0/conv1/kernel",
+        "conv1/bias",
+        "temporal/shift/kernel",
+    ):
+        assert any(path in line for line in problems)
+
+
 def test_an_image_network_is_refused_by_factorised_convolutions():
     state = state_of("r18", "torchvision")
     report = match(state, template("r2plus1d"), TORCHVISION, allow=("head",)).report
@@ -308,16 +358,6 @@ def test_a_state_dict_of_the_reference_goes_there_and_back_bit_for_bit(shared, n
     kept = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked") and "data_preprocessor" not in k}
     assert returned.keys() == kept.keys()
     for key, array in kept.items():
-        np.testing.assert_array_equal(returned[key], array, strict=True)
-
-
-def test_a_state_dict_of_pyslowfast_goes_there_and_back_bit_for_bit():
-    """Its names are tested one by one in test_state_dict.py; the values are noise."""
-    state = state_of("slowfast_fb", "pyslowfast")
-    wanted = template("slowfast_fb")
-    returned = to_state_dict(from_state_dict(state, wanted, PYSLOWFAST), PYSLOWFAST)
-    assert returned.keys() == state.keys()
-    for key, array in state.items():
         np.testing.assert_array_equal(returned[key], array, strict=True)
 
 

@@ -24,7 +24,7 @@ from dnr_jax.convert import (
     to_state_dict,
 )
 from dnr_jax.dnr import DNRSpec, RelayCell
-from dnr_jax.models import TSN, ResNet, TSNHead, create_model
+from dnr_jax.models import Recognizer, ResNet, TSNHead, create_model
 from dnr_jax.models.complexity import abstract_variables
 from dnr_jax.models.zoo import ZOO
 from tests.golden_networks import NETWORKS
@@ -42,8 +42,8 @@ def template_of(model):
     return jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), CLIP)
 
 
-def recognizer(depth: int, spec: DNRSpec) -> TSN:
-    return TSN(ResNet(depth, spec, width=4), TSNHead(3))
+def recognizer(depth: int, spec: DNRSpec) -> Recognizer:
+    return Recognizer(ResNet(depth, spec, width=4), TSNHead(3))
 
 
 @functools.cache

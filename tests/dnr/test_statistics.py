@@ -71,6 +71,26 @@ def test_a_later_norm_sees_what_training_shows_it():
     np.testing.assert_allclose(found["var"], np.concatenate(inputs).var((0, 1, 2)), rtol=1e-9)
 
 
+def test_a_norm_that_runs_twice_in_a_step_has_the_values_of_both_calls():
+    """As those of TDN's long-term module do; here the second call sees fewer values."""
+
+    class Twice(nn.Module):
+        @nn.compact
+        def __call__(self, x, train):
+            norm = StaticNorm(param_dtype=jnp.float64, name="norm")
+            _, y = norm(None, x, use_running_average=not train)
+            _, z = norm(None, 3.0 * x[:, :1] + 5.0, use_running_average=not train)
+            return jnp.mean(y) + jnp.mean(z)
+
+    batches = [features(2, 4, 3, seed=seed) for seed in range(2)]
+    variables = Twice().init(jax.random.key(0), batches[0], False)
+    found = precise_statistics(Twice(), variables, batches)["batch_stats"]["norm"]
+    values = [np.asarray(batch) for batch in batches]
+    seen = np.concatenate([np.concatenate([x, 3.0 * x[:, :1] + 5.0], axis=1) for x in values])
+    np.testing.assert_allclose(found["mean"], seen.mean((0, 1, 2)), rtol=1e-10)
+    np.testing.assert_allclose(found["var"], seen.var((0, 1, 2)), rtol=1e-10)
+
+
 def test_a_module_may_have_dropout():
     class WithDropout(nn.Module):
         @nn.compact

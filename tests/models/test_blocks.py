@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnr_jax.dnr import DNRSpec
-from dnr_jax.models.blocks import stack_blocks, unstack_blocks
+from dnr_jax.dnr import DNRSpec, precise_statistics
+from dnr_jax.models.blocks import PredictingNorm, predicting_norms, stack_blocks, unstack_blocks
 from dnr_jax.models.r2plus1d import FactorizedBlock, R2Plus1D
 from dnr_jax.models.resnet import BasicBlock, BottleneckBlock, ResNet, Stage
 from dnr_jax.models.resnet3d import Architecture3D, ResidualBlock3D, Stage3D
@@ -62,6 +62,14 @@ STAGES = {name: functools.partial(stage, spec) for name, spec in SPECS.items()} 
     "3d": functools.partial(stage_3d, DNRSpec()),
     "factorized": functools.partial(stage_3d, DNRSpec(norm3="ct"), FactorizedBlock),
 }
+
+
+def test_precise_statistics_are_those_of_a_loop():
+    loop, scan = (stage(DNRSpec(), scan_blocks=scanned) for scanned in (False, True))
+    variables = variables_of(loop)
+    expected = precise_statistics(loop, variables, [clips()])
+    found = unstack_blocks(precise_statistics(scan, stack_blocks(variables), [clips()]))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9), found, expected)
 
 
 @pytest.mark.parametrize("make", STAGES.values(), ids=STAGES.keys())
@@ -181,3 +189,37 @@ def test_blocks_that_differ_cannot_be_scanned():
         stage(DNRSpec(), scan_blocks=True, interlace_every=2).init(jax.random.key(0), clips(), train=False)
     with pytest.raises(ValueError, match="temporal_blocks must be 0 with scan_blocks"):
         stage_3d(DNRSpec(), scan_blocks=True, temporal_blocks=2).init(jax.random.key(0), clips(), train=False)
+
+
+def test_norms_that_predict_are_found_with_their_cells_and_convolutions():
+    block, chain = "layer1/block{}", "layer1/norm{}"
+    shapes = {f"layer1/relay1/layer_0/input/expand/{leaf}": (4,) for leaf in ("kernel", "bias")}
+    for i in (0, 2, 10):
+        shapes |= {f"{block.format(i)}/conv{j}/kernel": (4, 4) for j in (1, 2)}
+        shapes |= {f"{block.format(i)}/norm{j}/mean": (4,) for j in (1, 2)}
+        shapes |= {f"{block.format(i)}/norm2/relay/layer_0/input/expand/kernel": (4, 4)}
+        shapes |= {f"{block.format(i)}/shortcut_norm/{leaf}": (4,) for leaf in ("mean", "scale")}
+    shapes |= {"layer1/block2/temporal/shift/kernel": (3, 1, 4), "norm1/mean": (4,)}
+    found = predicting_norms(shapes)
+    assert [(norm.position, norm.norm.split("/")[1]) for norm in found] == [
+        (position, f"block{i}") for position in (1, 2) for i in (0, 2, 10)
+    ]
+    paths = {i: block.format(i) for i in (0, 2, 10)}
+    assert found[0] == PredictingNorm(
+        f"{paths[0]}/norm1", 1, chain.format(1), ("layer1/relay1",), f"{paths[0]}/conv1", f"{paths[0]}/conv2"
+    )
+    assert found[1].behind == ""  # a temporal module stands between
+    assert found[5] == PredictingNorm(
+        f"{paths[10]}/norm2", 2, chain.format(2), (f"{paths[10]}/norm2/relay",), f"{paths[10]}/conv2", ""
+    )
+
+
+def test_factorized_convolutions_and_branches_are_told_apart():
+    shapes = {f"s/block0/branch_3x3/{name}": (4,) for name in ("conv1/kernel", "conv2/kernel", "norm1/mean")}
+    shapes |= {"s/relay1_3x3_4/layer_0/input/expand/bias": (16,)}
+    shapes |= {f"t/block0/conv{i}/{name}/kernel": (4, 4) for i in (1, 2) for name in ("spatial", "temporal")}
+    shapes |= {"t/block0/norm1/mean": (4,), "t/block0/conv1/norm/mean": (4,)}
+    branch, factorized = predicting_norms(shapes)
+    assert (branch.chain, branch.cells) == ("s/branch_3x3/norm1", ("s/relay1_3x3_4",))
+    assert (branch.before, branch.behind) == ("s/block0/branch_3x3/conv1", "s/block0/branch_3x3/conv2")
+    assert (factorized.before, factorized.behind) == ("t/block0/conv1/temporal", "t/block0/conv2/spatial")

@@ -13,7 +13,7 @@ from scipy import stats
 
 from dnr_jax.config import ModelConfig, NormConfig
 from dnr_jax.dnr import DNRSpec
-from dnr_jax.models import TSN, ResNet, TSNHead, create_model
+from dnr_jax.models import Recognizer, ResNet, TSNHead, create_model
 from tests.dnr.reference import assert_close, jit, variables_like
 
 
@@ -99,7 +99,7 @@ def test_scores_of_narrow_features_are_float32():
 )
 def test_only_interlacing_and_cross_temporal_norms_see_the_order_of_frames(x64, spec, fraction, order_matters):
     backbone = ResNet(18, spec, 4, "small", fraction, dtype=jnp.float64, param_dtype=jnp.float64)
-    model, x = TSN(backbone, TSNHead(5, param_dtype=jnp.float64)), normal(1, 4, 6, 6, 3)
+    model, x = Recognizer(backbone, TSNHead(5, param_dtype=jnp.float64)), normal(1, 4, 6, 6, 3)
     template = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
     score = jit(functools.partial(model.apply, variables_like(template, 1), train=False))
     change = jnp.abs(score(x[:, jnp.array([2, 0, 3, 1])]) / score(x) - 1)
@@ -119,7 +119,7 @@ def test_config_names_every_part_of_the_network():
     )
     spec = DNRSpec(norm2="static", depth=2)
     backbone = ResNet(18, spec, 8, "small", 0.25, dtype=jnp.dtype(jnp.bfloat16), param_dtype=jnp.dtype(jnp.float32))
-    assert create_model(config) == TSN(backbone, TSNHead(7, 0.1, param_dtype=jnp.dtype(jnp.float32)))
+    assert create_model(config) == Recognizer(backbone, TSNHead(7, 0.1, param_dtype=jnp.dtype(jnp.float32)))
 
 
 def test_interlacing_can_be_switched_off():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dnr_jax.dnr import DNRSpec
-from dnr_jax.models import TSN, ResNet, TSNHead
+from dnr_jax.models import Recognizer, ResNet, TSNHead
 from dnr_jax.models.resnet import BasicBlock, BottleneckBlock, ResidualBlock, Stage
 from tests.dnr import reference
 from tests.dnr.reference import assert_close, jit
@@ -33,7 +33,7 @@ def count(params) -> int:
     [(18, 11_689_512), (34, 21_797_672), (50, 25_557_032), (101, 44_549_160), (152, 60_192_808)],
 )
 def test_parameter_counts_are_torchvisions(depth, parameters):
-    model = TSN(ResNet(depth, DNRSpec.static()), TSNHead(1000))
+    model = Recognizer(ResNet(depth, DNRSpec.static()), TSNHead(1000))
     assert count(shapes_of(model)["params"]) == parameters
 
 

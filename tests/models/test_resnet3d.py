@@ -9,10 +9,10 @@ import pytest
 
 from dnr_jax.dnr import DNRSpec
 from dnr_jax.models.r2plus1d import FactorizedBlock
+from dnr_jax.models.recognizer import Recognizer
 from dnr_jax.models.resnet3d import (
     Architecture3D,
     PathwayHead,
-    Recognizer3D,
     ResidualBlock3D,
     Stage3D,
     at_frames,
@@ -171,6 +171,6 @@ def test_dropout_is_for_training():
 
 
 def test_clips_of_another_shape_are_refused():
-    model = Recognizer3D(lambda x, train: (x,), PathwayHead(3))
+    model = Recognizer(lambda x, train: (x,), PathwayHead(3))
     with pytest.raises(AssertionError, match=r"clips must be \[N, T, H, W, 3\]"):
         model.init(jax.random.key(0), jnp.zeros((2, 30, 8, 16, 16, 3)), train=False)

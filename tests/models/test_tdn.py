@@ -160,24 +160,31 @@ def test_segments_are_a_middle_frame_and_differences(x64):
 
 
 def test_the_short_term_module_sees_differences_and_the_resnet_the_middle_frame(x64):
-    """With an appearance of 1 nothing of the differences is left, with 0 nothing of the middle frames."""
+    """With an appearance of 1 nothing of the differences is left; the differences do not change with the brightness."""
     x = normal(1, 5, 16, 16, 3)
     shape = functools.partial(TDN(18, DNRSpec.static(), 4, "small", **DTYPES).init, train=False)
     variables = variables_like(jax.eval_shape(shape, jax.random.key(0), x), 1)
 
     @jax.jit
     def features(x):
-        models = [TDN(18, DNRSpec.static(), 4, "small", appearance=share, **DTYPES) for share in (1.0, 0.0)]
+        models = [TDN(18, DNRSpec.static(), 4, "small", appearance=share, **DTYPES) for share in (1.0, 1e-12)]
         return [model.apply(variables, x, train=False) for model in models]
 
     def equal(a, b):
-        return bool(jnp.allclose(a, b, rtol=1e-9))
+        return bool(jnp.allclose(a, b, rtol=1e-6))
 
     (by_middle, by_changes), others, shifted = (
         features(y) for y in (x, x.at[:, jnp.array([0, 1, 3, 4])].add(1.0), x + 1.0)
     )
     assert (equal(by_middle, others[0]), equal(by_changes, others[1])) == (True, False)
     assert (equal(by_middle, shifted[0]), equal(by_changes, shifted[1])) == (False, True)
+
+
+@pytest.mark.parametrize(("segments", "share"), [(8, 0.5), (16, 0.75), (4, 0.75)])
+def test_the_share_of_appearance_is_the_repositorys(segments, share):
+    x, motion = jnp.ones((1, segments, 2, 2, 1)), jnp.zeros((1, segments, 2, 2, 1))
+    assert TDN()._fuse(x, motion)[0, 0, 0, 0, 0] == share
+    assert TDN(appearance=0.25)._fuse(x, motion)[0, 0, 0, 0, 0] == 0.25
 
 
 # Norms, sizes, configurations

@@ -1,4 +1,4 @@
-"""The networks other than TSN with a ResNet take a training step, with and without DNR, on several devices.
+"""Every network takes a training step with DNR, batch and group normalisation on eight devices.
 
 ``tests/test_config.py`` takes the steps of the configurations, with DNR on one device.
 """
@@ -9,26 +9,65 @@ import jax
 import numpy as np
 import pytest
 
-from dnr_jax.config import load_config
+from dnr_jax.config import ExperimentConfig, load_config
 from dnr_jax.models import create_model
+from dnr_jax.models.complexity import abstract_variables
+from dnr_jax.models.zoo import ZOO
 from tests.paths import REPOSITORY
 from tests.training import tiny
 
-CONFIGS = REPOSITORY / "configs"
+NETWORKS = {
+    "tsn": ("k200_tsn.py", "k200_tsn.py:bn"),
+    "resnext": ("k200_tsn.py:resnext101", "k200_tsn.py:resnext101_bn"),
+    **{
+        name: (f"{file}.py:dnr", f"{file}.py:bn")
+        for name, file in {
+            "bninception": "k200_bninception",
+            "tsm": "k400_tsm",
+            "tanet": "k400_tanet",
+            "tdn": "k400_tdn",
+            "r2plus1d": "k200_r2plus1d",
+            "slowfast": "k200_slowfast",
+        }.items()
+    },
+}
+"""The configurations of each network, with DNR and with batch normalisation."""
+NORMS = ("dnr", "bn", "gn", "dnr_gn")
 
 
-NAMES = ("k200_bninception", "k200_r2plus1d", "k200_slowfast", "k400_tanet", "k400_tdn", "k400_tsm")
-EXPERIMENTS = [
-    *(f"{name}.py:{variant}" for name in NAMES for variant in ("dnr", "bn")),
-    "k200_tsn.py:resnext101",
-    "k200_tsn.py:resnext101_bn",
-]
-
-
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_a_step_on_eight_devices_reaches_every_parameter(experiment, quick_compile, monkeypatch):
-    config = tiny.shrink(load_config(f"{CONFIGS / experiment}"), monkeypatch)
+def reduced(network: str, norms: str, monkeypatch: pytest.MonkeyPatch) -> ExperimentConfig:
+    dnr, bn = NETWORKS[network]
+    path = REPOSITORY / "configs" / (dnr if norms.startswith("dnr") else bn)
+    config = tiny.shrink(load_config(str(path)), monkeypatch)
     config.model.norm.clips_per_statistics = 0
+    if norms.endswith("gn"):
+        config.model.norm.base, config.model.norm.channel_groups = "gn", 4
+    return config
+
+
+def test_every_network_of_the_zoo_is_here():
+    families = {"resnext" if network.config.cardinality > 1 else network.config.name for network in ZOO.values()}
+    assert set(NETWORKS) == families
+
+
+@pytest.mark.parametrize("norms", NORMS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_network_is_built_with_every_norm(network, norms, monkeypatch):
+    config = reduced(network, norms, monkeypatch)
+    variables = abstract_variables(create_model(config.model), config.data.clip_shape)
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(variables)]
+    assert any("'relay" in path for path in paths) == norms.startswith("dnr")
+    running = [path for path in paths if "batch_stats" in path]
+    if norms.endswith("gn"):  # those inside of TANet's module are batch normalisation whatever the base
+        running = [path for path in running if not (network == "tanet" and "'temporal'" in path)]
+    assert bool(running) == (not norms.endswith("gn"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norms", NORMS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_step_on_eight_devices_reaches_every_parameter(network, norms, quick_compile, monkeypatch):
+    config = reduced(network, norms, monkeypatch)
     config.optimizer.weight_decay = 0.0  # what is left in the momentum is the gradient
     state, metrics = tiny.take_step(config, create_model(config.model), num_devices=8)
     assert np.isfinite(metrics["loss"])
@@ -44,10 +83,10 @@ def test_a_step_on_eight_devices_reaches_every_parameter(experiment, quick_compi
     assert [path for path in still if not re.search(without, path)] == []
 
 
-@pytest.mark.parametrize("experiment", [*(f"{name}.py:bn" for name in NAMES), *EXPERIMENTS[-2:]])
-def test_a_step_on_one_device(experiment, quick_compile, monkeypatch):
-    config = tiny.shrink(load_config(f"{CONFIGS / experiment}"), monkeypatch)
-    config.model.norm.clips_per_statistics = 0
+@pytest.mark.slow
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_step_of_the_baseline_on_one_device(network, quick_compile, monkeypatch):
+    config = reduced(network, "bn", monkeypatch)
     state, metrics = tiny.take_step(config, create_model(config.model), num_devices=1)
     assert int(state.step) == 1
-    assert np.isfinite(metrics["loss"])
+    assert all(np.isfinite(value) for value in metrics.values())
