@@ -26,6 +26,7 @@ from tqdm import tqdm
 from dnr_jax.config import DataConfig
 from dnr_jax.data.decode import decode_frames, encode_video
 from dnr_jax.data.media import Reencoding, reencode
+from dnr_jax.data.parallel import available_cores
 from dnr_jax.data.pipeline import train_iterator
 from dnr_jax.data.sampling import dense_train
 from dnr_jax.data.sources import VideoSource
@@ -178,7 +179,7 @@ def scaling(args: argparse.Namespace) -> None:
                 for found in (list(rounds(files[name], args.rounds)), list(rounds(small[name], args.rounds, 16)))
             )
             print(f"| {name} | {whole * 1e3:.1f} | {fixed * 1e3:.1f} | {whole / fixed:.0f} |", flush=True)
-        cores = len(os.sched_getaffinity(0))
+        cores = available_cores()
         counts = sorted({2**n for n in range(cores.bit_length())} | {cores})
         settings = [(n, 0) for n in counts] + [(max(cores // n, 1), n) for n in counts]
         path = files["H.264, keyframes every 30"]

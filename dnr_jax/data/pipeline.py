@@ -23,6 +23,7 @@ from etils import epath
 from dnr_jax.config import SAMPLING, DataConfig, EvaluationConfig
 from dnr_jax.data import sampling
 from dnr_jax.data.decode import DecodeError, Pick, decode_frames
+from dnr_jax.data.parallel import available_cores
 from dnr_jax.data.sources import VideoSource
 from dnr_jax.data.transforms import TestTransform, TrainTransform
 
@@ -414,12 +415,6 @@ def _test_pick(data: DataConfig, evaluation: EvaluationConfig) -> Pick:
     return picks[data.sampling]
 
 
-def _count_cores() -> int:
-    """Cores that this process may use, which a job scheduler may have limited."""
-    limited = hasattr(os, "sched_getaffinity")  # not on macOS
-    return len(os.sched_getaffinity(0)) if limited else os.cpu_count() or 1
-
-
 def _read(samples: grain.MapDataset, data: DataConfig, batch_size: int) -> grain.IterDataset:
     """Decodes samples ahead of time in threads or workers, and batches them in a thread of this process.
 
@@ -428,7 +423,7 @@ def _read(samples: grain.MapDataset, data: DataConfig, batch_size: int) -> grain
     """
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # grain reads flags that nobody parses outside absl.app
-    threads, workers = threads_and_workers(data, _count_cores())
+    threads, workers = threads_and_workers(data, available_cores())
     dataset = samples.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
     if workers:
         dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))

@@ -166,7 +166,7 @@ def test_threads_and_workers_follow_from_the_cores(threads, workers, cores, expe
 def test_the_number_of_cores_decides_on_workers(train, data, monkeypatch):
     started = []
     options = pipeline.grain.MultiprocessingOptions
-    monkeypatch.setattr(pipeline, "_count_cores", lambda: 16)
+    monkeypatch.setattr(pipeline, "available_cores", lambda: 16)
     monkeypatch.setattr(
         pipeline.grain, "MultiprocessingOptions", lambda **given: started.append(given) or options(**given)
     )
