@@ -8,6 +8,7 @@ to and nobody wants), from packets that are in memory, without conversion to RGB
     python benchmarks/input_pipeline.py
     python benchmarks/input_pipeline.py --videos FOLDER        # also the files of a folder
     python benchmarks/input_pipeline.py --soak 10000 --workers 2      # memory and open files over many clips
+    python benchmarks/input_pipeline.py --scaling      # what limits the threads of a process; threads and workers
 """
 
 import argparse
@@ -25,6 +26,7 @@ from tqdm import tqdm
 from dnr_jax.config import DataConfig
 from dnr_jax.data.decode import decode_frames, encode_video
 from dnr_jax.data.media import Reencoding, reencode
+from dnr_jax.data.parallel import available_cores
 from dnr_jax.data.pipeline import train_iterator
 from dnr_jax.data.sampling import dense_train
 from dnr_jax.data.sources import VideoSource
@@ -60,9 +62,9 @@ def footage(seed: int = 0) -> np.ndarray:
     return frames
 
 
-def write_files(folder: pathlib.Path) -> dict[str, str]:
-    """Write the footage in every form, and return the paths by what they are."""
-    frames = footage()
+def write_files(folder: pathlib.Path, frames: np.ndarray) -> dict[str, str]:
+    """Write footage in every form, and return the paths by what they are."""
+    folder.mkdir(exist_ok=True)
     files = {}
     for name, codec, suffix, options in (
         ("H.264, keyframes every 250", "libx264", "mp4", {"g": "250"}),
@@ -115,10 +117,10 @@ def floor(path: str, pick: Callable[[int], np.ndarray]) -> Callable[[], object]:
     return decode
 
 
-def rounds(path: str, count: int) -> Iterator[dict[str, float]]:
+def rounds(path: str, count: int, short_side: int = 256) -> Iterator[dict[str, float]]:
     """Yield the CPU seconds of each way to read the same random clips."""
     rng = np.random.default_rng(0)
-    transform = TrainTransform(256, 224)
+    transform = TrainTransform(short_side, short_side * 7 // 8)
     for _ in range(count):
         pick = picker(rng)
         frames, _ = decode_frames(path, pick)
@@ -143,7 +145,7 @@ def read_decord(path: str, pick: Callable[[int], np.ndarray]) -> np.ndarray:
 def speeds(args: argparse.Namespace) -> None:
     """Print a Markdown table, a row a file."""
     with tempfile.TemporaryDirectory() as folder:
-        files = write_files(pathlib.Path(folder))
+        files = write_files(pathlib.Path(folder), footage())
         if args.videos:
             files |= {path.name: str(path) for path in sorted(args.videos.iterdir())}
         print("| file | CPU ms a clip | clips/s a core | with crop and flip | floor / ours | decord / ours |")
@@ -156,6 +158,49 @@ def speeds(args: argparse.Namespace) -> None:
             print(
                 f"| {name} | {ours * 1e3:.1f} | {1 / ours:.0f} | {1 / whole:.0f} | {' | '.join(ratios)} |", flush=True
             )
+
+
+def scaling(args: argparse.Namespace) -> None:
+    """Print how much of a clip's time does not depend on its pixels, and how clips/s grow with threads and workers.
+
+    Python holds its lock (the GIL) around what decodes and resizes, and that takes as long for pictures of 20 x 16
+    pixels, of which there is next to nothing to decode. So their time, which opening files is a part of, is a bound on
+    what threads cannot do side by side; its inverse is the number of threads that a process has work for.
+    """
+    frames = footage()
+    tiny = np.stack([cv2.resize(frame, (20, 16), interpolation=cv2.INTER_AREA) for frame in frames])
+    with tempfile.TemporaryDirectory() as folder:
+        files, small = (write_files(pathlib.Path(folder) / str(len(f[0])), f) for f in (frames, tiny))
+        print("| file | CPU ms a clip | of 20 x 16 pixels | threads a process |")
+        print("|---|---|---|---|")
+        for name in files:
+            whole, fixed = (
+                sum(float(np.median([seconds[key] for seconds in found])) for key in ("ours", "transform"))
+                for found in (list(rounds(files[name], args.rounds)), list(rounds(small[name], args.rounds, 16)))
+            )
+            print(f"| {name} | {whole * 1e3:.1f} | {fixed * 1e3:.1f} | {whole / fixed:.0f} |", flush=True)
+        cores = available_cores()
+        counts = sorted({2**n for n in range(cores.bit_length())} | {cores})
+        settings = [(n, 0) for n in counts] + [(max(cores // n, 1), n) for n in counts]
+        path = files["H.264, keyframes every 30"]
+        found = np.array([[clips_per_second(path, *setting) for setting in settings] for _ in range(args.repeats)])
+        print("\n| threads | workers | clips/s over those of one thread |\n|---|---|---|")
+        for (threads, workers), ratio in zip(settings, np.median(found / found[:, :1], axis=0), strict=True):
+            print(f"| {threads} | {workers or ''} | {ratio:.2f} |", flush=True)
+
+
+def clips_per_second(path: str, threads: int, workers: int) -> float:
+    """Return how many training clips a second come out of the whole pipeline."""
+    batch, steps = 8, 4 * threads * max(workers, 1)
+    source = VideoSource((path,) * 64, np.zeros(64, np.int32), (path,) * 64, ("any",))
+    data = DataConfig(num_frames=FRAMES, frame_interval=INTERVAL, num_threads=threads, num_workers=workers)
+    with train_iterator(source, data, batch, seed=0) as batches:
+        for _ in range(2 + 2 * threads * max(workers, 1) // batch):  # what was read ahead while the workers started
+            next(batches)
+        start = time.perf_counter()
+        for _ in range(steps):
+            next(batches)
+        return batch * steps / (time.perf_counter() - start)
 
 
 def soak(args: argparse.Namespace) -> None:
@@ -197,8 +242,15 @@ def main() -> None:
     parser.add_argument("--videos", type=pathlib.Path, help="a folder of further videos")
     parser.add_argument("--soak", type=int, default=0, metavar="CLIPS", help="read so many clips and watch the memory")
     parser.add_argument("--workers", type=int, default=2, help="of the soak; 0: threads")
+    parser.add_argument("--scaling", action="store_true", help="measure threads and workers")
+    parser.add_argument("--repeats", type=int, default=3, help="of the scaling")
     args = parser.parse_args()
-    soak(args) if args.soak else speeds(args)
+    if args.soak:
+        soak(args)
+    elif args.scaling:
+        scaling(args)
+    else:
+        speeds(args)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ Modules that take long to import are imported by the subcommand that needs them,
 """
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 from etils import epath
 
 from dnr_jax.config import ConfigError, with_views
+from dnr_jax.data.parallel import available_cores
 
 
 def _views(text: str) -> tuple[int, int]:
@@ -126,7 +126,7 @@ def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
         )
         command.add_argument("--split", nargs="+", help="splits (default: train and val)")
         command.add_argument(
-            "--workers", type=_positive, default=os.cpu_count() or 1, help="processes (default: one a core)"
+            "--workers", type=_positive, default=available_cores(), help="processes (default: one a core)"
         )
     prepare.set_defaults(run=_prepare)
     check.set_defaults(run=_check)

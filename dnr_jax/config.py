@@ -246,7 +246,7 @@ class DataConfig:
     num_threads: int = 0
     """Decoding threads a process (or a worker); 0: one a core (the workers share the cores), at most 16."""
     num_workers: int = 0
-    """Worker processes; 0: threads only."""
+    """Worker processes; 0: threads only; -1: one for every 8 cores where there are at least 16, otherwise none."""
     max_failures: float = 0.1
     """The run ends when more than this share of the videos read so far could not be decoded."""
 
@@ -479,7 +479,7 @@ _AT_LEAST: dict[str, float] = {
     "data.short_side": 0,
     "data.crop_size": 1,
     "data.num_threads": 0,
-    "data.num_workers": 0,
+    "data.num_workers": -1,
     "optimizer.base_batch_size": 1,
     "optimizer.weight_decay": 0,
     "optimizer.clip_norm": 0,

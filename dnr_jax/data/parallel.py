@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import itertools
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures.process import BrokenProcessPool
@@ -11,6 +12,12 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def available_cores() -> int:
+    """The number of cores that this process may use, which may be fewer than there are: job schedulers limit it."""
+    # macOS has no such limit, and no such function.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def ordered_map(

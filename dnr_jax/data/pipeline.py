@@ -23,6 +23,7 @@ from etils import epath
 from dnr_jax.config import SAMPLING, DataConfig, EvaluationConfig
 from dnr_jax.data import sampling
 from dnr_jax.data.decode import DecodeError, Pick, decode_frames
+from dnr_jax.data.parallel import available_cores
 from dnr_jax.data.sources import VideoSource
 from dnr_jax.data.transforms import TestTransform, TrainTransform
 
@@ -37,6 +38,11 @@ _MAX_SUBSTITUTES = 8
 _MIN_READ = 20
 _MIN_BATCH = 4
 _BUS_ERROR = "exit code -7"
+
+# Between clips' decoding there is Python, of which a process runs one thread at a time: from about 8 threads on, those
+# that decode H.264 wait for each other (benchmarks/input_pipeline.py --scaling).
+_CORES_A_WORKER = 8
+_MAX_THREADS = 16
 
 
 class BatchIterator(Iterator[Batch]):
@@ -163,6 +169,21 @@ def evaluation_iterator(
     order = [*range(len(source)), *padding][process_index::process_count]
     samples = grain.MapDataset.source(order).map(_EvaluationReader(source, data, evaluation))
     return BatchIterator(_read(samples, data, batch_size), num_batches)
+
+
+def threads_and_workers(data: DataConfig, cores: int) -> tuple[int, int]:
+    """How many threads decode in a process or worker, and in how many worker processes.
+
+    Args:
+      data: ``num_threads`` and ``num_workers`` say it, or leave it to the number of cores.
+      cores: That this process may use.
+
+    Returns:
+      Threads of each worker, or of this process, at least 1; workers, 0: none.
+    """
+    automatic = cores // _CORES_A_WORKER if cores >= 2 * _CORES_A_WORKER else 0
+    workers = automatic if data.num_workers < 0 else data.num_workers
+    return data.num_threads or min(max(cores // max(workers, 1), 1), _MAX_THREADS), workers
 
 
 def load_clip(video: str | bytes, data: DataConfig, evaluation: EvaluationConfig) -> np.ndarray:
@@ -402,12 +423,9 @@ def _read(samples: grain.MapDataset, data: DataConfig, batch_size: int) -> grain
     """
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # grain reads flags that nobody parses outside absl.app
-    cores = (os.cpu_count() or 1) // max(data.num_workers, 1)
-    threads = data.num_threads or min(max(cores, 1), 16)
+    threads, workers = threads_and_workers(data, available_cores())
     dataset = samples.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
-    if data.num_workers:
-        dataset = dataset.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=data.num_workers, per_worker_buffer_size=2)
-        )
+    if workers:
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
     batches = dataset.batch(batch_size, drop_remainder=True)
     return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=2)

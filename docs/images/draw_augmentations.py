@@ -1,4 +1,4 @@
-"""Draws ``augmentations.png`` for ``docs/data.md``: a clip of the demo, and what each option makes of it.
+"""Draws ``augmentations.jpg`` for ``docs/data.md``: a clip of the demo, and what each option makes of it.
 
 python docs/images/draw_augmentations.py
 """
@@ -68,7 +68,9 @@ def main() -> None:
         for cell, frame in zip(line, clip, strict=True):
             cell.imshow(frame)
             cell.set(xticks=[], yticks=[])
-    figure.savefig(pathlib.Path(__file__).with_name("augmentations.png"), dpi=70)
+    figure.savefig(
+        pathlib.Path(__file__).with_name("augmentations.jpg"), dpi=70, pil_kwargs={"quality": 80, "optimize": True}
+    )
 
 
 if __name__ == "__main__":

@@ -144,6 +144,36 @@ def test_threads_and_workers_do_not_change_the_batches(train, data, fields):
     assert_same(take(train, dataclasses.replace(data, **fields), 5), take(train, data, 5))
 
 
+@pytest.mark.parametrize(
+    ("threads", "workers", "cores", "expected"),
+    [
+        (0, 0, 2, (2, 0)),
+        (0, 0, 128, (16, 0)),
+        (0, 4, 32, (8, 4)),
+        (0, 4, 2, (1, 4)),
+        (3, 2, 64, (3, 2)),
+        (0, -1, 15, (15, 0)),
+        (0, -1, 16, (8, 2)),
+        (0, -1, 128, (8, 16)),
+        (2, -1, 32, (2, 4)),
+    ],
+)
+def test_threads_and_workers_follow_from_the_cores(threads, workers, cores, expected):
+    data = DataConfig(num_threads=threads, num_workers=workers)
+    assert pipeline.threads_and_workers(data, cores) == expected
+
+
+def test_the_number_of_cores_decides_on_workers(train, data, monkeypatch):
+    started = []
+    options = pipeline.grain.MultiprocessingOptions
+    monkeypatch.setattr(pipeline, "available_cores", lambda: 16)
+    monkeypatch.setattr(
+        pipeline.grain, "MultiprocessingOptions", lambda **given: started.append(given) or options(**given)
+    )
+    assert_same(take(train, dataclasses.replace(data, num_workers=-1), 2), take(train, data, 2))
+    assert [given["num_workers"] for given in started] == [2]
+
+
 def test_start_step_resumes_exactly(train, data):
     whole = take(train, data, 7)
     for step in (1, 2, 5):
