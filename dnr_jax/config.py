@@ -679,10 +679,14 @@ def _slowfast_problems(config: ExperimentConfig) -> Iterator[str]:
 def _bninception_problems(config: ExperimentConfig) -> Iterator[str]:
     if config.model.name != "bninception":
         return
-    multiple = 8 if config.model.stem == "small" else 32
+    # Convolution and poolings of the stem round up and down before the blocks halve what has to be even.
+    multiple, less, more = (8, 0, 1) if config.model.stem == "small" else (32, 1, 6)
     for name, size in (("data", config.data.crop_size), ("evaluation", config.evaluation.crop_size)):
-        if size % multiple:
-            yield f"{name}.crop_size: is {size}; expected a multiple of {multiple}, which BNInception can halve"
+        if size and (size + less < multiple or (size + less) % multiple > less + more):
+            yield (
+                f"{name}.crop_size: is {size}; expected a multiple of {multiple}, or at most {less} less or {more} "
+                "more, which BNInception can halve"
+            )
 
 
 def _tdn_problems(config: ExperimentConfig) -> Iterator[str]:

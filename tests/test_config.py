@@ -409,12 +409,13 @@ def bninception_config(stem: str, crop_size: int, evaluated: int) -> ExperimentC
 
 
 def test_bninception_takes_frames_that_it_can_halve():
-    for stem, crop_size, evaluated in (("imagenet", 224, 256), ("imagenet", 64, 0), ("small", 40, 0)):
+    for stem, crop_size, evaluated in (("imagenet", 224, 256), ("imagenet", 31, 70), ("small", 40, 9)):
         validate(bninception_config(stem, crop_size, evaluated))
-    expected = "data.crop_size: is 112; expected a multiple of 32, which BNInception can halve"
-    assert problems(bninception_config("imagenet", 112, 224)) == expected
-    expected = "evaluation.crop_size: is 36; expected a multiple of 8, which BNInception can halve"
-    assert problems(bninception_config("small", 32, 36)) == expected
+    expected = "expected a multiple of 32, or at most 1 less or 6 more, which BNInception can halve"
+    assert problems(bninception_config("imagenet", 30, 224)) == f"data.crop_size: is 30; {expected}"
+    assert problems(bninception_config("imagenet", 112, 224)) == f"data.crop_size: is 112; {expected}"
+    expected = "expected a multiple of 8, or at most 0 less or 1 more, which BNInception can halve"
+    assert problems(bninception_config("small", 33, 34)) == f"evaluation.crop_size: is 34; {expected}"
 
 
 def test_the_bninception_baseline_differs_in_norms_and_interlacing_only():

@@ -183,7 +183,7 @@ class InceptionBlock(nn.Module):
         if not projects and (x.shape[2] % 2 or x.shape[3] % 2):
             raise ValueError(
                 f"features of {x.shape[2]} x {x.shape[3]} pixels cannot be halved: the sides of the frames must be "
-                "multiples of 32, or of 8 with the small stem"
+                "multiples of 32 (at most 1 less or 6 more), or of 8 with the small stem (at most 1 more)"
             )
         pooled = same_size_pool(self.pool, x) if projects else max_pool_ceil(x)
         exchanged = interlace(x, self.interlace_fraction)
@@ -287,11 +287,12 @@ class BNInception(nn.Module):
         """Extract features.
 
         Args:
-          x: frames ``[N, T, H, W, 3]``, normalised; ``H`` and ``W`` are multiples of 32, or of 8 with the small stem.
+          x: frames ``[N, T, H, W, 3]``, normalised; ``H`` and ``W`` are multiples of 32, or at most 1 less or 6 more;
+            with the small stem of 8, or 1 more.
           train: whether norms use, and update with, the statistics of the batch.
 
         Returns:
-          ``[N, T, H / 32, W / 32, 1024]`` in ``dtype``, at the full width.
+          ``[N, T, H / 32, W / 32, 1024]``, rounded, in ``dtype``, at the full width.
 
         Raises:
           ValueError: for frames of another size.

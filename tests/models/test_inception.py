@@ -169,16 +169,22 @@ def test_branches_of_one_width_share_a_cell():
     }
 
 
-@pytest.mark.parametrize(("stem", "side", "multiple"), [("imagenet", 64, 32), ("small", 16, 8)])
+@pytest.mark.parametrize(
+    ("stem", "least", "most", "multiple"), [("imagenet", 63, 70, 32), ("imagenet", 31, 38, 32), ("small", 16, 17, 8)]
+)
 @pytest.mark.parametrize("remat", ["none", "stage"])
-def test_frames_have_sides_that_can_be_halved(stem, side, multiple, remat):
+def test_frames_have_sides_that_can_be_halved(stem, least, most, multiple, remat):
     model = BNInception(width=8, stem=stem, remat=remat)
-    init = functools.partial(model.init_with_output, train=True)
-    x = jax.ShapeDtypeStruct((2, 4, side, 2 * side, 3), jnp.float32)
-    features, _ = jax.eval_shape(init, jax.random.key(0), x)
-    assert features.shape == (2, 4, side // multiple, 2 * side // multiple, 128)
-    with pytest.raises(ValueError, match="cannot be halved: the sides of the frames must be multiples of 32"):
-        jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct((2, 4, side, side * 5 // 4, 3), jnp.float32))
+
+    def features(height: int, width: int) -> tuple[int, ...]:
+        x = jax.ShapeDtypeStruct((2, 4, height, width, 3), jnp.float32)
+        return jax.eval_shape(functools.partial(model.init_with_output, train=True), jax.random.key(0), x)[0].shape
+
+    side = most // multiple
+    assert features(least, most) == (2, 4, side, side, 128)
+    for wrong in (least - 1, most + 1):
+        with pytest.raises(ValueError, match="cannot be halved: the sides of the frames must be multiples of 32"):
+            features(most, wrong)
 
 
 @pytest.mark.parametrize("base", ["bn", "gn"])
