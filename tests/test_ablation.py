@@ -98,6 +98,7 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", distinct())
 @pytest.mark.usefixtures("quick_compilation")
 def test_a_row_builds_and_takes_a_step(row, monkeypatch):

@@ -681,6 +681,7 @@ def test_a_group_of_frames_is_as_long_in_both_slowfasts():
         assert frames == 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_network_takes_a_step_at_reduced_size(name, quick_compile, monkeypatch):
     """The norms, the optimiser and the step of the config; depth, width and frames reduced."""

@@ -61,6 +61,7 @@ def config_fields(config: object, prefix: str = "config") -> dict[str, type]:
 FIELDS = config_fields(ExperimentConfig())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=page_id)
 def test_the_python_of_a_page_runs(page, tmp_path):
     """A page's snippets are one program, run in an empty folder by a user's Python: no setting of these tests."""

@@ -114,6 +114,7 @@ def test_one_group_and_cells_of_their_own_are_exact(interlace, train, small):
     assert "off by 0.0% in scale and 0.0% in shift" in start.report.summary()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "depth"),
     [("tsn", 18), ("resnext", 50), ("tanet", 50), ("tdn", 50), ("r2plus1d", 18), ("slowfast", 50), ("bninception", 50)],
