@@ -97,6 +97,7 @@ def test_a_pytorch_checkpoint_is_written_for_torch(tmp_path):
     np.testing.assert_array_equal(written["backbone.conv1.conv.weight"].numpy(), state["conv1.weight"])
 
 
+@pytest.mark.slow
 def test_cells_that_the_source_lacks_are_initialised(tmp_path, quick_compile, capsys):
     state = baseline(tmp_path / "a.safetensors")
     arguments = ["convert", str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors"), "--config", DEMO]

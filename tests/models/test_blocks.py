@@ -72,7 +72,13 @@ def test_precise_statistics_are_those_of_a_loop():
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9), found, expected)
 
 
-@pytest.mark.parametrize("make", STAGES.values(), ids=STAGES.keys())
+SLOW_STAGES = ("3d", "factorized")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [pytest.param(make, id=name, marks=[pytest.mark.slow] * (name in SLOW_STAGES)) for name, make in STAGES.items()],
+)
 def test_a_scan_over_blocks_is_a_loop(make):
     loop, scan = make(), make(scan_blocks=True)
     variables = variables_of(loop)

@@ -98,6 +98,7 @@ def literal_block(size, params, stats, cells, states, x, train):
     return states, jnp.concatenate(parts if size.projection else [*parts, pooled], axis=-1), new_stats
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", [False, True])
 def test_stages_are_literal_blocks_one_after_another(x64, remat):
     """Widths of the relaying norms change from 3 to 6 and 4 in one branch, from 5 to 5 and 2 in the other."""
