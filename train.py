@@ -1,19 +1,20 @@
 """Train a network: ``python train.py --config=configs/demo.py --config.train.steps=1000``.
 
 Every field of the configuration can be set on the command line; ``configs/README.md`` lists the files, and
-``dnr_jax/config.py`` explains the fields. The same command again goes on where the run stopped.
+``dnr_jax/config/`` explains the fields. The same command again goes on where the run stopped.
 """
 
+import functools
 import pathlib
 import sys
 
 from absl import app, flags, logging
-from ml_collections import config_flags
 
-from dnr_jax.config import ConfigError, check_command_line
+from dnr_jax.config import ConfigError, ExperimentConfig, read_command_line
 
 # Workers of the input pipeline import this file again, so nothing heavy is imported up here.
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, as file.py or file.py:argument.")
+# The config flags are read before all others, and stand here for --help.
+flags.DEFINE_string("config", "configs/demo.py", "Experiment, as file.py or file.py:argument; --config.a.b=value sets.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: ./runs/<name of the config file>.")
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
@@ -26,8 +27,8 @@ _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "With --distributed
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "With --distributed: number of this process, from 0.")
 
 
-def main(argv: list[str]) -> None:
-    """Train as the flags say."""
+def main(argv: list[str], config: ExperimentConfig, path: str) -> None:
+    """Train the experiment of a config file as the flags say."""
     del argv
     import jax
 
@@ -41,14 +42,14 @@ def main(argv: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)  # app.run sets INFO, at which checkpoints fill the screen
     enable_compilation_cache()
     try:
-        train(_CONFIG.value, _WORKDIR.value or _default_workdir())
+        train(config, _WORKDIR.value or _default_workdir(path))
     except (ConfigError, NonFiniteError) as error:
         _fail(error)
 
 
-def _default_workdir() -> str:
+def _default_workdir(path: str) -> str:
     """Return ``runs/demo`` for ``configs/demo.py``, and ``runs/demo_bn`` for ``configs/demo.py:bn``."""
-    file, _, argument = flags.FLAGS["config"].config_filename.partition(":")
+    file, _, argument = path.partition(":")
     return f"runs/{pathlib.Path(file).stem}{argument and '_' + argument}"
 
 
@@ -59,7 +60,7 @@ def _fail(error: Exception) -> None:
 
 if __name__ == "__main__":
     try:
-        sys.argv = check_command_line(sys.argv, "configs/demo.py", pathlib.Path(__file__).parent)
+        experiment, file, remaining = read_command_line(sys.argv, "configs/demo.py", pathlib.Path(__file__).parent)
     except ConfigError as problem:
         _fail(problem)
-    app.run(main)
+    app.run(functools.partial(main, config=experiment, path=file), argv=remaining)

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import pathlib
 import re
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnr_jax.config import DEPTHS, DataConfig, ExperimentConfig, ModelConfig, NormConfig, with_variant
+from dnr_jax.config import DataConfig, Depth, ExperimentConfig, ModelConfig, NormConfig, with_variant
 from dnr_jax.convert import (
     AUTHORS,
     CADENE,
@@ -72,7 +73,7 @@ def _config(name: str) -> ModelConfig | None:
     if name in ZOO:
         return ZOO[name].config
     depth = re.search(r"_r(\d+)", name)
-    if not depth or int(depth[1]) not in DEPTHS:
+    if not depth or int(depth[1]) not in typing.get_args(Depth):
         return None
     alike = [other for other in ZOO if re.sub(r"_r\d+", "_r", other) == re.sub(r"_r\d+", "_r", name)]
     return dataclasses.replace(ZOO[alike[0]].config, depth=int(depth[1])) if alike else None

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnr_jax.config import ConfigError, ExperimentConfig, ModelConfig, from_json, validate_network
+from dnr_jax.config import ConfigError, ExperimentConfig, ModelConfig, from_json, to_dict, validate_network
 from dnr_jax.convert.files import check_target, read_weight_file, write_weight_file
 from dnr_jax.convert.matching import ImportReport, Match, match, parse_allow, recognize
 from dnr_jax.convert.relays import check_start, start_relays
@@ -78,7 +78,7 @@ def read_source(path: str | os.PathLike[str], checkpoint: str = "latest") -> Sou
 def own_metadata(config: ExperimentConfig, classes: tuple[str, ...], naming: str) -> dict[str, str]:
     """Return the text beside the arrays of a safetensors file, from which :func:`read_source` knows what they are."""
     return {
-        CONFIG_ENTRY: json.dumps(dataclasses.asdict(config)),
+        CONFIG_ENTRY: json.dumps(to_dict(config)),
         CLASSES_ENTRY: json.dumps(classes),
         NAMING_ENTRY: naming,
     }

@@ -13,14 +13,14 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import grain
 import numpy as np
 from absl import flags
 from etils import epath
 
-from dnr_jax.config import SAMPLING, DataConfig, EvaluationConfig
+from dnr_jax.config import DataConfig, EvaluationConfig, Sampling
 from dnr_jax.data import sampling
 from dnr_jax.data.decode import DecodeError, Pick, decode_frames
 from dnr_jax.data.parallel import available_cores
@@ -378,8 +378,8 @@ def _needed_side(short_side: int, crop_size: int) -> int:
 
 
 def _check_sampling(data: DataConfig) -> None:
-    if data.sampling not in SAMPLING:
-        raise ValueError(f"data.sampling is '{data.sampling}'; expected one of {', '.join(SAMPLING)}")
+    if data.sampling not in get_args(Sampling):
+        raise ValueError(f"data.sampling is '{data.sampling}'; expected one of {', '.join(get_args(Sampling))}")
 
 
 def _train_pick(data: DataConfig, rng: np.random.Generator) -> Pick:

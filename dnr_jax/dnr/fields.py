@@ -13,6 +13,7 @@ import typing
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import flax.linen as nn
 from annotated_types import Ge, GroupedMetadata, Gt, Le, Lt
 
 _BOUNDS: tuple[tuple[type, str, str, typing.Callable[[Any, Any], bool]], ...] = (
@@ -37,9 +38,10 @@ def problems(owner: Any, prefix: str = "") -> Iterator[str]:
     Yields:
       A sentence for each field that holds what it may not: ``relay_distance: is -1; expected at least 1``.
     """
-    cls: Any = type(owner)
-    for name, kind in field_types(cls).items():
-        if name not in _NO_SETTINGS and (expected := unmet(getattr(owner, name), kind)):
+    for name, kind in field_types(type(owner)).items():
+        if not (name in _NO_SETTINGS and isinstance(owner, nn.Module)) and (
+            expected := unmet(getattr(owner, name), kind)
+        ):
             yield f"{prefix}{name}: is {getattr(owner, name)!r}; expected {expected}"
 
 
@@ -49,9 +51,13 @@ def refuse(owner: Any) -> None:
         raise ValueError(f"{type(owner).__name__}: {'; '.join(found)}")
 
 
-@functools.cache
 def field_types(owner: Any) -> dict[str, Any]:
     """Return the types of a dataclass's fields by name, with what ``Annotated`` adds to them."""
+    return _field_types(owner)
+
+
+@functools.cache
+def _field_types(owner: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(owner, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(owner)}
 

@@ -2,8 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import get_args
 
-from dnr_jax.config import ModelConfig, SlowFastConfig
+from dnr_jax.config import Depth, ModelConfig, SlowFastConfig
+
+DEEP: tuple[Depth, ...] = (50, 101)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +27,11 @@ class ZooNetwork:
         return self.num_frames, 224, 224, 3
 
 
-def _tsn(depth: int) -> ZooNetwork:
+def _tsn(depth: Depth) -> ZooNetwork:
     return ZooNetwork(ModelConfig(depth=depth))
 
 
-def _slowfast(depth: int, slowfast: SlowFastConfig) -> ZooNetwork:
+def _slowfast(depth: Depth, slowfast: SlowFastConfig) -> ZooNetwork:
     # A group of DNR is half a clip, as in the paper's: 4 of the 8 frames of the slow pathway, or 2 of its 4.
     network = ZooNetwork(ModelConfig("slowfast", depth, dropout=0.5, slowfast=slowfast), num_frames=32)
     network.config.norm.relay_distance = network.num_frames // slowfast.alpha // 2
@@ -36,25 +39,25 @@ def _slowfast(depth: int, slowfast: SlowFastConfig) -> ZooNetwork:
 
 
 ZOO: Mapping[str, ZooNetwork] = {
-    **{f"tsn_r{depth}": _tsn(depth) for depth in (18, 34, 50, 101, 152)},
+    **{f"tsn_r{depth}": _tsn(depth) for depth in get_args(Depth)},
     **{
         f"tsn_resnext{depth}_32x4d": ZooNetwork(ModelConfig(depth=depth, cardinality=32, base_width=4))
-        for depth in (50, 101)
+        for depth in DEEP
     },
-    **{f"tsm_r{depth}": ZooNetwork(ModelConfig("tsm", depth, dropout=0.5)) for depth in (50, 101)},
+    **{f"tsm_r{depth}": ZooNetwork(ModelConfig("tsm", depth, dropout=0.5)) for depth in DEEP},
     "tsn_bninception": ZooNetwork(ModelConfig("bninception")),
-    **{f"tdn_r{depth}": ZooNetwork(ModelConfig("tdn", depth, dropout=0.5), num_frames=40) for depth in (50, 101)},
-    **{f"tanet_r{depth}": ZooNetwork(ModelConfig("tanet", depth, dropout=0.5)) for depth in (50, 101)},
+    **{f"tdn_r{depth}": ZooNetwork(ModelConfig("tdn", depth, dropout=0.5), num_frames=40) for depth in DEEP},
+    **{f"tanet_r{depth}": ZooNetwork(ModelConfig("tanet", depth, dropout=0.5)) for depth in DEEP},
     "r2plus1d_r34": ZooNetwork(ModelConfig("r2plus1d", 34, dropout=0.5)),
     **{
         f"slowfast_r{depth}_{variant}": _slowfast(depth, SlowFastConfig.mmaction2(variant))
-        for depth in (18, 50, 101)
+        for depth in (18, *DEEP)
         for variant in ("4x16", "8x8")
     },
     "slowfast_r50_8x8_lateralnorm": _slowfast(50, dataclasses.replace(SlowFastConfig.mmaction2(), lateral_norm=True)),
     **{
         f"slowfast_fb_r{depth}_{variant}": _slowfast(depth, SlowFastConfig.pyslowfast(variant))
-        for depth in (50, 101)
+        for depth in DEEP
         for variant in ("4x16", "8x8")
     },
 }

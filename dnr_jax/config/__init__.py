@@ -1,0 +1,63 @@
+"""What experiments are made of: their parts, their checks, the command line, their form on the disk."""
+
+from dnr_jax.config.experiment import (
+    SLOWFAST_VARIANTS,
+    VARIANTS,
+    DataConfig,
+    Depth,
+    EvaluationConfig,
+    ExperimentConfig,
+    InitConfig,
+    ModelConfig,
+    NormConfig,
+    OptimizerConfig,
+    RandAugmentConfig,
+    Sampling,
+    SlowFastConfig,
+    TDNConfig,
+    TrainConfig,
+    single_view,
+    with_variant,
+    with_views,
+)
+from dnr_jax.config.overrides import load_config, override, read_command_line
+from dnr_jax.config.parts import ConfigError, Part, field_docs, flatten, named, register, registered
+from dnr_jax.config.serialization import from_json, to_dict, to_json
+from dnr_jax.config.validation import part_problems, validate, validate_network
+
+__all__ = [
+    "SLOWFAST_VARIANTS",
+    "VARIANTS",
+    "ConfigError",
+    "DataConfig",
+    "Depth",
+    "EvaluationConfig",
+    "ExperimentConfig",
+    "InitConfig",
+    "ModelConfig",
+    "NormConfig",
+    "OptimizerConfig",
+    "Part",
+    "RandAugmentConfig",
+    "Sampling",
+    "SlowFastConfig",
+    "TDNConfig",
+    "TrainConfig",
+    "field_docs",
+    "flatten",
+    "from_json",
+    "load_config",
+    "named",
+    "override",
+    "part_problems",
+    "read_command_line",
+    "register",
+    "registered",
+    "single_view",
+    "to_dict",
+    "to_json",
+    "validate",
+    "validate_network",
+    "with_variant",
+    "with_views",
+]

@@ -1,0 +1,217 @@
+"""The command line: ``--config=file.py:argument`` and ``--config.section.field=value``."""
+
+import ast
+import dataclasses
+import importlib.util
+import pathlib
+import re
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from absl import flags
+
+from dnr_jax.config.experiment import ExperimentConfig
+from dnr_jax.config.parts import ConfigError, Part, flatten, named, nearest
+from dnr_jax.dnr.fields import describe, field_types, has_type, split, unmet
+
+_OVERRIDE = re.compile(r"--?(?P<negated>no)?config\.(?P<name>[^=]+)(=(?P<value>.*))?", re.DOTALL)
+_PARSERS: dict[Any, flags.ArgumentParser] = {
+    int: flags.IntegerParser(),
+    float: flags.FloatParser(),
+    bool: flags.BooleanParser(),
+    str: flags.ArgumentParser(),
+}
+
+
+def override(config: ExperimentConfig, arguments: Sequence[str]) -> tuple[ExperimentConfig, list[str]]:
+    """Set fields from arguments ``--config.section.field=value``, ``--config.flag`` and ``--noconfig.flag``.
+
+    The value of a field that holds a part is the name of another class (``--config.model=TSM``), which keeps what was
+    set in the fields that both have.
+
+    Args:
+      config: the experiment; not changed.
+      arguments: command line without the program; in its order.
+
+    Returns:
+      The experiment as overridden, and the arguments that are about something else.
+
+    Raises:
+      ConfigError: for a field that does not exist, with the nearest name and the section's fields, or for a value
+        that its field cannot take; a line for each.
+    """
+    problems, rest, remaining = [], [], list(arguments)
+    while remaining:
+        argument = remaining.pop(0)
+        match = _OVERRIDE.fullmatch(argument)
+        if not match:
+            rest.append(argument)
+            continue
+        try:
+            kind, old = _find(config, match["name"])
+            text = _text(match, kind, remaining)
+            config = _replaced(config, match["name"].split("."), _parse(text, kind, old))
+        except ConfigError as error:
+            problems.append(f"{argument.partition('=')[0]}: {error}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return config, rest
+
+
+def _find(config: Any, name: str) -> tuple[Any, Any]:
+    """Return type and value of the field with a dotted name."""
+    part, prefix = config, ""
+    *parents, last = name.split(".")
+    for parent in parents:
+        value = getattr(part, parent, None)
+        if not dataclasses.is_dataclass(value):
+            kind = part_type(field_types(type(part)).get(parent))
+            if kind is not None:
+                raise ConfigError(f"{prefix}{parent} is None; set --config.{prefix}{parent}={kind.__name__} before it")
+            raise ConfigError(unknown_field(name, parent, type(part), prefix, config))
+        part, prefix = value, f"{prefix}{parent}."
+    kinds = field_types(type(part))
+    if last not in kinds:
+        raise ConfigError(unknown_field(name, last, type(part), prefix, config))
+    return kinds[last], getattr(part, last)
+
+
+def _text(match: re.Match[str], kind: Any, following: list[str]) -> str:
+    """Return the value of an override, which may stand in the argument behind it."""
+    text = match["value"]
+    if text is None and kind is bool:
+        return "false" if match["negated"] else "true"
+    if text is None and following and not match["negated"]:
+        text = following.pop(0)
+    if match["negated"] or text is None:
+        raise ConfigError(f"has no value; expected {describe(kind)}")
+    return text
+
+
+def _parse(text: str, kind: Any, old: Any) -> Any:
+    part = part_type(kind)
+    if part is not None:
+        return _parse_part(text, kind, part, old)
+    base, _ = split(kind)
+    if typing.get_origin(base) is Literal:
+        base = type(typing.get_args(base)[0])
+    try:
+        value = _PARSERS[base].parse(text) if base in _PARSERS else ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        raise ConfigError(f"{text!r} does not fit; expected {describe(kind)}") from None
+    # Bounds and choices are left to the validation, which tells all that is wrong at once.
+    if not has_type(value, base):
+        raise ConfigError(f"{text!r} does not fit; expected {describe(kind)}")
+    return value
+
+
+def _parse_part(text: str, kind: Any, part: type, old: Any) -> Any:
+    if text.lower() == "none" and has_type(None, kind):
+        return None
+    if not issubclass(part, Part):
+        if text == part.__name__:
+            return part()
+        fields = ", ".join(flatten(old)) if old is not None else ", ".join(field_types(part))
+        raise ConfigError(f"is a section; set one of its fields: {fields}")
+    cls: Any = named(part, text)
+    kept = field_types(cls)
+    changed = {name: value for name, value in _changed(old).items() if name in kept and not unmet(value, kept[name])}
+    return cls(**changed)
+
+
+def _changed(part: Any) -> dict[str, Any]:
+    """Return the fields of a part that differ from its class's defaults."""
+    if part is None:
+        return {}
+    default = type(part)()
+    values = {name: getattr(part, name) for name in field_types(type(part))}
+    return {name: value for name, value in values.items() if value != getattr(default, name)}
+
+
+def _replaced(part: Any, names: Sequence[str], value: Any) -> Any:
+    name, *inner = names
+    return dataclasses.replace(part, **{name: _replaced(getattr(part, name), inner, value) if inner else value})
+
+
+def part_type(kind: Any) -> Any:
+    """Return the dataclass among the types of a field, which may be optional; None where there is none."""
+    union = typing.get_origin(kind) in (typing.Union, types.UnionType)
+    for choice in typing.get_args(kind) if union else (kind,):
+        if isinstance(choice, type) and (dataclasses.is_dataclass(choice) or issubclass(choice, Part)):
+            return choice
+    return None
+
+
+def unknown_field(name: str, part: str, owner: type, prefix: str, config: Any = None) -> str:
+    """Return what to answer to a field that does not exist.
+
+    Args:
+      name: full name that was asked for.
+      part: the part of it that does not exist.
+      owner: class of the section that has no such field.
+      prefix: the section's name, with a dot behind it.
+      config: whose fields are looked through for one of that name elsewhere.
+    """
+    names = list(field_types(owner))
+    where = f"{prefix[:-1]!r}, which is {owner.__name__}" if prefix else "the config"
+    suggestion = nearest(part, names) or _nearest_leaf(name, config)
+    return f"no field {name!r}{suggestion}. Fields of {where}: {', '.join(names)}"
+
+
+def _nearest_leaf(name: str, config: Any) -> str:
+    """Suggest a field of another section, for a name without its section or in the wrong one."""
+    leaves = {leaf.rpartition(".")[2]: leaf for leaf in flatten(config)} if config else {}
+    found = nearest(name.rpartition(".")[2], list(leaves))
+    return re.sub(r"'(.*)'", lambda match: repr(leaves[match[1]]), found)
+
+
+def load_config(path: str) -> ExperimentConfig:
+    """Return the config of a file in the form ``file.py`` or ``file.py:argument``.
+
+    Raises:
+      ConfigError: where the file does not exist or refuses the argument.
+    """
+    file, _, argument = path.partition(":")
+    spec = importlib.util.spec_from_file_location("config_config", file)
+    if not pathlib.Path(file).is_file() or spec is None or spec.loader is None:
+        siblings = sorted(str(sibling) for sibling in pathlib.Path(file).parent.glob("*.py"))
+        beside = f". Files beside it: {', '.join(siblings)}" if siblings else ""
+        raise ConfigError(f"there is no config file {file!r}{nearest(file, siblings)}{beside}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(argument)
+
+
+def read_command_line(
+    argv: Sequence[str], default: str, folder: pathlib.Path
+) -> tuple[ExperimentConfig, str, list[str]]:
+    """Read the config flags of a command line.
+
+    Args:
+      argv: the command line, the program's name first.
+      default: config file where no ``--config`` is given.
+      folder: where a relative config file is looked for when the working directory does not have it.
+
+    Returns:
+      The experiment with its overrides; the file it is from, as ``file.py:argument``; the command line without them.
+
+    Raises:
+      ConfigError: for a config file that cannot be loaded, and as :func:`override` does.
+    """
+    program, *arguments = argv
+    path, rest = default, []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if re.fullmatch(r"--?config", argument):
+            path = next(remaining, "")
+        elif match := re.fullmatch(r"--?config=(.*)", argument):
+            path = match[1]
+        else:
+            rest.append(argument)
+    file, colon, variant = path.partition(":")
+    if not pathlib.Path(file).is_file():
+        path = f"{folder / file}{colon}{variant}"
+    config, rest = override(load_config(path), rest)
+    return config, path, [program, *rest]

@@ -1,0 +1,55 @@
+"""Experiments as JSON, which says of what classes they are made."""
+
+import dataclasses
+import json
+from typing import Any
+
+from dnr_jax.config.experiment import ExperimentConfig
+from dnr_jax.config.overrides import part_type, unknown_field
+from dnr_jax.config.parts import ConfigError, Part, is_choice, named
+from dnr_jax.config.validation import part_problems
+from dnr_jax.dnr.fields import field_types
+
+CLASS_KEY = "class"
+
+
+def to_dict(part: Any) -> dict[str, Any]:
+    """Return a part as nested dictionaries; a part that was chosen has its class under ``class``."""
+    values: dict[str, Any] = {CLASS_KEY: type(part).__name__} if is_choice(part) else {}
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        values[field.name] = to_dict(value) if dataclasses.is_dataclass(value) else value
+    return values
+
+
+def to_json(config: ExperimentConfig) -> str:
+    """Return the config as indented JSON; :func:`from_json` reads it back."""
+    return json.dumps(to_dict(config), indent=2)
+
+
+def from_json(text: str) -> ExperimentConfig:
+    """Read what :func:`to_json` wrote. Fields that are not there keep their defaults.
+
+    Raises:
+      ConfigError: for a class or a field that does not exist or a value of the wrong type, naming all of them.
+    """
+    config = _read(ExperimentConfig, json.loads(text), "")
+    if problems := list(part_problems(config)):
+        raise ConfigError("\n".join(problems))
+    return config
+
+
+def _read(kind: Any, values: dict[str, Any], prefix: str) -> Any:
+    if issubclass(kind, Part):
+        kind = named(kind, values[CLASS_KEY])
+        values = {name: value for name, value in values.items() if name != CLASS_KEY}
+    kinds = field_types(kind)
+    if unknown := [name for name in values if name not in kinds]:
+        raise ConfigError("\n".join(unknown_field(prefix + name, name, kind, prefix) for name in unknown))
+    return kind(**{name: _value(kinds[name], value, f"{prefix}{name}.") for name, value in values.items()})
+
+
+def _value(kind: Any, value: Any, prefix: str) -> Any:
+    if isinstance(value, dict):
+        return _read(part_type(kind), value, prefix)
+    return tuple(value) if isinstance(value, list) else value

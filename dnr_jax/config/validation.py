@@ -1,0 +1,269 @@
+"""Everything about an experiment that can be checked before the data is read and anything is compiled."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from etils import epath
+
+from dnr_jax.config.experiment import DataConfig, ExperimentConfig, InitConfig, ModelConfig
+from dnr_jax.config.parts import ConfigError, flatten
+from dnr_jax.dnr import fields
+from dnr_jax.dnr.spec import DNRSpec
+
+
+def part_problems(part: Any, prefix: str = "") -> Iterator[str]:
+    """Check a part: each field against its type, the parts in it, and where these are in order what it says itself.
+
+    Args:
+      part: a dataclass, with a method ``problems`` or without.
+      prefix: its full name with a dot behind it, or empty.
+
+    Yields:
+      ``name: what is wrong; what would be right``, with full names.
+    """
+    found = list(fields.problems(part, prefix))
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if dataclasses.is_dataclass(value):
+            found += part_problems(value, f"{prefix}{field.name}.")
+    yield from found
+    if not found and hasattr(part, "problems"):
+        yield from (f"{prefix}{problem}" for problem in part.problems())
+
+
+def validate(config: ExperimentConfig, num_devices: int = 1, num_processes: int = 1) -> None:
+    """Check everything that can be checked before the data is read and anything is compiled.
+
+    Args:
+      config: the experiment.
+      num_devices: devices of all processes, over which a batch is divided.
+      num_processes: processes, each of which reads its share of a batch.
+
+    Raises:
+      ConfigError: all problems, one a line: the field, what is wrong, what would be right.
+    """
+    problems = list(_problems(config))
+    if not problems:
+        problems += [*_init_problems(config), *_length_problems(config)]
+        problems += _batch_problems(config, num_devices, num_processes)
+    if not any(problem.startswith("data.") for problem in problems):
+        problems += _path_problems(config.data)
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def validate_network(config: ExperimentConfig) -> None:
+    """Check what a network and its clips are, and nothing that only training needs.
+
+    Raises:
+      ConfigError: as :func:`validate` does.
+    """
+    if problems := list(_problems(config)):
+        raise ConfigError("\n".join(problems))
+
+
+def _problems(config: ExperimentConfig) -> Iterator[str]:
+    """Find fields out of range, and in experiments without such what the parts exclude in each other."""
+    found = [*part_problems(config), *_norm_problems(config)]
+    yield from found
+    if not found:
+        yield from _scan_problems(config)
+        yield from _block_problems(config.model)
+        yield from _slowfast_problems(config)
+        yield from _bninception_problems(config)
+        yield from _tdn_problems(config)
+        yield from _frame_problems(config)
+        yield from _sampling_problems(config.data)
+        yield from _augmentation_problems(config.data)
+
+
+def _scan_problems(config: ExperimentConfig) -> Iterator[str]:
+    fraction, every = config.model.interlacing
+    if config.model.scan_blocks and fraction and every > 1:
+        yield "model.interlace_every: must be 1 with model.scan_blocks, under which the blocks of a stage are alike"
+    if config.model.scan_blocks and config.model.name == "slowfast" and any(config.model.slowfast.temporal_blocks):
+        yield "model.slowfast.temporal_blocks: must be 0 with model.scan_blocks, under which the blocks are alike"
+
+
+def _norm_problems(config: ExperimentConfig) -> Iterator[str]:
+    # A spec with one field alone finds the problems one by one; what is left are fields that exclude each other.
+    fields = flatten(config.model.norm)
+    found = False
+    for settings in (*({name: value} for name, value in fields.items()), fields):
+        try:
+            DNRSpec(**settings)
+        except ValueError as error:
+            if len(settings) == 1 or not found:
+                yield f"model.norm.{error}"
+            found = True
+
+
+def _init_problems(config: ExperimentConfig) -> Iterator[str]:
+    if not config.init_from:
+        for name, value in flatten(config.init).items():
+            if value != getattr(InitConfig, name):
+                yield f"init.{name}: is {value!r}, but there is no init_from whose weights it is about"
+
+
+def _length_problems(config: ExperimentConfig) -> Iterator[str]:
+    if not config.train.steps and not config.train.epochs > 0:
+        yield f"train.epochs: is {config.train.epochs}; expected a positive number, or a length in train.steps"
+
+
+def _block_problems(model: ModelConfig) -> Iterator[str]:
+    for field, plain in (("cardinality", 1), ("base_width", 64)):
+        value = getattr(model, field)
+        if value == plain or value < 1:
+            continue
+        if model.name in ("r2plus1d", "slowfast"):
+            yield f"model.{field}: is {value}; expected {plain} in {model.name}"
+        elif model.depth < 50:
+            yield f"model.{field}: is {value}; expected {plain} below 50 layers, where blocks have no bottleneck"
+    if model.name == "tanet":
+        if model.depth < 50:
+            yield f"model.depth: is {model.depth}; expected 50, 101 or 152 in tanet, whose blocks are bottlenecks"
+        if 0 < model.width < 4:
+            yield f"model.width: is {model.width}; expected at least 4 in tanet, whose local branch has a quarter"
+    if 0 < model.width * model.base_width < 64:
+        least = -(-64 // model.width)
+        yield f"model.base_width: is {model.base_width}; expected at least {least} with model.width {model.width}"
+
+
+def _slowfast_problems(config: ExperimentConfig) -> Iterator[str]:
+    slowfast = config.model.slowfast
+    if min(slowfast.temporal_blocks) < 0:
+        yield f"model.slowfast.temporal_blocks: is {slowfast.temporal_blocks}; expected at least 0"
+    if config.model.name != "slowfast" or min(slowfast.alpha, slowfast.fusion_kernel, slowfast.beta_inv) < 1:
+        return
+    rate = slowfast.resample_rate or slowfast.alpha
+    if rate % slowfast.alpha:
+        yield f"model.slowfast.resample_rate: is {rate}; expected a multiple of alpha, which is {slowfast.alpha}"
+    if config.data.num_frames % rate:
+        yield (
+            f"data.num_frames: is {config.data.num_frames}; expected a multiple of {rate}, "
+            "of which the slow pathway takes one"
+        )
+    if slowfast.fusion_kernel % 2 == 0:
+        yield f"model.slowfast.fusion_kernel: is {slowfast.fusion_kernel}; expected an odd number"
+    if config.model.width % slowfast.beta_inv:
+        yield f"model.width: is {config.model.width}; expected a multiple of beta_inv, which is {slowfast.beta_inv}"
+
+
+def _bninception_problems(config: ExperimentConfig) -> Iterator[str]:
+    if config.model.name != "bninception":
+        return
+    # Convolution and poolings of the stem round up and down before the blocks halve what has to be even.
+    multiple, less, more = (8, 0, 1) if config.model.stem == "small" else (32, 1, 6)
+    for name, size in (("data", config.data.crop_size), ("evaluation", config.evaluation.crop_size)):
+        if size and (size + less < multiple or (size + less) % multiple > less + more):
+            yield (
+                f"{name}.crop_size: is {size}; expected a multiple of {multiple}, or at most {less} less or {more} "
+                "more, which BNInception can halve"
+            )
+
+
+def _tdn_problems(config: ExperimentConfig) -> Iterator[str]:
+    frames, data = config.model.tdn.frames_per_segment, config.data
+    if config.model.name != "tdn" or frames < 3:
+        return
+    if frames % 2 == 0:
+        yield f"model.tdn.frames_per_segment: is {frames}; expected an odd number, which has one in the middle"
+    if data.clip_shape[0] % frames:
+        yield (
+            f"data.num_frames: {data.clip_shape[0]} frames of a clip cannot be divided into TDN's segments of {frames} "
+            f"frames; set data.sampling to 'segments' and data.frames_per_segment to {frames}"
+        )
+    least = 9 if config.model.stem == "small" else 33
+    for name, size in (("data", data.crop_size), ("evaluation", config.evaluation.crop_size)):
+        if 0 < size < least:
+            yield f"{name}.crop_size: is {size}; expected at least {least}, which TDN can halve often enough"
+
+
+def _relayed_frames(config: ExperimentConfig) -> int:
+    """Return the frames over which the relay distance is counted: SlowFast's slow pathway's, one a segment in TDN."""
+    slowfast, tdn = config.model.slowfast, config.model.tdn
+    rates = {"slowfast": slowfast.resample_rate or slowfast.alpha, "tdn": tdn.frames_per_segment}
+    rate = max(rates.get(config.model.name, 1), 1)
+    return config.data.clip_shape[0] // rate
+
+
+def _frame_problems(config: ExperimentConfig) -> Iterator[str]:
+    norm, data, num_frames = config.model.norm, config.data, _relayed_frames(config)
+    if "ct" in (norm.norm1, norm.norm2, norm.norm3) and num_frames > 0 and not list(_norm_problems(config)):
+        try:
+            norm.spec().norm("ct").groups(num_frames)
+        except ValueError as error:
+            yield f"model.norm.{'num_groups' if norm.num_groups else 'relay_distance'}: {error}"
+    for name, size in (("data", data.crop_size), ("evaluation", config.evaluation.crop_size)):
+        if 0 < data.short_side < size:
+            yield f"{name}.crop_size: is {size}; expected at most data.short_side, which is {data.short_side}"
+
+
+def _sampling_problems(data: DataConfig) -> Iterator[str]:
+    for name, default, sampling in (
+        ("frames_per_segment", 1, "segments"),
+        ("temporal_jitter", False, "dense"),
+        ("out_of_bound", "loop", "dense"),
+        ("target_fps", 0.0, "linspace"),
+    ):
+        value = getattr(data, name)
+        if value != default and data.sampling != sampling:
+            yield f"data.{name}: is {value!r}, which needs data.sampling '{sampling}', and that is {data.sampling!r}"
+    if data.sampling == "window" and data.window < data.num_frames:
+        yield f"data.window: is {data.window}; expected at least data.num_frames, which is {data.num_frames}"
+
+
+def _augmentation_problems(data: DataConfig) -> Iterator[str]:
+    for name, limit in (("random_resized_area", 1.0), ("random_resized_aspect", math.inf)):
+        low, high = getattr(data, name)
+        if not 0 < low <= high <= limit:
+            within = f"of at most {limit:g}" if limit < math.inf else "above 0"
+            yield f"data.{name}: is {(low, high)}; expected a smaller and a larger number {within}"
+    *factors, hue = data.color_jitter
+    if not (0 <= min(factors) and max(factors) <= 1 and 0 <= hue <= 0.5):
+        yield f"data.color_jitter: is {data.color_jitter}; expected numbers in [0, 1], and the last in [0, 0.5]"
+
+
+def _batch_problems(config: ExperimentConfig, num_devices: int, num_processes: int) -> Iterator[str]:
+    # Evaluation pads its batches, so its batch size is free.
+    size, clips = config.train.batch_size, config.model.norm.clips_per_statistics
+    if size % num_devices or size % num_processes:
+        smaller = size - size % num_devices
+        nearest = f"{smaller} or {smaller + num_devices}" if smaller else f"{num_devices}"
+        yield (
+            f"train.batch_size: {size} clips cannot be divided over {num_devices} devices of {num_processes} "
+            f"processes; the nearest that can: {nearest}"
+        )
+    if clips > 0 and size % clips:
+        yield f"model.norm.clips_per_statistics: {clips} does not divide train.batch_size, which is {size}"
+
+
+def _path_problems(data: DataConfig) -> Iterator[str]:
+    if data.source == "list":
+        for name in ("train_list", "val_list"):
+            path = getattr(data, name)
+            if not path:
+                yield f"data.{name}: is empty; data.source 'list' needs an annotation file with 'path label' lines"
+            elif not epath.Path(path).is_file():
+                yield f"data.{name}: there is no file {path!r}"
+        if data.root and not epath.Path(data.root).is_dir():
+            yield f"data.root: there is no folder {data.root!r}; the lists' paths are relative to it"
+        if data.label_map and not epath.Path(data.label_map).is_file():
+            yield f"data.label_map: there is no file {data.label_map!r}"
+    if data.source in ("dataset", "records"):
+        if not data.root:
+            yield f"data.root: is empty; data.source '{data.source}' needs the folder of the data set"
+        elif not epath.Path(data.root).is_dir():
+            yield f"data.root: there is no folder {data.root!r}"
+        if data.annotations and not epath.Path(data.annotations).is_dir():
+            yield f"data.annotations: there is no folder {data.annotations!r}"
+    if data.source == "dataset" and not data.dataset:
+        yield "data.dataset: is empty; data.source 'dataset' needs a name, such as 'kinetics400'"
+    if data.source == "folder":
+        if not data.root:
+            yield "data.root: is empty; data.source 'folder' needs a folder with train/<class> and val/<class>"
+        for split in ("train", "val") if data.root else ():
+            if not (epath.Path(data.root) / split).is_dir():
+                yield f"data.root: there is no folder '{data.root}/{split}'; expected <class>/<video> in it"
