@@ -24,8 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dnr_jax.config import ModelConfig, NormConfig
-from dnr_jax.models import create_model
+from dnr_jax.config import Network, NormConfig
+from dnr_jax.models import TSN, create_model
 
 STATIC = {"norm1": "static", "norm2": "static"}
 NORMS: dict[str, dict[str, Any]] = {
@@ -70,9 +70,9 @@ NETWORKS: dict[str, dict[str, Any]] = {
 """Fields of the network; put before the name of a norm: ``scan dnr``."""
 
 
-def variants() -> dict[str, ModelConfig]:
+def variants() -> dict[str, Network]:
     """Return the networks by name: each norm, and the first four of them in each way to run the blocks."""
-    named = {name: ModelConfig(interlace=False, norm=NormConfig(**fields)) for name, fields in NORMS.items()}
+    named = {name: TSN(interlace=None, norm=NormConfig(**fields)) for name, fields in NORMS.items()}
     for way, fields in NETWORKS.items():
         named |= {f"{way} {name}": dataclasses.replace(named[name], **fields) for name in ("bn", "cl", "ct", "dnr")}
     return named
@@ -111,7 +111,7 @@ def compiled(function: Callable[..., Any], *args: Any) -> Program:
     )
 
 
-def programs(config: ModelConfig, video: jax.Array) -> tuple[int, Program, Program]:
+def programs(config: Network, video: jax.Array) -> tuple[int, Program, Program]:
     """Return the number of parameters, a train step (forward, backward, SGD with momentum) and an evaluation step."""
     model = create_model(config)
     labels = jnp.zeros(video.shape[0], jnp.int32)

@@ -3,12 +3,13 @@
 The argument is the arm of the comparison: ``dnr`` (default), ``bn``, ``bn_interlace`` or ``dnr_no_interlace``.
 """
 
-from dnr_jax.config import DataConfig, ExperimentConfig, ModelConfig, OptimizerConfig, TrainConfig, with_variant
+from dnr_jax.config import DataConfig, ExperimentConfig, OptimizerConfig, TrainConfig, with_variant
+from dnr_jax.models import TSN
 
 
 def get_config(arg: str = "") -> ExperimentConfig:
     config = ExperimentConfig(
-        model=ModelConfig(depth=18, width=16, stem="small", num_classes=0, dropout=0.2),
+        model=TSN(depth=18, width=16, stem="small", num_classes=0, dropout=0.2),
         data=DataConfig(
             source="demo",
             num_frames=8,

@@ -13,7 +13,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from dnr_jax.config import ConfigError, ExperimentConfig, load_config
+from dnr_jax.config import ConfigError, ExperimentConfig, kinetics, load_config
 
 GPUS = 8
 CT = {"norm1": "static"}
@@ -90,9 +90,7 @@ def get_config(arg: str = "table=1a,method=cl+ct") -> ExperimentConfig:
     row = _find(arg or "table=1a,method=cl+ct")
     config = load_config(str(pathlib.Path(__file__).with_name("k400_tsn_dnr.py")))
     config.model.num_classes = 200
-    config.data.root = "data/mini_kinetics200"
-    config.data.train_list = "data/mini_kinetics200/train_list.txt"
-    config.data.val_list = "data/mini_kinetics200/val_list.txt"
+    config.data = kinetics("data/mini_kinetics200")
     config.optimizer.warmup_steps = 60_000
     config.train.batch_size = GPUS * row.clips
     norm = config.model.norm
@@ -102,7 +100,8 @@ def get_config(arg: str = "table=1a,method=cl+ct") -> ExperimentConfig:
     if norm.base == "gn":
         norm.statistics = "frame"  # as a network of images normalises, each frame alone
         norm.clips_per_statistics = 0
-    config.model.interlace = {norm.norm1, norm.norm2} == {"cl", "ct"}
+    if {norm.norm1, norm.norm2} != {"cl", "ct"}:
+        config.model.interlace = None
     return config
 
 

@@ -6,17 +6,13 @@ the Caffe network, so that its weights (Cadene's port has them) can be trained f
 
 import pathlib
 
-from dnr_jax.config import ConfigError, ExperimentConfig, load_config, with_variant
+from dnr_jax.config import ExperimentConfig, kinetics, load_config, with_variant
+from dnr_jax.models import BNInception
 
 
 def get_config(arg: str = "") -> ExperimentConfig:
-    if arg not in ("", "dnr", "bn"):
-        raise ConfigError(f"no variant {arg!r}. Variants: dnr (the default) and bn")
     config = load_config(str(pathlib.Path(__file__).with_name("k400_tsn_dnr.py")))
-    config.model.name, config.model.num_classes = "bninception", 200
-    config.data.root = "data/kinetics200"
-    config.data.train_list = "data/kinetics200/train_list.txt"
-    config.data.val_list = "data/kinetics200/val_list.txt"
-    config.data.mean, config.data.std, config.data.channel_order = (104.0, 117.0, 128.0), (1.0, 1.0, 1.0), "bgr"
+    config.model = BNInception(num_classes=200, norm=config.model.norm)
+    config.data = kinetics("data/kinetics200", mean=(104.0, 117.0, 128.0), std=(1.0, 1.0, 1.0), channel_order="bgr")
     config.optimizer.warmup_steps = 60_000
     return with_variant(config, arg)

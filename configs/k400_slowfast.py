@@ -7,11 +7,13 @@ front of it network, frames and pixels are as PySlowFast has them (``SLOWFAST_8x
 
 import pathlib
 
-from dnr_jax.config import SLOWFAST_VARIANTS, ConfigError, ExperimentConfig, SlowFastConfig, load_config
+from dnr_jax.config import ConfigError, ExperimentConfig, kinetics, load_config, with_variant
+from dnr_jax.models import SlowFast
+from dnr_jax.models.slowfast import VARIANTS
 
 ARGUMENTS = (
     "bn",
-    *(f"{base}{variant}{arm}" for base in ("", "pyslowfast_") for variant in SLOWFAST_VARIANTS for arm in ("", "_bn")),
+    *(f"{base}{variant}{arm}" for base in ("", "pyslowfast_") for variant in VARIANTS for arm in ("", "_bn")),
 )
 
 
@@ -20,20 +22,16 @@ def get_config(arg: str = "") -> ExperimentConfig:
         raise ConfigError(f"no variant {arg!r}. Variants: {', '.join(ARGUMENTS)}")
     parts = arg.split("_")
     variant = "4x16" if "4x16" in parts else "8x8"
-    base = pathlib.Path(__file__).with_name("k200_slowfast.py")
-    config = load_config(f"{base}:bn" if "bn" in parts else str(base))
-    config.model.depth, config.model.num_classes = 50, 400
-    config.model.slowfast = SlowFastConfig.mmaction2(variant)
+    config = load_config(str(pathlib.Path(__file__).with_name("k200_slowfast.py")))
+    form = SlowFast.pyslowfast if "pyslowfast" in parts else SlowFast.mmaction2
+    config.model = form(variant, depth=50, num_classes=400, norm=config.model.norm)
+    config.data = kinetics("data/kinetics400", num_frames=32, sampling="dense", frame_interval=2)
     if "pyslowfast" in parts:
-        config.model.slowfast = SlowFastConfig.pyslowfast(variant)
         config.data.sampling, config.data.target_fps = "linspace", 30.0
         config.data.mean, config.data.std = (114.75, 114.75, 114.75), (57.375, 57.375, 57.375)
     # A group of frames is 32 frames of video, as in the paper's clips: 4 of the slow pathway's in 8x8, 2 in 4x16.
     config.model.norm.relay_distance = 4 if variant == "8x8" else 2
-    config.data.root = "data/kinetics400"
-    config.data.train_list = "data/kinetics400/train_list.txt"
-    config.data.val_list = "data/kinetics400/val_list.txt"
     # A tenth of the learning rate at first, all of it after 34 epochs of Kinetics-400's 3760 steps.
     config.optimizer.warmup_steps, config.optimizer.warmup_ratio = 127_840, 0.1
     config.train.epochs = 256.0
-    return config
+    return with_variant(config, "bn" if "bn" in parts else "dnr")

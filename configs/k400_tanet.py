@@ -6,28 +6,15 @@ paper's cosine instead of falling at epochs 50, 75 and 90. Frames are 8 apart an
 in all of the paper's Table 6. The paper starts from ImageNet's weights.
 """
 
-from dnr_jax.config import (
-    ConfigError,
-    DataConfig,
-    EvaluationConfig,
-    ExperimentConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TrainConfig,
-    with_variant,
-)
+from dnr_jax.config import ExperimentConfig, OptimizerConfig, TrainConfig, kinetics, ten_by_three, with_variant
+from dnr_jax.models import TANet
 
 
 def get_config(arg: str = "") -> ExperimentConfig:
-    if arg not in ("", "dnr", "bn"):
-        raise ConfigError(f"no variant {arg!r}. Variants: dnr (the default) and bn")
     config = ExperimentConfig(
-        model=ModelConfig(name="tanet", depth=50, num_classes=400, dropout=0.5),
-        data=DataConfig(
-            source="list",
-            root="data/kinetics400",
-            train_list="data/kinetics400/train_list.txt",
-            val_list="data/kinetics400/val_list.txt",
+        model=TANet(depth=50, num_classes=400),
+        data=kinetics(
+            "data/kinetics400",
             num_frames=8,
             sampling="dense",
             frame_interval=8,
@@ -37,8 +24,7 @@ def get_config(arg: str = "") -> ExperimentConfig:
             learning_rate=0.01, base_batch_size=64, weight_decay=1e-4, decay_norm_and_bias=False, clip_norm=20.0
         ),
         train=TrainConfig(batch_size=64, epochs=100.0),
-        # 30 views of 8 frames of 256 x 256 are 47 MB a video: 8 videos at a time.
-        evaluation=EvaluationConfig(batch_size=8, clips=10, crops=3, crop_size=256),
+        evaluation=ten_by_three(batch_size=8),
     )
     config.model.norm.clips_per_statistics = 8
-    return with_variant(config, "bn" if arg == "bn" else "dnr_no_interlace")  # TANet has a module of its own
+    return with_variant(config, arg)

@@ -7,28 +7,15 @@ other parameters instead of twice that. The paper starts from ImageNet's weights
 (``--config.init_from=resnet50.pth --config.init.allow=head,relays,temporal``).
 """
 
-from dnr_jax.config import (
-    ConfigError,
-    DataConfig,
-    EvaluationConfig,
-    ExperimentConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TrainConfig,
-    with_variant,
-)
+from dnr_jax.config import ExperimentConfig, OptimizerConfig, TrainConfig, kinetics, ten_by_three, with_variant
+from dnr_jax.models import TDN
 
 
 def get_config(arg: str = "") -> ExperimentConfig:
-    if arg not in ("", "dnr", "bn"):
-        raise ConfigError(f"no variant {arg!r}. Variants: dnr (the default) and bn")
     config = ExperimentConfig(
-        model=ModelConfig(name="tdn", depth=50, num_classes=400, dropout=0.5),
-        data=DataConfig(
-            source="list",
-            root="data/kinetics400",
-            train_list="data/kinetics400/train_list.txt",
-            val_list="data/kinetics400/val_list.txt",
+        model=TDN(depth=50, num_classes=400),
+        data=kinetics(
+            "data/kinetics400",
             num_frames=8,
             sampling="segments",
             frames_per_segment=5,
@@ -38,7 +25,7 @@ def get_config(arg: str = "") -> ExperimentConfig:
         ),
         train=TrainConfig(batch_size=128, epochs=100.0),
         # 30 views of 40 frames of 256 x 256 are 236 MB a video: 1 video at a time.
-        evaluation=EvaluationConfig(batch_size=1, clips=10, crops=3, crop_size=256),
+        evaluation=ten_by_three(batch_size=1),
     )
     config.model.norm.clips_per_statistics = 16
-    return with_variant(config, "bn" if arg == "bn" else "dnr_no_interlace")  # TDN shifts by itself
+    return with_variant(config, arg)

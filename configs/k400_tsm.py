@@ -7,28 +7,15 @@ instead of five times that. Frames are 8 apart and views 10 x 3 of 256 x 256 pix
 The paper starts from ImageNet's weights.
 """
 
-from dnr_jax.config import (
-    ConfigError,
-    DataConfig,
-    EvaluationConfig,
-    ExperimentConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TrainConfig,
-    with_variant,
-)
+from dnr_jax.config import ExperimentConfig, OptimizerConfig, TrainConfig, kinetics, ten_by_three, with_variant
+from dnr_jax.models import TSM
 
 
 def get_config(arg: str = "") -> ExperimentConfig:
-    if arg not in ("", "dnr", "bn"):
-        raise ConfigError(f"no variant {arg!r}. Variants: dnr (the default) and bn")
     config = ExperimentConfig(
-        model=ModelConfig(name="tsm", depth=50, num_classes=400, dropout=0.5),
-        data=DataConfig(
-            source="list",
-            root="data/kinetics400",
-            train_list="data/kinetics400/train_list.txt",
-            val_list="data/kinetics400/val_list.txt",
+        model=TSM(depth=50, num_classes=400),
+        data=kinetics(
+            "data/kinetics400",
             num_frames=8,
             sampling="dense",
             frame_interval=8,
@@ -43,8 +30,7 @@ def get_config(arg: str = "") -> ExperimentConfig:
             warmup_ratio=0.1,
         ),
         train=TrainConfig(batch_size=128, epochs=50.0),
-        # 30 views of 8 frames of 256 x 256 are 47 MB a video: 8 videos at a time.
-        evaluation=EvaluationConfig(batch_size=8, clips=10, crops=3, crop_size=256),
+        evaluation=ten_by_three(batch_size=8),
     )
     config.model.norm.clips_per_statistics = 16
-    return with_variant(config, "bn" if arg == "bn" else "dnr_no_interlace")  # the shift is TSM's own
+    return with_variant(config, arg)

@@ -4,25 +4,15 @@ The argument ``authors`` follows their released code where it differs from the p
 relay distance of four frames, no channel interlacing, and scores averaged before the softmax.
 """
 
-from dnr_jax.config import (
-    ConfigError,
-    DataConfig,
-    EvaluationConfig,
-    ExperimentConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TrainConfig,
-)
+from dnr_jax.config import ConfigError, ExperimentConfig, OptimizerConfig, TrainConfig, kinetics, ten_by_three
+from dnr_jax.models import TSN
 
 
 def get_config(arg: str = "") -> ExperimentConfig:
     config = ExperimentConfig(
-        model=ModelConfig(depth=50, num_classes=400, dropout=0.4),
-        data=DataConfig(
-            source="list",
-            root="data/kinetics400",
-            train_list="data/kinetics400/train_list.txt",
-            val_list="data/kinetics400/val_list.txt",
+        model=TSN(depth=50, num_classes=400, dropout=0.4),
+        data=kinetics(
+            "data/kinetics400",
             num_frames=8,
             sampling="dense",
             frame_interval=8,
@@ -41,14 +31,13 @@ def get_config(arg: str = "") -> ExperimentConfig:
             warmup_ratio=0.01,
         ),
         train=TrainConfig(batch_size=64, epochs=196.0),
-        # 30 views of 8 frames of 256 x 256 are 47 MB a video: 8 videos at a time.
-        evaluation=EvaluationConfig(batch_size=8, clips=10, crops=3, crop_size=256),
+        evaluation=ten_by_three(batch_size=8),
     )
     # The authors' clips share statistics on one GPU, of which each held 8.
     config.model.norm.clips_per_statistics = 8
     if arg == "authors":
         config.model.norm.num_groups = 4
-        config.model.interlace = False
+        config.model.interlace = None
         config.evaluation.average = "logit"
     elif arg:
         raise ConfigError(f"no variant {arg!r}. Variants: authors, or none")

@@ -14,12 +14,13 @@ For large videos and thousands of them, raise ``model.depth`` and ``model.width`
 ``bn``, ``bn_interlace`` or ``dnr_no_interlace``.
 """
 
-from dnr_jax.config import DataConfig, ExperimentConfig, ModelConfig, OptimizerConfig, TrainConfig, with_variant
+from dnr_jax.config import DataConfig, ExperimentConfig, OptimizerConfig, TrainConfig, with_variant
+from dnr_jax.models import TSN
 
 
 def get_config(arg: str = "") -> ExperimentConfig:
     config = ExperimentConfig(
-        model=ModelConfig(depth=18, width=16, stem="small", num_classes=0, dropout=0.4),
+        model=TSN(depth=18, width=16, stem="small", num_classes=0, dropout=0.4),
         data=DataConfig(
             source="folder",
             num_frames=8,

@@ -11,18 +11,18 @@ The number of classes is that of the records. The argument is the arm of the com
 
 from dnr_jax.config import (
     DataConfig,
-    EvaluationConfig,
     ExperimentConfig,
-    ModelConfig,
     OptimizerConfig,
     TrainConfig,
+    ten_by_three,
     with_variant,
 )
+from dnr_jax.models import TSN
 
 
 def get_config(arg: str = "") -> ExperimentConfig:
     config = ExperimentConfig(
-        model=ModelConfig(depth=50, num_classes=0, dropout=0.4),
+        model=TSN(depth=50, num_classes=0, dropout=0.4),
         data=DataConfig(
             source="records",
             root="data/prepared",
@@ -35,7 +35,7 @@ def get_config(arg: str = "") -> ExperimentConfig:
         ),
         optimizer=OptimizerConfig(learning_rate=0.1, base_batch_size=64, clip_norm=40.0, warmup_steps=1000),
         train=TrainConfig(batch_size=64, epochs=100.0),
-        evaluation=EvaluationConfig(batch_size=8, clips=10, crops=3, crop_size=256),
+        evaluation=ten_by_three(batch_size=8),
     )
     config.model.norm.clips_per_statistics = 8
     return with_variant(config, arg)

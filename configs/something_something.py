@@ -26,16 +26,16 @@ instead of falling in steps, all layers learn at one rate, and training crops li
 import dataclasses
 
 from dnr_jax.config import (
-    VARIANTS,
     ConfigError,
     DataConfig,
     EvaluationConfig,
     ExperimentConfig,
-    ModelConfig,
+    Network,
     OptimizerConfig,
     TrainConfig,
     with_variant,
 )
+from dnr_jax.models import TDN, TSM, TSN, TANet
 
 GPUS = 8
 TRAIN_VIDEOS = {"v1": 86_017, "v2": 168_913}
@@ -73,12 +73,12 @@ RECIPES = {
     "tanet": Recipe(batch_size=64, learning_rate=0.01, weight_decay=1e-3, dropout=0.6, views=True),
     "tdn": Recipe(batch_size=64, learning_rate=0.01, weight_decay=5e-4, epochs=60.0),
 }
-ARMS = {name: VARIANTS if name == "tsn" else ("dnr", "bn") for name in RECIPES}
+NETWORKS: dict[str, type[Network]] = {"tsn": TSN, "tsm": TSM, "tanet": TANet, "tdn": TDN}
 ARGUMENTS = tuple(
     f"{version}_{name}{'' if arm == 'dnr' else f'_{arm}'}"
     for version in TRAIN_VIDEOS
-    for name, arms in ARMS.items()
-    for arm in arms
+    for name, network in NETWORKS.items()
+    for arm in network().arms()
 )
 
 
@@ -99,7 +99,7 @@ def get_config(arg: str = "") -> ExperimentConfig:
     if name == "tanet":
         data.mean = (123.675, 116.28, 103.5)
     config = ExperimentConfig(
-        model=ModelConfig(name=name, depth=50, num_classes=174, dropout=recipe.dropout),
+        model=NETWORKS[name](num_classes=174, dropout=recipe.dropout),
         data=data,
         optimizer=OptimizerConfig(
             learning_rate=recipe.learning_rate,
@@ -120,5 +120,4 @@ def get_config(arg: str = "") -> ExperimentConfig:
         ),
     )
     config.model.norm.clips_per_statistics = recipe.batch_size // GPUS
-    arm = rest[0] if rest else "dnr"
-    return with_variant(config, arm if name == "tsn" or arm == "bn" else "dnr_no_interlace")
+    return with_variant(config, rest[0] if rest else "dnr")

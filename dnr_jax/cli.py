@@ -244,13 +244,13 @@ def _profile(args: argparse.Namespace) -> int:
 
     from dnr_jax.config import load_config, validate_network
     from dnr_jax.evaluation.profile import profile, table
-    from dnr_jax.models.zoo import ZOO
+    from dnr_jax.models.zoo import zoo
 
-    networks = [(name, network.config, network.clip_shape) for name, network in ZOO.items()]
+    networks = [(name, network.config, network.clip_shape) for name, network in zoo().items()]
     if args.config:
         config = load_config(args.config)
         validate_network(config)
-        networks = [(config.model.name, config.model, config.data.clip_shape)]
+        networks = [(type(config.model).__name__, config.model, config.data.clip_shape)]
     results = []
     for name, model, (frames, height, width, colors) in tqdm(networks, unit="network", disable=len(networks) == 1):
         shape = (frames, args.size or height, args.size or width, colors)

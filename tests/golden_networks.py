@@ -1,6 +1,5 @@
 """The networks of the golden files: for each case, the configuration that builds it and the names of its layers."""
 
-import copy
 import dataclasses
 import functools
 import pathlib
@@ -14,30 +13,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnr_jax.config import DataConfig, Depth, ExperimentConfig, ModelConfig, NormConfig, with_variant
+from dnr_jax.config import DataConfig, Depth, Network, NormConfig
 from dnr_jax.convert import (
     AUTHORS,
     CADENE,
+    MCG_NJU,
     MMACTION2,
     MMACTION2_TANET,
     MMACTION2_TORCHVISION,
     PYSLOWFAST,
-    TDN,
     Naming,
     mmaction2_tsm,
 )
-from dnr_jax.models import create_model
+from dnr_jax.models import TSN, create_model
 from dnr_jax.models.inception import InceptionBlock
-from dnr_jax.models.zoo import ZOO
+from dnr_jax.models.zoo import zoo
 from tests import golden
 from tests.dnr.test_golden import channels_first, clips, frames
 
+ZOO = zoo()
 Features = Mapping[str, Any]
 """Intermediates of a backbone."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
+class GoldenNetwork:
     """How one golden case is computed here.
 
     Attributes:
@@ -50,7 +50,7 @@ class Network:
       pixels: has the mean and the deviation of the peer's pixels.
     """
 
-    config: ModelConfig
+    config: Network
     naming: Naming
     clips: Callable[[np.ndarray], jax.Array]
     unclips: Callable[[jax.Array], jax.Array]
@@ -68,7 +68,7 @@ class Network:
         return model if self.head else model.backbone.clone(parent=None)
 
 
-def _config(name: str) -> ModelConfig | None:
+def _config(name: str) -> Network | None:
     """A network of the zoo, or one that differs from it in depth; None where there is none of that name."""
     if name in ZOO:
         return ZOO[name].config
@@ -79,9 +79,9 @@ def _config(name: str) -> ModelConfig | None:
     return dataclasses.replace(ZOO[alike[0]].config, depth=int(depth[1])) if alike else None
 
 
-def _baseline(name: str) -> ModelConfig:
+def _baseline(name: str) -> Network:
     """The network with batch normalisation."""
-    return with_variant(ExperimentConfig(model=copy.deepcopy(_config(name))), "bn").model
+    return _config(name).arms()["bn"]
 
 
 def _stages_2d(backbone: Features) -> dict[str, jax.Array]:
@@ -89,11 +89,11 @@ def _stages_2d(backbone: Features) -> dict[str, jax.Array]:
     return stages | {"stem": frames(backbone["stem"][0])}
 
 
-def _network_2d(name: str, naming: Naming = MMACTION2) -> Network:
+def _network_2d(name: str, naming: Naming = MMACTION2) -> GoldenNetwork:
     config = _baseline(name)
-    return Network(
+    return GoldenNetwork(
         config,
-        naming if config.cardinality == 1 else MMACTION2_TORCHVISION,
+        naming if getattr(config, "cardinality", 1) == 1 else MMACTION2_TORCHVISION,
         lambda x: jnp.moveaxis(jnp.asarray(x, jnp.float64), 2, -1),
         lambda g: jnp.moveaxis(g, -1, 2),
         _stages_2d,
@@ -109,9 +109,9 @@ def _dnr_features(backbone: Features) -> dict[str, jax.Array]:
     return found
 
 
-def _dnr(depth: int, num_groups: int) -> Network:
-    config = ModelConfig(depth=depth, interlace=False, norm=NormConfig(num_groups=num_groups))
-    return Network(config, AUTHORS, clips, frames, _dnr_features, head=False)
+def _dnr(depth: int, num_groups: int) -> GoldenNetwork:
+    config = TSN(depth=depth, interlace=None, norm=NormConfig(num_groups=num_groups))
+    return GoldenNetwork(config, AUTHORS, clips, frames, _dnr_features, head=False)
 
 
 def _features_3d(backbone: Features) -> dict[str, jax.Array]:
@@ -121,7 +121,7 @@ def _features_3d(backbone: Features) -> dict[str, jax.Array]:
     return {name.replace("_layer", ""): channels_first(value[0]) for name, value in (stages | sown).items()}
 
 
-def _network_3d(name: str) -> Network:
+def _network_3d(name: str) -> GoldenNetwork:
     """A 3D network; the inputs of MMAction2's have an axis for the views behind the batch."""
     pyslowfast = "_fb_" in name
 
@@ -132,10 +132,10 @@ def _network_3d(name: str) -> Network:
         restored = channels_first(gradient)
         return restored if pyslowfast else restored[:, None]
 
-    return Network(_baseline(name), PYSLOWFAST if pyslowfast else MMACTION2, clips_of, unclips, _features_3d)
+    return GoldenNetwork(_baseline(name), PYSLOWFAST if pyslowfast else MMACTION2, clips_of, unclips, _features_3d)
 
 
-def _tsm(name: str) -> Network:
+def _tsm(name: str) -> GoldenNetwork:
     return _network_2d(name, mmaction2_tsm(_baseline(name).depth))
 
 
@@ -150,11 +150,11 @@ def _inception_features(backbone: Features) -> dict[str, jax.Array]:
     return found
 
 
-def _bninception(name: str) -> Network:
+def _bninception(name: str) -> GoldenNetwork:
     return dataclasses.replace(_network_2d(name), naming=CADENE, features=_inception_features, prefix="base_model.")
 
 
-def _tdn(name: str) -> Network:
+def _tdn(name: str) -> GoldenNetwork:
     def features(backbone: Features) -> dict[str, jax.Array]:
         found = {f"layer{i}": frames(backbone[f"layer{i}"]["__call__"][0]) for i in range(1, 5)}
         module = backbone["layer2"]["block0"]["temporal"]
@@ -173,26 +173,26 @@ def _tdn(name: str) -> Network:
         n, _, height, width, _ = gradient.shape
         return jnp.moveaxis(gradient, -1, 2).reshape(n, -1, height, width)
 
-    return Network(_baseline(name), TDN, clips_of, unclips, features)
+    return GoldenNetwork(_baseline(name), MCG_NJU, clips_of, unclips, features)
 
 
-def _tanet(name: str) -> Network:
+def _tanet(name: str) -> GoldenNetwork:
     # The reference's configuration of TANet rounds the mean of the blue channel.
     pixels = DataConfig(mean=(123.675, 116.28, 103.5))
     return dataclasses.replace(_network_2d(name, MMACTION2_TANET), pixels=pixels)
 
 
 _FAMILIES = {
-    "tsn": _network_2d,
-    "bninception": _bninception,
-    "tsm": _tsm,
-    "tanet": _tanet,
-    "tdn": _tdn,
-    "r2plus1d": _network_3d,
-    "slowfast": _network_3d,
+    "TSN": _network_2d,
+    "BNInception": _bninception,
+    "TSM": _tsm,
+    "TANet": _tanet,
+    "TDN": _tdn,
+    "R2Plus1D": _network_3d,
+    "SlowFast": _network_3d,
 }
-NETWORKS: Mapping[str, Network] = {
-    **{name: _FAMILIES[network.config.name](name) for name, network in ZOO.items()},
+NETWORKS: Mapping[str, GoldenNetwork] = {
+    **{name: _FAMILIES[type(network.config).__name__](name) for name, network in ZOO.items()},
     **{f"tdn_r{depth}_{side}": _tdn(f"tdn_r{depth}") for depth in (50, 101) for side in (64, 112)},
     "dnr_r50_g2": _dnr(50, 2),
     "dnr_r50_g4": _dnr(50, 4),
@@ -200,7 +200,7 @@ NETWORKS: Mapping[str, Network] = {
 """By the name of the golden case."""
 
 
-def network_of(case: str) -> Network | None:
+def network_of(case: str) -> GoldenNetwork | None:
     """Return the network of a golden case; None where the case is of no network.
 
     It is the one of whose name the case's name begins with the longest, at any depth: ``tsn_r50_112`` is ``tsn_r50`` on
@@ -213,7 +213,7 @@ def network_of(case: str) -> Network | None:
         if name in NETWORKS:
             return NETWORKS[name]
         if config := _config(name):
-            return _FAMILIES[config.name](name)
+            return _FAMILIES[type(config).__name__](name)
     return None
 
 

@@ -13,7 +13,8 @@ import jax
 import pytest
 
 from dnr_jax import cli
-from dnr_jax.config import ExperimentConfig, read_command_line
+from dnr_jax.config import ExperimentConfig, read_command_line, registered
+from dnr_jax.config.parts import is_choice, kind_of
 from tests.paths import REPOSITORY
 
 PAGES = sorted(
@@ -49,13 +50,16 @@ def anchors(page: pathlib.Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def config_fields(config: object, prefix: str = "config") -> dict[str, type]:
-    """Full names of all fields that ``--config.a.b=value`` can set."""
-    fields = {}
+def config_fields(config: object, prefix: str = "config") -> set[str]:
+    """Full names of all fields that ``--config.a.b=value`` can set, and of the parts that it can choose."""
+    names = set()
     for field in dataclasses.fields(config):
         value, name = getattr(config, field.name), f"{prefix}.{field.name}"
-        fields |= config_fields(value, name) if dataclasses.is_dataclass(value) else {name: type(value)}
-    return fields
+        names.add(name)
+        choices = [choice() for choice in registered(kind_of(type(value))).values()] if is_choice(value) else [value]
+        for choice in filter(dataclasses.is_dataclass, choices):
+            names |= config_fields(choice, name)
+    return names
 
 
 FIELDS = config_fields(ExperimentConfig())

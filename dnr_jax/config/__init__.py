@@ -1,32 +1,28 @@
 """What experiments are made of: their parts, their checks, the command line, their form on the disk."""
 
 from dnr_jax.config.experiment import (
-    SLOWFAST_VARIANTS,
     VARIANTS,
     DataConfig,
-    Depth,
     EvaluationConfig,
     ExperimentConfig,
     InitConfig,
-    ModelConfig,
-    NormConfig,
     OptimizerConfig,
     RandAugmentConfig,
     Sampling,
-    SlowFastConfig,
-    TDNConfig,
     TrainConfig,
     single_view,
     with_variant,
     with_views,
 )
+from dnr_jax.config.network import Depth, Network, ZooNetwork
+from dnr_jax.config.norm import NormConfig
 from dnr_jax.config.overrides import load_config, override, read_command_line
 from dnr_jax.config.parts import ConfigError, Part, field_docs, flatten, named, register, registered
+from dnr_jax.config.recipes import kinetics, ten_by_three
 from dnr_jax.config.serialization import from_json, to_dict, to_json
 from dnr_jax.config.validation import part_problems, validate, validate_network
 
 __all__ = [
-    "SLOWFAST_VARIANTS",
     "VARIANTS",
     "ConfigError",
     "DataConfig",
@@ -34,18 +30,18 @@ __all__ = [
     "EvaluationConfig",
     "ExperimentConfig",
     "InitConfig",
-    "ModelConfig",
+    "Network",
     "NormConfig",
     "OptimizerConfig",
     "Part",
     "RandAugmentConfig",
     "Sampling",
-    "SlowFastConfig",
-    "TDNConfig",
     "TrainConfig",
+    "ZooNetwork",
     "field_docs",
     "flatten",
     "from_json",
+    "kinetics",
     "load_config",
     "named",
     "override",
@@ -54,6 +50,7 @@ __all__ = [
     "register",
     "registered",
     "single_view",
+    "ten_by_three",
     "to_dict",
     "to_json",
     "validate",

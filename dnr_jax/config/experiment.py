@@ -11,146 +11,13 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from dnr_jax.config.parts import ConfigError, nearest
-from dnr_jax.dnr.spec import DNRSpec
+from dnr_jax.config.network import Network
+from dnr_jax.config.parts import ConfigError, named, nearest
 
-Depth = Literal[18, 34, 50, 101, 152]
-"""The ResNets there are."""
-SLOWFAST_VARIANTS = {"8x8": (4, 7), "4x16": (8, 5)}
-"""Frames of the fast pathway for each one of the slow pathway, and the temporal extent of the lateral connections."""
 Sampling = Literal["dense", "segments", "window", "linspace"]
 """Ways to choose the frames of a clip; see :mod:`dnr_jax.data.sampling`."""
 VARIANTS = ("dnr", "bn", "bn_interlace", "dnr_no_interlace")
 """The four arms that tell the contribution of DNR from that of the channel interlacing; see :func:`with_variant`."""
-
-
-@dataclasses.dataclass
-class NormConfig:
-    """Which normalisation stands where; mirrors :class:`dnr_jax.dnr.DNRSpec`, which explains each field."""
-
-    norm1: str = "cl"
-    norm2: str = "ct"
-    norm3: str = "static"
-    relay_distance: int = 4
-    num_groups: int = 0
-    granularity: str = "group"
-    direction: str = "forward"
-    layer_distance: int = 1
-    sharing: str = "stage"
-    relay: str = "lstm"
-    reduction: int = 4
-    depth: int = 1
-    initial_state: str = "zeros"
-    base: str = "bn"
-    channel_groups: int = 32
-    channels_per_group: int = 0
-    statistics: str = "group"
-    clips_per_statistics: int = 0
-    momentum: float = 0.9
-    epsilon: float = 1e-5
-    renorm_limits: tuple[float, float] = (3.0, 5.0)
-    renorm_steps: tuple[int, int, int] = (5_000, 40_000, 25_000)
-
-    def spec(self) -> DNRSpec:
-        """Return the checked, immutable form; raises ValueError for a value out of range."""
-        return DNRSpec(**dataclasses.asdict(self))
-
-
-@dataclasses.dataclass
-class SlowFastConfig:
-    """What is particular to SlowFast; mirrors :class:`dnr_jax.models.slowfast.SlowFast`, which explains each field.
-
-    The defaults are MMAction2's 8x8.
-    """
-
-    alpha: Annotated[int, Ge(1)] = 4
-    resample_rate: Annotated[int, Ge(0)] = 0
-    """Frames of the clip for each one of the slow pathway (MMAction2's tau); 0: ``alpha``."""
-    beta_inv: Annotated[int, Ge(1)] = 8
-    fusion_kernel: Annotated[int, Ge(1)] = 7
-    fusion_ratio: Annotated[int, Ge(1)] = 2
-    lateral_norm: bool = False
-    slow_frames: Literal["stride", "linspace"] = "stride"
-    fast_depth: Literal[0] | Depth = 0
-    """ResNet depth of the fast pathway; 0: ``model.depth``."""
-    block: Literal["", "basic", "bottleneck"] = ""
-    temporal_blocks: tuple[Annotated[int, Ge(0)], Annotated[int, Ge(0)]] = (0, 0)
-    head_order: Literal["fast_slow", "slow_fast"] = "fast_slow"
-    """Order of the pathways' features in front of the classifier: ``fast_slow`` (MMAction2) or ``slow_fast``."""
-
-    @classmethod
-    def mmaction2(cls, variant: str = "8x8") -> "SlowFastConfig":
-        """Return MMAction2's ``8x8`` or ``4x16`` (frames of the slow pathway x their interval in the video)."""
-        alpha, fusion_kernel = SLOWFAST_VARIANTS[variant]
-        return cls(alpha=alpha, fusion_kernel=fusion_kernel)
-
-    @classmethod
-    def pyslowfast(cls, variant: str = "8x8") -> "SlowFastConfig":
-        """Return PySlowFast's ``8x8`` or ``4x16``, whose blocks are bottlenecks at every depth."""
-        return dataclasses.replace(
-            cls.mmaction2(variant),
-            lateral_norm=True,
-            slow_frames="linspace",
-            block="bottleneck",
-            head_order="slow_fast",
-        )
-
-
-@dataclasses.dataclass
-class TDNConfig:
-    """What is particular to TDN; mirrors :class:`dnr_jax.models.tdn.TDN`, which explains each field."""
-
-    frames_per_segment: Annotated[int, Ge(3)] = 5
-    """Frames that the network takes for a segment; ``data.frames_per_segment`` says how many are read."""
-    appearance: Annotated[float, Ge(0), Le(1)] = 0.0
-
-
-@dataclasses.dataclass
-class ModelConfig:
-    """The network: a backbone, its norms, and the head."""
-
-    name: Literal["tsn", "bninception", "tsm", "tanet", "tdn", "r2plus1d", "slowfast"] = "tsn"
-    """Recogniser: ``tsn``, ``bninception`` (TSN too), ``tsm``, ``tanet``, ``tdn``, ``r2plus1d`` or ``slowfast``."""
-    depth: Depth = 50
-    """ResNet depth: 18, 34, 50, 101 or 152; ``bninception`` has one of its own."""
-    width: Annotated[int, Ge(1)] = 64
-    """Channels of the stem (64 in the paper); narrower networks for small experiments."""
-    cardinality: Annotated[int, Ge(1)] = 1
-    """Groups of channels that the 3x3 convolutions of bottlenecks keep apart (ResNeXt: 32)."""
-    base_width: Annotated[int, Ge(1)] = 64
-    """Channels of such a group, in a first stage of 64 (ResNeXt-101 32x4d: 4)."""
-    stem: Literal["imagenet", "small"] = "imagenet"
-    """``imagenet``: 7x7 stride 2 and max pooling; ``small``: 3x3 stride 1, for frames of about 32 pixels."""
-    num_classes: Annotated[int, Ge(0)] = 400
-    """0: as many as the data has."""
-    dropout: Annotated[float, Ge(0), Lt(1)] = 0.4
-    interlace: bool = True
-    """Shift channels along time at the input of each residual branch (Section 3.3) in ``tsn``. Networks with a temporal
-    module of their own do without; that of ``tsm`` is this shift, whatever stands here."""
-    interlace_fraction: Annotated[float, Ge(0), Le(0.5)] = 0.125
-    """Share of the channels taken from the next frame, and as many from the one before (TSM's 1 / shift_div)."""
-    interlace_stages: tuple[bool, bool, bool, bool] = (True, True, True, True)
-    """Stages whose blocks interlace channels."""
-    interlace_every: Annotated[int, Ge(0)] = 0
-    """Interlace in the first of every so many blocks of a stage; 0: every block, and in ``tsm`` every second one from
-    ResNet-101 on, as in the reference."""
-    scan_blocks: bool = False
-    """Run the identical blocks of a stage under one scan, which compiles very deep networks (152 layers) sooner."""
-    remat: Literal["none", "block", "stage"] = "none"
-    """Compute the inside of each ``block`` or ``stage`` again in the backward pass, to save memory; or ``none``."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Activations: ``float32`` or ``bfloat16``. Parameters, statistics and relay states stay in float32."""
-    norm: NormConfig = dataclasses.field(default_factory=NormConfig)
-    slowfast: SlowFastConfig = dataclasses.field(default_factory=SlowFastConfig)
-    tdn: TDNConfig = dataclasses.field(default_factory=TDNConfig)
-
-    @property
-    def interlacing(self) -> tuple[float, int]:
-        """Share of the channels that each neighbouring frame gives, and in the first of how many blocks."""
-        shifted = self.name == "tsm"
-        interlaced = shifted or (self.name in ("tsn", "bninception") and self.interlace)
-        every = self.interlace_every or (2 if shifted and self.depth >= 101 else 1)
-        return self.interlace_fraction if interlaced else 0.0, every
 
 
 @dataclasses.dataclass
@@ -326,7 +193,7 @@ class InitConfig:
     """How the weights of ``init_from`` become the network's."""
 
     naming: str = ""
-    """Code base that the weights are from: a name in :data:`dnr_jax.convert.NAMINGS`; empty: recognised."""
+    """Code base that the weights are from: a name in :func:`dnr_jax.convert.namings`; empty: recognised."""
     checkpoint: Literal["latest", "best"] = "latest"
     """``latest`` or ``best``, where ``init_from`` is the work directory of a run."""
     allow: str = ""
@@ -341,7 +208,7 @@ class InitConfig:
 class ExperimentConfig:
     """Everything a run depends on."""
 
-    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    model: Network = dataclasses.field(default_factory=lambda: named(Network, "TSN")())
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
@@ -356,8 +223,8 @@ def with_variant(config: ExperimentConfig, variant: str) -> ExperimentConfig:
 
     Args:
       config: changed in place.
-      variant: ``dnr`` or empty (as configured, with interlacing), ``bn`` (batch normalisation, no interlacing),
-        ``bn_interlace`` or ``dnr_no_interlace``.
+      variant: ``dnr`` or empty (as configured), ``bn`` (batch normalisation, no interlacing), or another of the
+        network's :meth:`~dnr_jax.config.Network.arms`.
 
     Returns:
       ``config``.
@@ -366,11 +233,10 @@ def with_variant(config: ExperimentConfig, variant: str) -> ExperimentConfig:
       ConfigError: for another variant.
     """
     variant = variant or "dnr"
-    if variant not in VARIANTS:
-        raise ConfigError(f"no variant {variant!r}{nearest(variant, VARIANTS)}. Variants: {', '.join(VARIANTS)}")
-    if variant.startswith("bn"):
-        config.model.norm.norm1 = config.model.norm.norm2 = config.model.norm.norm3 = "static"
-    config.model.interlace = variant in ("dnr", "bn_interlace")
+    arms = config.model.arms()
+    if variant not in arms:
+        raise ConfigError(f"no variant {variant!r}{nearest(variant, list(arms))}. Variants: {', '.join(arms)}")
+    config.model = arms[variant]
     return config
 
 

@@ -57,14 +57,14 @@ def kind_of(cls: type) -> type:
     return next(base for base in cls.__mro__ if Part in base.__bases__)
 
 
-def registered(kind: type[T]) -> dict[str, type[T]]:
+def registered(kind: type) -> dict[str, Any]:
     """Return the registered parts of a kind by name."""
     for room in (*ROOMS, *filter(None, os.environ.get(PARTS_VARIABLE, "").split(","))):
         importlib.import_module(room)
     return dict(_registry[kind])
 
 
-def named(kind: type[T], name: str) -> type[T]:
+def named(kind: type, name: str) -> Any:
     """Return the registered part of that name.
 
     Raises:

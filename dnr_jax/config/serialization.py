@@ -41,6 +41,12 @@ def from_json(text: str) -> ExperimentConfig:
 
 def _read(kind: Any, values: dict[str, Any], prefix: str) -> Any:
     if issubclass(kind, Part):
+        if CLASS_KEY not in values:
+            raise ConfigError(
+                f"{prefix[:-1]}: does not say of which class it is: another version of dnr_jax wrote this. The weights "
+                "of such a run stay usable: that version's 'dnr convert' writes them into a file, from which a run "
+                "with a configuration of this version starts (init_from)"
+            )
         kind = named(kind, values[CLASS_KEY])
         values = {name: value for name, value in values.items() if name != CLASS_KEY}
     kinds = field_types(kind)

@@ -7,7 +7,7 @@ from typing import Any
 
 from etils import epath
 
-from dnr_jax.config.experiment import DataConfig, ExperimentConfig, InitConfig, ModelConfig
+from dnr_jax.config.experiment import DataConfig, ExperimentConfig, InitConfig
 from dnr_jax.config.parts import ConfigError, flatten
 from dnr_jax.dnr import fields
 from dnr_jax.dnr.spec import DNRSpec
@@ -69,22 +69,9 @@ def _problems(config: ExperimentConfig) -> Iterator[str]:
     found = [*part_problems(config), *_norm_problems(config)]
     yield from found
     if not found:
-        yield from _scan_problems(config)
-        yield from _block_problems(config.model)
-        yield from _slowfast_problems(config)
-        yield from _bninception_problems(config)
-        yield from _tdn_problems(config)
-        yield from _frame_problems(config)
+        yield from _clip_problems(config)
         yield from _sampling_problems(config.data)
         yield from _augmentation_problems(config.data)
-
-
-def _scan_problems(config: ExperimentConfig) -> Iterator[str]:
-    fraction, every = config.model.interlacing
-    if config.model.scan_blocks and fraction and every > 1:
-        yield "model.interlace_every: must be 1 with model.scan_blocks, under which the blocks of a stage are alike"
-    if config.model.scan_blocks and config.model.name == "slowfast" and any(config.model.slowfast.temporal_blocks):
-        yield "model.slowfast.temporal_blocks: must be 0 with model.scan_blocks, under which the blocks are alike"
 
 
 def _norm_problems(config: ExperimentConfig) -> Iterator[str]:
@@ -112,91 +99,20 @@ def _length_problems(config: ExperimentConfig) -> Iterator[str]:
         yield f"train.epochs: is {config.train.epochs}; expected a positive number, or a length in train.steps"
 
 
-def _block_problems(model: ModelConfig) -> Iterator[str]:
-    for field, plain in (("cardinality", 1), ("base_width", 64)):
-        value = getattr(model, field)
-        if value == plain or value < 1:
-            continue
-        if model.name in ("r2plus1d", "slowfast"):
-            yield f"model.{field}: is {value}; expected {plain} in {model.name}"
-        elif model.depth < 50:
-            yield f"model.{field}: is {value}; expected {plain} below 50 layers, where blocks have no bottleneck"
-    if model.name == "tanet":
-        if model.depth < 50:
-            yield f"model.depth: is {model.depth}; expected 50, 101 or 152 in tanet, whose blocks are bottlenecks"
-        if 0 < model.width < 4:
-            yield f"model.width: is {model.width}; expected at least 4 in tanet, whose local branch has a quarter"
-    if 0 < model.width * model.base_width < 64:
-        least = -(-64 // model.width)
-        yield f"model.base_width: is {model.base_width}; expected at least {least} with model.width {model.width}"
-
-
-def _slowfast_problems(config: ExperimentConfig) -> Iterator[str]:
-    slowfast = config.model.slowfast
-    if min(slowfast.temporal_blocks) < 0:
-        yield f"model.slowfast.temporal_blocks: is {slowfast.temporal_blocks}; expected at least 0"
-    if config.model.name != "slowfast" or min(slowfast.alpha, slowfast.fusion_kernel, slowfast.beta_inv) < 1:
-        return
-    rate = slowfast.resample_rate or slowfast.alpha
-    if rate % slowfast.alpha:
-        yield f"model.slowfast.resample_rate: is {rate}; expected a multiple of alpha, which is {slowfast.alpha}"
-    if config.data.num_frames % rate:
-        yield (
-            f"data.num_frames: is {config.data.num_frames}; expected a multiple of {rate}, "
-            "of which the slow pathway takes one"
-        )
-    if slowfast.fusion_kernel % 2 == 0:
-        yield f"model.slowfast.fusion_kernel: is {slowfast.fusion_kernel}; expected an odd number"
-    if config.model.width % slowfast.beta_inv:
-        yield f"model.width: is {config.model.width}; expected a multiple of beta_inv, which is {slowfast.beta_inv}"
-
-
-def _bninception_problems(config: ExperimentConfig) -> Iterator[str]:
-    if config.model.name != "bninception":
-        return
-    # Convolution and poolings of the stem round up and down before the blocks halve what has to be even.
-    multiple, less, more = (8, 0, 1) if config.model.stem == "small" else (32, 1, 6)
-    for name, size in (("data", config.data.crop_size), ("evaluation", config.evaluation.crop_size)):
-        if size and (size + less < multiple or (size + less) % multiple > less + more):
-            yield (
-                f"{name}.crop_size: is {size}; expected a multiple of {multiple}, or at most {less} less or {more} "
-                "more, which BNInception can halve"
-            )
-
-
-def _tdn_problems(config: ExperimentConfig) -> Iterator[str]:
-    frames, data = config.model.tdn.frames_per_segment, config.data
-    if config.model.name != "tdn" or frames < 3:
-        return
-    if frames % 2 == 0:
-        yield f"model.tdn.frames_per_segment: is {frames}; expected an odd number, which has one in the middle"
-    if data.clip_shape[0] % frames:
-        yield (
-            f"data.num_frames: {data.clip_shape[0]} frames of a clip cannot be divided into TDN's segments of {frames} "
-            f"frames; set data.sampling to 'segments' and data.frames_per_segment to {frames}"
-        )
-    least = 9 if config.model.stem == "small" else 33
-    for name, size in (("data", data.crop_size), ("evaluation", config.evaluation.crop_size)):
-        if 0 < size < least:
-            yield f"{name}.crop_size: is {size}; expected at least {least}, which TDN can halve often enough"
-
-
-def _relayed_frames(config: ExperimentConfig) -> int:
-    """Return the frames over which the relay distance is counted: SlowFast's slow pathway's, one a segment in TDN."""
-    slowfast, tdn = config.model.slowfast, config.model.tdn
-    rates = {"slowfast": slowfast.resample_rate or slowfast.alpha, "tdn": tdn.frames_per_segment}
-    rate = max(rates.get(config.model.name, 1), 1)
-    return config.data.clip_shape[0] // rate
-
-
-def _frame_problems(config: ExperimentConfig) -> Iterator[str]:
-    norm, data, num_frames = config.model.norm, config.data, _relayed_frames(config)
-    if "ct" in (norm.norm1, norm.norm2, norm.norm3) and num_frames > 0 and not list(_norm_problems(config)):
+def _clip_problems(config: ExperimentConfig) -> Iterator[str]:
+    """Compare clips with what the network and its norms can take."""
+    network, data, norm = config.model, config.data, config.model.norm
+    frames = data.clip_shape[0]
+    if expected := network.frames_expected(frames):
+        yield f"data.num_frames: clips have {frames} frames; expected {expected}"
+    elif "ct" in norm.spec().kinds:
         try:
-            norm.spec().norm("ct").groups(num_frames)
+            norm.spec().norm("ct").groups(network.relayed_frames(frames))
         except ValueError as error:
             yield f"model.norm.{'num_groups' if norm.num_groups else 'relay_distance'}: {error}"
     for name, size in (("data", data.crop_size), ("evaluation", config.evaluation.crop_size)):
+        if size and (expected := network.side_expected(size)):
+            yield f"{name}.crop_size: is {size}; expected {expected}"
         if 0 < data.short_side < size:
             yield f"{name}.crop_size: is {size}; expected at most data.short_side, which is {data.short_side}"
 

@@ -2,22 +2,21 @@
 
 from dnr_jax.convert.files import WeightFile, read_weight_file, write_weight_file
 from dnr_jax.convert.matching import GROUPS, ImportReport, Match, from_state_dict, match, recognize
-from dnr_jax.convert.state_dict import (
+from dnr_jax.convert.state_dict import namings, to_state_dict
+from dnr_jax.models.inception import CADENE
+from dnr_jax.models.naming import (
     AUTHORS,
-    CADENE,
     MMACTION2,
-    MMACTION2_TANET,
     MMACTION2_TORCHVISION,
-    NAMINGS,
     OWN,
-    PYSLOWFAST,
-    TDN,
     TORCHVISION,
     ConversionError,
     Naming,
-    mmaction2_tsm,
-    to_state_dict,
 )
+from dnr_jax.models.slowfast import PYSLOWFAST
+from dnr_jax.models.tanet import MMACTION2_TANET
+from dnr_jax.models.tdn import MCG_NJU
+from dnr_jax.models.tsm import mmaction2_tsm
 
 __all__ = [
     "AUTHORS",
@@ -26,10 +25,9 @@ __all__ = [
     "MMACTION2",
     "MMACTION2_TANET",
     "MMACTION2_TORCHVISION",
-    "NAMINGS",
     "OWN",
     "PYSLOWFAST",
-    "TDN",
+    "MCG_NJU",
     "TORCHVISION",
     "ConversionError",
     "ImportReport",
@@ -39,6 +37,7 @@ __all__ = [
     "from_state_dict",
     "mmaction2_tsm",
     "match",
+    "namings",
     "read_weight_file",
     "recognize",
     "to_state_dict",

@@ -17,7 +17,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from dnr_jax.convert.state_dict import ConversionError, StateDict
+from dnr_jax.convert.state_dict import StateDict
+from dnr_jax.models.naming import ConversionError
 
 TORCH_SUFFIXES = (".pth", ".pt", ".pyth", ".pth.tar", ".ckpt", ".bin")
 SAFETENSORS_SUFFIX = ".safetensors"

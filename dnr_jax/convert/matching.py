@@ -16,7 +16,8 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from dnr_jax.convert.state_dict import NAMINGS, ConversionError, Naming, Variables, flat
+from dnr_jax.convert.state_dict import Variables, flat, named_naming, namings
+from dnr_jax.models.naming import OWN, ConversionError, Naming
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "head": ("head/*",),
@@ -339,7 +340,7 @@ class Recognition:
     """The code base of a state dict.
 
     Attributes:
-      name: in :data:`NAMINGS`.
+      name: in :func:`~dnr_jax.convert.namings`.
       strip: prefix of the names in the state dict that the naming does not have.
       add: prefix of the naming that the state dict does not have.
     """
@@ -364,18 +365,17 @@ def recognize(state: Mapping[str, np.ndarray], template: Mapping[str, Any], nami
     Args:
       state: arrays by name.
       template: variables of the network, or their shapes.
-      naming: a name in :data:`NAMINGS`, where a person says which it is.
+      naming: a name in :func:`~dnr_jax.convert.namings`, where a person says which it is.
 
     Raises:
       ConversionError: where no code base's names are in it, or there is none called ``naming``.
     """
-    if naming and naming not in NAMINGS:
-        raise ConversionError(f"{naming!r} is no code base whose names are known; expected one of {', '.join(NAMINGS)}")
+    known = {naming: named_naming(naming)} if naming else namings()
     given = {_WRAPPERS.sub("", key) for key in state}
     paths = [path for _, path in flat(template)]
     best, hits = Recognition(naming), 0
-    for name in (naming,) if naming else NAMINGS:
-        wanted = {_name(NAMINGS[name], path) for path in paths}
+    for name in known:
+        wanted = {_name(known[name], path) for path in paths}
         for strip in _shared_prefixes(given):
             stripped = {key.removeprefix(strip) for key in given if key.startswith(strip)}
             for add in _shared_prefixes(wanted):
@@ -383,10 +383,10 @@ def recognize(state: Mapping[str, np.ndarray], template: Mapping[str, Any], nami
                 if found > hits:
                     best, hits = Recognition(name, strip, add), found
     if 10 * hits < len(paths):
-        known = naming or f"any code base known here ({', '.join(NAMINGS)})"
-        there, here = sorted(given)[:3], sorted(_name(NAMINGS[naming or "own"], path) for path in paths)[:3]
+        bases = naming or f"any code base known here ({', '.join(known)})"
+        there, here = sorted(given)[:3], sorted(_name(known.get(naming, OWN), path) for path in paths)[:3]
         raise ConversionError(
-            f"the names in it are not those that {known} gives to this network's weights; there: "
+            f"the names in it are not those that {bases} gives to this network's weights; there: "
             f"{', '.join(there)}, ...; wanted: {', '.join(here)}, ..."
         )
     return best

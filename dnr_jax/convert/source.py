@@ -12,15 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnr_jax.config import ConfigError, ExperimentConfig, ModelConfig, from_json, to_dict, validate_network
+from dnr_jax.config import ConfigError, ExperimentConfig, Network, from_json, to_dict, validate_network
 from dnr_jax.convert.files import check_target, read_weight_file, write_weight_file
 from dnr_jax.convert.matching import ImportReport, Match, match, parse_allow, recognize
 from dnr_jax.convert.relays import check_start, start_relays
-from dnr_jax.convert.state_dict import NAMINGS, OWN, ConversionError, StateDict, Variables, flat, to_state_dict
+from dnr_jax.convert.state_dict import StateDict, Variables, flat, named_naming, to_state_dict
 from dnr_jax.evaluation.run import load_run
 from dnr_jax.models import create_model
 from dnr_jax.models.blocks import stack_blocks, unstack_blocks
 from dnr_jax.models.complexity import abstract_variables
+from dnr_jax.models.naming import OWN, ConversionError
 from dnr_jax.training.devices import make_mesh
 
 CONFIG_ENTRY, CLASSES_ENTRY, NAMING_ENTRY = "dnr_jax.config", "dnr_jax.classes", "dnr_jax.naming"
@@ -122,7 +123,7 @@ def fit_source(source: Source, config: ExperimentConfig) -> Start:
         recognition = recognize(source.state, template, config.init.naming or source.naming)
     except ConversionError as error:
         raise ConversionError(f"{source.name}: {error}") from error
-    naming = NAMINGS[recognition.name]
+    naming = named_naming(recognition.name)
     found = match(
         source.state,
         template,
@@ -159,12 +160,12 @@ def _with_started_relays(
 
 def template_of(config: ExperimentConfig) -> Variables:
     """Return the shapes of a network's variables, with its blocks one by one where it scans them."""
-    model = create_model(dataclasses.replace(config.model, scan_blocks=False))
+    model = create_model(config.model.unscanned())
     return abstract_variables(model, config.data.clip_shape)
 
 
-def _overlay(found: Match, variables: Mapping[str, Any], model: ModelConfig) -> Variables:
-    if not model.scan_blocks:
+def _overlay(found: Match, variables: Mapping[str, Any], model: Network) -> Variables:
+    if model == model.unscanned():
         return found.overlay(variables)
     placements = jax.tree.map(lambda leaf: leaf.sharding, dict(variables))
     return jax.device_put(stack_blocks(found.overlay(unstack_blocks(dict(variables)))), placements)
@@ -180,7 +181,7 @@ def classes_of(source: Source, config: ExperimentConfig) -> int:
     single = dataclasses.replace(config, model=dataclasses.replace(config.model, num_classes=1))
     template = template_of(single)
     recognition = recognize(source.state, template, config.init.naming or source.naming)
-    naming = NAMINGS[recognition.name]
+    naming = named_naming(recognition.name)
     arrays = {recognition.rename(key): array for key, array in source.state.items()}
     biases = [path for _, path in flat(template) if path.startswith("head/") and path.endswith("/bias")]
     sizes = {int(np.size(arrays[naming.key(path)])) for path in biases if naming.key(path) in arrays}
@@ -197,7 +198,7 @@ def convert(
       target: file to write, ``.safetensors`` or one of PyTorch's.
       config: describes the network, and in ``init`` what may differ; None: the source's own. There are as many classes
         as the source's head has, unless a new ``head`` is allowed. What may differ and does is initialised with seed 0.
-      naming: a name in :data:`dnr_jax.convert.NAMINGS`.
+      naming: a name in :func:`dnr_jax.convert.namings`.
 
     Returns:
       What became of every array of the source.
@@ -206,14 +207,13 @@ def convert(
       ConfigError: where the network is not known, the source does not fit it, or ``naming`` has no name for one of its
         variables.
     """
-    if naming not in NAMINGS:
-        raise ConversionError(f"{naming!r} is no code base whose names are known; expected one of {', '.join(NAMINGS)}")
+    names = named_naming(naming)
     check_target(target)
     if config is None and source.config is None:
         raise ConfigError(f"{source.name} does not say which network it is for; name a configuration with --config")
     config = copy.deepcopy(config or source.config)
     assert config is not None
-    config.model.scan_blocks = False  # other code bases name every block
+    config.model = config.model.unscanned()  # other code bases name every block
     validate_network(config)
     if not config.model.num_classes or "head" not in parse_allow(config.init.allow):
         config.model.num_classes = classes_of(source, config) or config.model.num_classes
@@ -223,7 +223,7 @@ def convert(
         )
     start = fit_source(source, config)
     variables = template_of(config) if start.complete else _initialize(config)
-    state = to_state_dict(start.apply(variables), NAMINGS[naming])
+    state = to_state_dict(start.apply(variables), names)
     write_weight_file(target, state, own_metadata(config, source.classes, naming))
     return start.report
 

@@ -12,9 +12,10 @@ from jax import export
 from dnr_jax.config import ExperimentConfig, to_json
 from dnr_jax.convert.files import write_weight_file
 from dnr_jax.convert.source import own_metadata
-from dnr_jax.convert.state_dict import OWN, Variables, to_state_dict
+from dnr_jax.convert.state_dict import Variables, to_state_dict
 from dnr_jax.evaluation.run import CLASSES_FILE, CONFIG_FILE, Run
 from dnr_jax.models.blocks import unstack_blocks
+from dnr_jax.models.naming import OWN
 from dnr_jax.training.step import normalize
 
 PLATFORMS = ("cpu", "cuda", "tpu")

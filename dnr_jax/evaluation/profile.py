@@ -1,6 +1,5 @@
 """What networks cost with and without DNR: parameters, multiply-accumulates, memory and latency."""
 
-import copy
 import dataclasses
 import functools
 import statistics
@@ -12,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dnr_jax.config import ExperimentConfig, ModelConfig, with_variant
+from dnr_jax.config import Network
 from dnr_jax.models import create_model
 from dnr_jax.models.complexity import abstract_variables, count_macs, count_parameters
 
@@ -45,13 +44,13 @@ class Profile:
     relative_latency: float | None = None
 
 
-def variants(config: ModelConfig) -> dict[str, ModelConfig]:
+def variants(config: Network) -> dict[str, Network]:
     """Return the baseline of a network and, where it has DNR, the network itself: by ``BN`` and ``DNR``."""
-    baseline = with_variant(ExperimentConfig(model=copy.deepcopy(config)), "bn").model
+    baseline = config.arms()["bn"]
     return {"BN": baseline} if set(config.norm.spec().kinds) == {"static"} else {"BN": baseline, "DNR": config}
 
 
-def profile(name: str, config: ModelConfig, clip_shape: ClipShape, repeats: int = 5) -> list[Profile]:
+def profile(name: str, config: Network, clip_shape: ClipShape, repeats: int = 5) -> list[Profile]:
     """Profile a network with and without DNR, in evaluation mode on one clip.
 
     Args:

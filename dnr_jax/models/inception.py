@@ -5,16 +5,23 @@ padding and rounds sizes up. A block is a cell over depth, ``(carry, x) -> (carr
 :mod:`dnr_jax.models.resnet`: the carry has the states of the cross-layer relay of each branch.
 """
 
+import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from annotated_types import Ge
 
+from dnr_jax.config import Network, ZooNetwork, register
+from dnr_jax.config.network import Share
 from dnr_jax.dnr import DNRSpec, interlace
 from dnr_jax.models.blocks import recomputed
 from dnr_jax.models.layers import conv
+from dnr_jax.models.naming import Naming
+from dnr_jax.models.network import Interlace, Stem, dtypes, frame_head, interlacing_arms
+from dnr_jax.models.recognizer import Recognizer
 
 Layers = tuple[tuple[int, int, int], ...]
 """Channels, kernel size and stride of the convolutions of a branch."""
@@ -256,7 +263,7 @@ class InceptionStage(nn.Module):
         return x
 
 
-class BNInception(nn.Module):
+class BNInceptionBackbone(nn.Module):
     """BNInception without its classifier, applied to each frame.
 
     Attributes:
@@ -264,8 +271,7 @@ class BNInception(nn.Module):
       width: channels of the first convolution; the others' are scaled with it.
       stem: ``imagenet`` (7x7 with stride 2, and two poolings) or ``small`` (3x3, and one), for frames of 32 pixels.
       interlace_fraction: see :class:`InceptionBlock`.
-      interlace_stages: stages whose blocks interlace channels, counted as a ResNet's by the size of their features: the
-        first is the stem's part that a ResNet's first stage stands for, and has none.
+      interlace_stages: stages whose blocks interlace channels: ``inception3``, 4 and 5.
       interlace_every: interlace in the first of every so many blocks of a stage.
       remat: compute the inside of each ``block`` or ``stage`` again in the backward pass, or of ``none``.
       dtype: dtype of activations.
@@ -276,7 +282,7 @@ class BNInception(nn.Module):
     width: int = STEM_WIDTH
     stem: str = "imagenet"
     interlace_fraction: float = 0.0
-    interlace_stages: tuple[bool, bool, bool, bool] = (True, True, True, True)
+    interlace_stages: tuple[bool, ...] = (True, True, True)
     interlace_every: int = 1
     remat: str = "none"
     dtype: Any = jnp.float32
@@ -305,7 +311,7 @@ class BNInception(nn.Module):
         x = self._convolve(x, 3, 3 * self.width, 3, 1, train)
         x = max_pool_ceil(x)
         self.sow("intermediates", "pool2", x)
-        for i, (number, sizes) in enumerate(STAGES.items(), 1):
+        for i, (number, sizes) in enumerate(STAGES.items()):
             stage = recomputed(InceptionStage, self.remat == "stage")(
                 sizes,
                 self.width,
@@ -325,3 +331,77 @@ class BNInception(nn.Module):
         x = conv(features, size, strides, use_bias=True, name=f"conv{i}", **dtypes)(x)
         norm = self.spec.norm("static", name=f"norm{i}", param_dtype=self.param_dtype)
         return nn.relu(norm(None, x, use_running_average=not train)[1])
+
+
+_CADENE_CONVOLUTIONS = {
+    "backbone/conv1": "conv1_7x7_s2",
+    "backbone/conv2": "conv2_3x3_reduce",
+    "backbone/conv3": "conv2_3x3",
+    "branch_1x1/conv1": "1x1",
+    "branch_3x3/conv1": "3x3_reduce",
+    "branch_3x3/conv2": "3x3",
+    "branch_double_3x3/conv1": "double_3x3_reduce",
+    "branch_double_3x3/conv2": "double_3x3_1",
+    "branch_double_3x3/conv3": "double_3x3_2",
+    "branch_pool/conv1": "pool_proj",
+}
+CADENE = Naming(
+    rules=(
+        (r"^head/fc", "last_linear"),
+        *((rf"\b{ours}\b", theirs) for ours, theirs in _CADENE_CONVOLUTIONS.items()),
+        *((rf"\b{ours.replace('conv', 'norm')}\b", f"{theirs}_bn") for ours, theirs in _CADENE_CONVOLUTIONS.items()),
+        (r"^backbone/", ""),
+        *((rf"^inception(\d)/block{i}/", rf"inception_\1{letter}_") for i, letter in enumerate("abcde")),
+    )
+)
+"""Cadene's port of the Caffe network BNInception (``pretrainedmodels``), whose names are the Caffe layers'."""
+
+
+@dataclasses.dataclass
+class InceptionInterlace(Interlace):
+    """Channels shifted along time at the input of the branches that have a first and a second norm."""
+
+    stages: tuple[bool, ...] = (True, True, True)
+    """Stages whose blocks interlace channels: 3, 4 and 5 in the paper's names."""
+
+
+@register
+@dataclasses.dataclass
+class BNInception(Network):
+    """TSN with BNInception."""
+
+    namings = {"cadene": CADENE}
+
+    dropout: Share = 0.4
+    """Share of the features in front of the classifier that are dropped in training."""
+    width: Annotated[int, Ge(1)] = STEM_WIDTH
+    """Channels of the first convolution (64 in the paper); the others' are scaled with it."""
+    stem: Stem = "imagenet"
+    """``imagenet``: 7x7 stride 2 and two poolings; ``small``: 3x3 and one, for frames of about 32 pixels."""
+    interlace: InceptionInterlace | None = dataclasses.field(default_factory=InceptionInterlace)
+    """Shift channels along time at the input of the branches; None: do not."""
+
+    @classmethod
+    def zoo(cls) -> dict[str, ZooNetwork]:
+        """Return the paper's network."""
+        return {"tsn_bninception": ZooNetwork(cls())}
+
+    def side_expected(self, side: int) -> str:
+        """Return the sides of frames that the blocks can halve."""
+        # Convolution and poolings of the stem round up and down before the blocks halve what has to be even.
+        multiple, less, more = (8, 0, 1) if self.stem == "small" else (32, 1, 6)
+        if side + less >= multiple and (side + less) % multiple <= less + more:
+            return ""
+        return f"a multiple of {multiple}, or at most {less} less or {more} more, which BNInception can halve"
+
+    def arms(self) -> dict[str, Network]:
+        """Return the network with and without DNR, with and without interlaced channels."""
+        return interlacing_arms(self)
+
+    def build(self) -> Recognizer:
+        """Return the recogniser."""
+        interlacing = self.interlace.fields() if self.interlace else {}
+        backbone = BNInceptionBackbone(
+            self.norm.spec(), self.width, self.stem, remat=self.remat, **interlacing, **dtypes(self)
+        )
+        return Recognizer(backbone, frame_head(self))

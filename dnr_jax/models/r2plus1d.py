@@ -1,18 +1,24 @@
 """R(2+1)D: ResNets whose 3D convolutions are factorised into a spatial and a temporal one (Tran et al., CVPR 2018)."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dnr_jax.config import Depth, ZooNetwork, register
 from dnr_jax.dnr import DNRSpec
 from dnr_jax.models.blocks import recomputed
 from dnr_jax.models.layers import Conv3D
+from dnr_jax.models.naming import MMACTION2
+from dnr_jax.models.network import ResNetNetwork
+from dnr_jax.models.recognizer import Recognizer
 from dnr_jax.models.resnet3d import (
     Architecture3D,
     ConvSize,
+    PathwayHead,
     ResidualBlock3D,
     Stage3D,
     frame_groups,
@@ -74,7 +80,7 @@ class FactorizedBlock(ResidualBlock3D):
         return FactorizedConv(size, self.spec, self.dtype, self.param_dtype, name=name)(x, train)
 
 
-class R2Plus1D(nn.Module):
+class R2Plus1DBackbone(nn.Module):
     """R(2+1)D without its classifier, as MMAction2 builds it: 34 layers in the papers, any depth here.
 
     Attributes:
@@ -136,3 +142,34 @@ class R2Plus1D(nn.Module):
             )
             x = stage(x, train)
         return (x,)
+
+
+@register
+@dataclasses.dataclass
+class R2Plus1D(ResNetNetwork):
+    """R(2+1)D."""
+
+    namings = {"mmaction2": MMACTION2}
+
+    depth: Depth = 34
+    """ResNet depth: 18, 34 (the papers'), 50, 101 or 152."""
+
+    @classmethod
+    def zoo(cls) -> dict[str, ZooNetwork]:
+        """Return the paper's network."""
+        return {"r2plus1d_r34": ZooNetwork(cls())}
+
+    def problems(self) -> Iterator[str]:
+        """Refuse another epsilon than the reference's, of which there are two."""
+        yield from super().problems()
+        default = type(self.norm)().epsilon
+        if self.norm.epsilon != default:
+            yield (
+                f"norm.epsilon: is {self.norm.epsilon}; expected {default}, which stands for the reference's: "
+                f"{BLOCK_EPSILON} in blocks and {INNER_EPSILON} inside the convolutions of R(2+1)D"
+            )
+
+    def build(self) -> Recognizer:
+        """Return the recogniser."""
+        backbone = R2Plus1DBackbone(**self.backbone_fields())
+        return Recognizer(backbone, PathwayHead(self.num_classes, self.dropout, param_dtype=backbone.param_dtype))

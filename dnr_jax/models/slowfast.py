@@ -1,26 +1,42 @@
 """SlowFast: a slow pathway for what is seen, and a fast, narrow one for motion (Feichtenhofer et al., ICCV 2019).
 
 One description of the networks of MMAction2 and of PySlowFast, which differ in the lateral connections, in the frames
-of the slow pathway and in the order of the head; :class:`dnr_jax.config.SlowFastConfig` has the presets.
+of the slow pathway and in the order of the head; :class:`SlowFast` has the presets.
 """
 
-from typing import Any
+import dataclasses
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from annotated_types import Ge
 
+from dnr_jax.config import Depth, ZooNetwork, register
 from dnr_jax.dnr import DNRSpec
 from dnr_jax.models.blocks import recomputed
 from dnr_jax.models.layers import Conv3D
-from dnr_jax.models.resnet3d import Architecture3D, ConvSize, Stage3D, frame_groups, static_norm, stem_pool, stem_size
+from dnr_jax.models.naming import MMACTION2, TORCHVISION, Naming
+from dnr_jax.models.network import DEEP, ResNetNetwork
+from dnr_jax.models.recognizer import Recognizer
+from dnr_jax.models.resnet3d import (
+    Architecture3D,
+    ConvSize,
+    PathwayHead,
+    Stage3D,
+    frame_groups,
+    static_norm,
+    stem_pool,
+    stem_size,
+)
 
 STEM_FRAMES = {"slow": 1, "fast": 5}
 STAGE_FRAMES = {"slow": (1, 1, 3, 3), "fast": (3, 3, 3, 3)}
 """Temporal extent of the kernels of each stage; early layers of the slow pathway do not look at time."""
 
 
-class SlowFast(nn.Module):
+class SlowFastBackbone(nn.Module):
     """SlowFast without its classifier.
 
     Attributes:
@@ -158,3 +174,131 @@ class SlowFast(nn.Module):
             name=f"{pathway}_layer{i + 1}",
         )
         return stage(x, train)
+
+
+_PYSLOWFAST_PATHWAYS = (("slow", "pathway0"), ("fast", "pathway1"))
+PYSLOWFAST = Naming(
+    rules=(
+        (r"^head/fc", "head.projection"),
+        (r"^backbone/", ""),
+        *((rf"^lateral{i}_", f"s{i + 1}_fuse.") for i in range(4)),
+        (r"_fuse\.conv", "_fuse.conv_f2s"),
+        (r"_fuse\.norm", "_fuse.bn"),
+        *((rf"^{ours}_conv1", f"s1.{theirs}_stem.conv") for ours, theirs in _PYSLOWFAST_PATHWAYS),
+        *((rf"^{ours}_norm1", f"s1.{theirs}_stem.bn") for ours, theirs in _PYSLOWFAST_PATHWAYS),
+        *(
+            (rf"^{ours}_layer{i}/block", f"s{i + 1}.{theirs}_res")
+            for ours, theirs in _PYSLOWFAST_PATHWAYS
+            for i in range(1, 5)
+        ),
+        (r"/shortcut_conv$", ".branch1"),
+        (r"/shortcut_norm", ".branch1_bn"),
+        *((rf"/conv{i}$", f".branch2.{letter}") for i, letter in enumerate("abc", 1)),
+        *((rf"/norm{i}\b", f".branch2.{letter}_bn") for i, letter in enumerate("abc", 1)),
+    )
+)
+"""PySlowFast's ``SlowFast`` (``s1`` to ``s5``)."""
+
+VARIANTS = {"8x8": (4, 7), "4x16": (8, 5)}
+"""Frames of the fast pathway for each one of the slow pathway, and the temporal extent of the lateral connections."""
+
+
+@register
+@dataclasses.dataclass
+class SlowFast(ResNetNetwork):
+    """SlowFast; the defaults are MMAction2's 8x8."""
+
+    namings = {"mmaction2": MMACTION2, "torchvision": TORCHVISION, "pyslowfast": PYSLOWFAST}
+
+    alpha: Annotated[int, Ge(1)] = 4
+    """Frames of the fast pathway for each one of the slow pathway."""
+    resample_rate: Annotated[int, Ge(0)] = 0
+    """Frames of the clip for each one of the slow pathway (MMAction2's tau), a multiple of ``alpha``; 0: ``alpha``."""
+    beta_inv: Annotated[int, Ge(1)] = 8
+    """How many times narrower the fast pathway is."""
+    fusion_kernel: Annotated[int, Ge(1)] = 7
+    """Temporal extent of the lateral connections, odd."""
+    fusion_ratio: Annotated[int, Ge(1)] = 2
+    """Channels of a lateral connection for each channel of the fast pathway."""
+    lateral_norm: bool = False
+    """End lateral connections in a norm and a ReLU."""
+    slow_frames: Literal["stride", "linspace"] = "stride"
+    """``stride``: frames 0, alpha, 2 alpha, ...; ``linspace``: evenly spaced, first to last."""
+    fast_depth: Literal[0] | Depth = 0
+    """ResNet depth of the fast pathway; 0: ``depth``."""
+    block: Literal["", "basic", "bottleneck"] = ""
+    """``basic`` or ``bottleneck`` blocks; empty: the usual ones of the depth."""
+    temporal_blocks: tuple[Annotated[int, Ge(0)], Annotated[int, Ge(0)]] = (0, 0)
+    """Blocks of each stage, from the first on, whose kernels have a temporal extent, in the slow and in the fast
+    pathway; 0: all."""
+    head_order: Literal["fast_slow", "slow_fast"] = "fast_slow"
+    """Order of the pathways' features in front of the classifier: ``fast_slow`` (MMAction2) or ``slow_fast``."""
+
+    @classmethod
+    def mmaction2(cls, variant: str = "8x8", **fields: Any) -> "SlowFast":
+        """Return MMAction2's ``8x8`` or ``4x16`` (frames of the slow pathway x their interval in the video)."""
+        alpha, fusion_kernel = VARIANTS[variant]
+        return cls(alpha=alpha, fusion_kernel=fusion_kernel, **fields)
+
+    @classmethod
+    def pyslowfast(cls, variant: str = "8x8", **fields: Any) -> "SlowFast":
+        """Return PySlowFast's ``8x8`` or ``4x16``, whose blocks are bottlenecks at every depth."""
+        theirs = {"lateral_norm": True, "slow_frames": "linspace", "block": "bottleneck", "head_order": "slow_fast"}
+        return cls.mmaction2(variant, **theirs | fields)
+
+    @classmethod
+    def zoo(cls) -> dict[str, ZooNetwork]:
+        """Return the networks of MMAction2 and of PySlowFast (``fb``), and those of ResNet-18."""
+        networks = {
+            f"slowfast_r{depth}_{variant}": cls.mmaction2(variant, depth=depth)
+            for depth in (18, *DEEP)
+            for variant in ("4x16", "8x8")
+        }
+        networks["slowfast_r50_8x8_lateralnorm"] = cls.mmaction2(lateral_norm=True)
+        networks |= {
+            f"slowfast_fb_r{depth}_{variant}": cls.pyslowfast(variant, depth=depth)
+            for depth in DEEP
+            for variant in ("4x16", "8x8")
+        }
+        for network in networks.values():  # a group of DNR is half a clip, as in the paper
+            network.norm.relay_distance = 32 // network.alpha // 2
+        return {name: ZooNetwork(network, num_frames=32) for name, network in networks.items()}
+
+    @property
+    def rate(self) -> int:
+        """Frames of the clip for each one of the slow pathway."""
+        return self.resample_rate or self.alpha
+
+    def problems(self) -> Iterator[str]:
+        """Refuse pathways that do not fit together."""
+        yield from super().problems()
+        if self.rate % self.alpha:
+            yield f"resample_rate: is {self.rate}; expected a multiple of alpha, which is {self.alpha}"
+        if self.fusion_kernel % 2 == 0:
+            yield f"fusion_kernel: is {self.fusion_kernel}; expected an odd number"
+        if self.width % self.beta_inv:
+            yield f"width: is {self.width}; expected a multiple of beta_inv, which is {self.beta_inv}"
+        if self.scan_blocks and any(self.temporal_blocks):
+            yield "temporal_blocks: must be 0 with scan_blocks, under which the blocks are alike"
+
+    def has_third_norm(self) -> bool:
+        """Return whether the blocks of a pathway are bottlenecks."""
+        depths = (self.depth, self.fast_depth or self.depth)
+        return any(Architecture3D.of(depth, self.block).block == "bottleneck" for depth in depths)
+
+    def frames_expected(self, num_frames: int) -> str:
+        """Return what clips have of which the slow pathway takes whole steps."""
+        return f"a multiple of {self.rate}, of which the slow pathway takes one" if num_frames % self.rate else ""
+
+    def relayed_frames(self, num_frames: int) -> int:
+        """Return the frames of the slow pathway."""
+        return num_frames // self.rate
+
+    def build(self) -> Recognizer:
+        """Return the recogniser."""
+        own = vars(self).keys() & SlowFastBackbone.__dataclass_fields__.keys()
+        backbone = SlowFastBackbone(**{name: getattr(self, name) for name in own} | self.backbone_fields())
+        order = (0, 1) if self.head_order == "slow_fast" else (1, 0)
+        return Recognizer(
+            backbone, PathwayHead(self.num_classes, self.dropout, order, param_dtype=backbone.param_dtype)
+        )

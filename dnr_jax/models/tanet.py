@@ -1,15 +1,39 @@
 """TANet's temporal adaptive module (Liu et al., ICCV 2021), as MMAction2 builds it."""
 
 import dataclasses
-from typing import Any
+import functools
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from annotated_types import Ge
 
+from dnr_jax.config import ZooNetwork, register
 from dnr_jax.dnr import DNRSpec
 from dnr_jax.dnr.functional import statistics_dtype
 from dnr_jax.models.layers import kaiming_normal
+from dnr_jax.models.naming import MMACTION2, Naming
+from dnr_jax.models.network import DEEP, FrameNetwork, dtypes, score_head
+from dnr_jax.models.recognizer import Recognizer
+
+_TAM = (
+    ("global_dense1", "G.0"),
+    ("global_norm", "G.1"),
+    ("global_dense2", "G.3"),
+    ("local_conv1", "L.0"),
+    ("local_norm", "L.1"),
+    ("local_conv2", "L.3"),
+)
+MMACTION2_TANET = Naming(
+    (
+        (r"\bblock(\d+)/temporal", r"\1/tam"),
+        (r"\bblock(\d+)/", r"\1/block/"),
+        *MMACTION2.rules,
+        *((rf"\b{ours}$", theirs) for ours, theirs in _TAM),
+    )
+)
+"""MMAction2's ``TANet``, whose residual blocks stand beside their temporal modules in a ``TABlock``."""
 
 
 class TemporalAdaptiveModule(nn.Module):
@@ -88,3 +112,26 @@ class TemporalAdaptiveModule(nn.Module):
         # MMAction2's init_std: a softmax of small numbers, so the kernels start as a mean over the frames around.
         init = nn.initializers.normal(0.001)
         return nn.Dense(features, use_bias=False, kernel_init=init, param_dtype=self.param_dtype, name=name)
+
+
+@register
+@dataclasses.dataclass
+class TANet(FrameNetwork):
+    """TANet: a ResNet of bottlenecks with a temporal adaptive module in each."""
+
+    namings = {"mmaction2_tanet": MMACTION2_TANET}
+
+    depth: Literal[50, 101, 152] = 50
+    """ResNet depth: 50, 101 or 152, whose blocks are bottlenecks."""
+    width: Annotated[int, Ge(4)] = 64
+    """Channels of the stem (64 in the paper); the modules' local branches have a quarter of a block's."""
+
+    @classmethod
+    def zoo(cls) -> dict[str, ZooNetwork]:
+        """Return the reference's networks."""
+        return {f"tanet_r{depth}": ZooNetwork(cls(depth=depth)) for depth in DEEP}
+
+    def build(self) -> Recognizer:
+        """Return the recogniser."""
+        module = functools.partial(TemporalAdaptiveModule, self.norm.spec(), **dtypes(self))
+        return Recognizer(self.resnet(temporal=module), score_head(self))

@@ -7,16 +7,22 @@ what changes between neighbouring segments, and mixes them over the segments. Co
 
 import dataclasses
 import functools
-from typing import Any
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from annotated_types import Ge, Le
 
+from dnr_jax.config import ZooNetwork, register
 from dnr_jax.dnr import DNRSpec
 from dnr_jax.models.blocks import recomputed
 from dnr_jax.models.layers import PointwiseConv, conv, kaiming_normal
+from dnr_jax.models.naming import Naming
+from dnr_jax.models.network import DEEP, ResNetNetwork, score_head
+from dnr_jax.models.recognizer import Recognizer
 from dnr_jax.models.resnet import ARCHITECTURES, Stage
 from dnr_jax.models.resnet3d import static_norm
 
@@ -162,7 +168,7 @@ class LongTermModule(nn.Module):
         return SegmentShift(self.dtype, self.param_dtype, name="shift")(x)
 
 
-class TDN(nn.Module):
+class TDNBackbone(nn.Module):
     """TDN without its classifier: ResNet-50 and 101 in the repository, any depth here.
 
     Attributes:
@@ -280,3 +286,75 @@ class TDN(nn.Module):
 
 def _max_pool(x: jax.Array) -> jax.Array:
     return nn.max_pool(x, (1, 3, 3), (1, 2, 2), padding=((0, 0), (1, 1), (1, 1)))
+
+
+MCG_NJU = Naming(
+    rules=(
+        (r"^head/fc", "new_fc"),
+        (r"^backbone/difference_conv", "backbone/conv1_5.0"),
+        (r"^backbone/difference_norm", "backbone/conv1_5.1"),
+        (r"^backbone/layer(\d)", r"backbone/layer\1_bak"),
+        (r"\bdifference_layer1", "resnext_layer1"),
+        (r"^backbone/", "base_model."),
+        (r"\bblock(\d+)", r"\1"),
+        (r"\btemporal/attention/", "mse."),
+        (r"\btemporal/shift", "shift.conv"),
+        (r"\bcoarse_conv", "conv3_smallscale2"),
+        (r"\bcoarse_norm", "bn3_smallscale2"),
+        (r"\bfine_conv", "conv3_smallscale4"),
+        (r"\bfine_norm", "bn3_smallscale4"),
+        (r"\bnorm(\d)", r"bn\1"),
+        (r"\bshortcut_conv", "downsample.0"),
+        (r"\bshortcut_norm", "downsample.1"),
+    )
+)
+"""MCG-NJU's ``TSN`` around its ``TDN_Net``."""
+
+
+@register
+@dataclasses.dataclass
+class TDN(ResNetNetwork):
+    """TDN."""
+
+    namings = {"tdn": MCG_NJU}
+
+    frames_per_segment: Annotated[int, Ge(3)] = 5
+    """Frames that the network takes for a segment, odd: one is in the middle."""
+    appearance: Annotated[float, Ge(0), Le(1)] = 0.0
+    """Share of the middle frame's features where they meet the differences; 0: 0.5 for 8 segments, 0.75 for others."""
+
+    @classmethod
+    def zoo(cls) -> dict[str, ZooNetwork]:
+        """Return the reference's networks."""
+        return {f"tdn_r{depth}": ZooNetwork(cls(depth=depth), num_frames=40) for depth in DEEP}
+
+    def problems(self) -> Iterator[str]:
+        """Refuse segments without a middle frame."""
+        yield from super().problems()
+        if self.frames_per_segment % 2 == 0:
+            yield f"frames_per_segment: is {self.frames_per_segment}; expected an odd number, which has a middle one"
+
+    def frames_expected(self, num_frames: int) -> str:
+        """Return what clips of whole segments have."""
+        frames = self.frames_per_segment
+        if num_frames % frames == 0:
+            return ""
+        return (
+            f"a multiple of {frames}, TDN's frames of a segment: Segments with frames_per_segment={frames} gives that"
+        )
+
+    def side_expected(self, side: int) -> str:
+        """Return the least side of frames that can be halved often enough."""
+        least = 9 if self.stem == "small" else 33
+        return f"at least {least}, which TDN can halve often enough" if side < least else ""
+
+    def relayed_frames(self, num_frames: int) -> int:
+        """Return the number of segments."""
+        return num_frames // self.frames_per_segment
+
+    def build(self) -> Recognizer:
+        """Return the recogniser."""
+        backbone = TDNBackbone(
+            **self.backbone_fields(), frames_per_segment=self.frames_per_segment, appearance=self.appearance
+        )
+        return Recognizer(backbone, score_head(self))

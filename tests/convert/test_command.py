@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from dnr_jax import cli
-from dnr_jax.config import load_config
-from dnr_jax.convert import NAMINGS, source, to_state_dict, write_weight_file
+from dnr_jax.config import Network, load_config, registered
+from dnr_jax.convert import namings, source, to_state_dict, write_weight_file
 from dnr_jax.convert.source import read_source, template_of
 from dnr_jax.evaluation import run
 from dnr_jax.evaluation.export import export_program
@@ -42,7 +42,7 @@ def baseline(path, naming: str = "torchvision", classes: int = 5):
     """A file of the demo's network with batch normalisation; returns what it holds."""
     config = load_config(f"{DEMO}:bn")
     config.model.num_classes = classes
-    state = to_state_dict(noise(template_of(config)), NAMINGS[naming])
+    state = to_state_dict(noise(template_of(config)), namings()[naming])
     write_weight_file(path, state)
     return state
 
@@ -200,15 +200,17 @@ def thorough(*names: str) -> list:
     return [pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
-@pytest.mark.parametrize("name", ["tsn", "r2plus1d", "slowfast", *thorough("bninception", "tsm", "tanet", "tdn")])
+@pytest.mark.parametrize("name", ["TSN", "R2Plus1D", "SlowFast", *thorough("BNInception", "TSM", "TANet", "TDN")])
 @pytest.mark.parametrize("variant", ["dnr", "bn"])
 def test_every_family_exports_for_any_batch(name, variant, monkeypatch):
     tiny.shrink_bninception(monkeypatch)
-    config = load_config(f"{DEMO}:{variant}")
-    config.model.name, config.model.num_classes, config.model.width = name, 3, 8
-    config.model.depth = 50 if name == "tanet" else 18
-    config.model.norm.relay_distance = 2 if name == "slowfast" else 4
-    config.data.num_frames, config.data.crop_size = 40 if name == "tdn" else 16, 16
+    config = load_config(str(DEMO))
+    network = registered(Network)[name](num_classes=3, width=8, stem="small")
+    if hasattr(network, "depth"):
+        network.depth = 50 if name == "TANet" else 18
+    network.norm.relay_distance = 2 if name == "SlowFast" else 4
+    config.model = network.arms()[variant]
+    config.data.num_frames, config.data.crop_size = 40 if name == "TDN" else 16, 16
     program = export_program(create_model(config.model), noise(template_of(config)), config)
     assert program.platforms == ("cpu", "cuda", "tpu")
     (given,) = program.in_avals

@@ -1,6 +1,6 @@
 """Which array goes where: recognition, what may differ, inflation, and the report."""
 
-import copy
+import dataclasses
 import functools
 import re
 
@@ -9,43 +9,42 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnr_jax.config import ExperimentConfig, ModelConfig, SlowFastConfig, with_variant
 from dnr_jax.convert import (
     AUTHORS,
     MMACTION2,
-    NAMINGS,
     TORCHVISION,
     ConversionError,
     from_state_dict,
     match,
+    namings,
     recognize,
     to_state_dict,
 )
 from dnr_jax.convert.matching import inflate, parse_allow
-from dnr_jax.models import create_model
+from dnr_jax.models import TDN, TSM, TSN, BNInception, R2Plus1D, SlowFast, TANet, create_model
 from dnr_jax.models.complexity import abstract_variables
 from dnr_jax.models.layers import Conv3D
 from tests import golden
 from tests.golden_networks import NETWORKS
 
 CONFIGS = {
-    "r18": ModelConfig(depth=18, width=4, num_classes=3),
-    "r50": ModelConfig(depth=50, width=4, num_classes=3),
-    "r2plus1d": ModelConfig("r2plus1d", 18, width=8, num_classes=3),
-    "slowfast": ModelConfig("slowfast", 50, width=8, num_classes=3),
-    "slowfast_fb": ModelConfig("slowfast", 50, width=8, num_classes=3, slowfast=SlowFastConfig.pyslowfast()),
-    "resnext": ModelConfig(depth=50, width=8, cardinality=2, num_classes=3),
-    "bninception": ModelConfig("bninception", width=8, num_classes=3),
-    "tsm": ModelConfig("tsm", 50, width=4, num_classes=3),
-    "tsm_r101": ModelConfig("tsm", 101, width=4, num_classes=3),
-    "tanet": ModelConfig("tanet", 50, width=4, num_classes=3),
-    "tdn": ModelConfig("tdn", 50, width=4, num_classes=3),
+    "r18": TSN(depth=18, width=4, num_classes=3),
+    "r50": TSN(depth=50, width=4, num_classes=3),
+    "r2plus1d": R2Plus1D(depth=18, width=8, num_classes=3),
+    "slowfast": SlowFast(depth=50, width=8, num_classes=3),
+    "slowfast_fb": SlowFast.pyslowfast(width=8, num_classes=3),
+    "resnext": TSN(depth=50, width=8, cardinality=2, num_classes=3),
+    "bninception": BNInception(width=8, num_classes=3),
+    "tsm": TSM(depth=50, width=4, num_classes=3),
+    "tsm_r101": TSM(depth=101, width=4, num_classes=3),
+    "tanet": TANet(depth=50, width=4, num_classes=3),
+    "tdn": TDN(depth=50, width=4, num_classes=3),
 }
 
 
 @functools.cache
 def template(name: str, variant: str = "bn"):
-    config = with_variant(ExperimentConfig(model=copy.deepcopy(CONFIGS[name])), variant).model
+    config = CONFIGS[name].arms()[variant]
     return abstract_variables(create_model(config), (40 if name == "tdn" else 32, 64, 64, 3))
 
 
@@ -56,7 +55,7 @@ def noise(tree):
 
 @functools.cache
 def state_of(name: str, naming: str, variant: str = "bn"):
-    return to_state_dict(noise(template(name, variant)), NAMINGS[naming])
+    return to_state_dict(noise(template(name, variant)), namings()[naming])
 
 
 CODE_BASES = [
@@ -77,14 +76,14 @@ CODE_BASES = [
 
 
 def test_every_code_base_is_tested():
-    assert {naming for _, _, naming in CODE_BASES} == set(NAMINGS)
+    assert {naming for _, _, naming in CODE_BASES} == set(namings())
 
 
 @pytest.mark.parametrize(("name", "variant", "naming"), CODE_BASES)
 def test_a_state_dict_goes_there_and_back_bit_for_bit(name, variant, naming):
     state = state_of(name, naming, variant)
     assert len(state) == len(jax.tree.leaves(template(name, variant)))
-    returned = to_state_dict(from_state_dict(state, template(name, variant), NAMINGS[naming]), NAMINGS[naming])
+    returned = to_state_dict(from_state_dict(state, template(name, variant), namings()[naming]), namings()[naming])
     assert returned.keys() == state.keys()
     for key, array in state.items():
         np.testing.assert_array_equal(returned[key], array, strict=True)
@@ -96,7 +95,7 @@ def test_the_code_base_is_told_by_its_names(name, variant, naming, prefix):
     state = {prefix + key: array for key, array in state_of(name, naming, variant).items()}
     recognition = recognize(state, template(name, variant))
     assert recognition.name == naming
-    found = match(state, template(name, variant), NAMINGS[naming], rename=recognition.rename)
+    found = match(state, template(name, variant), namings()[naming], rename=recognition.rename)
     assert not found.report.problems
     assert len(found.arrays) == len(state)
 
@@ -108,7 +107,7 @@ def test_a_backbone_alone_is_recognised(naming):
     state = {key.removeprefix("backbone."): array for key, array in whole.items() if key.startswith("backbone.")}
     recognition = recognize(state, template("r18"))
     assert (recognition.name, recognition.add) == (naming, "backbone.")
-    found = match(state, template("r18"), NAMINGS[naming], rename=recognition.rename)
+    found = match(state, template("r18"), namings()[naming], rename=recognition.rename)
     assert found.report.problems == [
         "missing: cls_head.fc_cls.bias; here head/fc/bias",
         "missing: cls_head.fc_cls.weight; here head/fc/kernel",
@@ -267,10 +266,8 @@ def test_inflation_keeps_the_features_of_a_still_video():
 @pytest.mark.parametrize("name", ["slowfast", "slowfast_fb"])
 def test_an_image_network_becomes_the_slow_pathway(name):
     state = state_of("r50", "torchvision")
-    config = copy.deepcopy(CONFIGS[name])
-    config.width = 4
-    config.slowfast.beta_inv = 4
-    wanted = abstract_variables(create_model(with_variant(ExperimentConfig(model=config), "bn").model), (32, 32, 32, 3))
+    config = dataclasses.replace(CONFIGS[name], width=4, beta_inv=4).arms()["bn"]
+    wanted = abstract_variables(create_model(config), (32, 32, 32, 3))
     recognition = recognize(state, wanted)
     assert recognition.name == "torchvision"
     found = match(state, wanted, TORCHVISION, allow=("fast_pathway", "head"), rename=recognition.rename)
@@ -347,9 +344,8 @@ def test_a_state_dict_of_the_reference_goes_there_and_back_bit_for_bit(shared, n
     """Names and shapes are those of the reference implementation, values those of the recipe."""
     case, network = golden.load(shared, name), NETWORKS[name]
     state = {key.removeprefix(network.prefix): array for key, array in case.weights().items()}
-    frames = {"slowfast": network.config.slowfast.alpha * 8, "tdn": 40}.get(network.config.name, 8)
-    config = copy.deepcopy(network.config)
-    config.num_classes = case.meta["num_classes"] or 1
+    frames = {"SlowFast": 32, "TDN": 40}.get(type(network.config).__name__, 8)
+    config = dataclasses.replace(network.config, num_classes=case.meta["num_classes"] or 1)
     model = create_model(config)
     wanted = abstract_variables(model, (frames, 64, 64, 3))
     if not network.head:

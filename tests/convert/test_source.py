@@ -8,16 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnr_jax.config import ConfigError, DataConfig, ExperimentConfig, InitConfig, ModelConfig, with_variant
-from dnr_jax.convert import NAMINGS, to_state_dict, write_weight_file
+from dnr_jax.config import ConfigError, DataConfig, ExperimentConfig, InitConfig, with_variant
+from dnr_jax.convert import namings, to_state_dict, write_weight_file
 from dnr_jax.convert.source import classes_of, fit_source, own_metadata, read_source, template_of
-from dnr_jax.models import create_model
+from dnr_jax.models import TSN, create_model
 from dnr_jax.models.complexity import abstract_variables
 
 
 def experiment(variant: str = "bn", **model) -> ExperimentConfig:
     config = ExperimentConfig(
-        model=ModelConfig(**{"depth": 50, "width": 4, "num_classes": 3} | model), data=DataConfig(crop_size=32)
+        model=TSN(**{"depth": 50, "width": 4, "num_classes": 3} | model), data=DataConfig(crop_size=32)
     )
     return with_variant(config, variant)
 
@@ -29,7 +29,7 @@ def noise(tree):
 
 def write(path, config: ExperimentConfig, naming: str = "torchvision", metadata=None):
     variables = noise(template_of(config))
-    write_weight_file(path, to_state_dict(variables, NAMINGS[naming]), metadata)
+    write_weight_file(path, to_state_dict(variables, namings()[naming]), metadata)
     return variables
 
 
@@ -103,7 +103,7 @@ def test_the_number_of_classes_is_read_from_the_head(naming, tmp_path):
 
 def test_a_source_without_a_head_has_no_number_of_classes(tmp_path):
     config = experiment()
-    state = to_state_dict(noise(template_of(config)), NAMINGS["torchvision"])
+    state = to_state_dict(noise(template_of(config)), namings()["torchvision"])
     write_weight_file(tmp_path / "a.safetensors", {k: v for k, v in state.items() if not k.startswith("fc")})
     assert classes_of(read_source(tmp_path / "a.safetensors"), config) == 0
 

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnr_jax.config import ModelConfig, NormConfig, SlowFastConfig
+from dnr_jax.config import NormConfig
 from dnr_jax.convert import (
     AUTHORS,
     CADENE,
+    MCG_NJU,
     MMACTION2,
     MMACTION2_TORCHVISION,
     PYSLOWFAST,
-    TDN,
     TORCHVISION,
     ConversionError,
     from_state_dict,
@@ -24,16 +24,27 @@ from dnr_jax.convert import (
     to_state_dict,
 )
 from dnr_jax.dnr import DNRSpec, RelayCell
-from dnr_jax.models import Recognizer, ResNet, TSNHead, create_model
+from dnr_jax.models import (
+    TDN,
+    TSM,
+    TSN,
+    BNInception,
+    R2Plus1D,
+    Recognizer,
+    ResNet,
+    SlowFast,
+    TSNHead,
+    create_model,
+)
 from dnr_jax.models.complexity import abstract_variables
-from dnr_jax.models.zoo import ZOO
+from dnr_jax.models.zoo import zoo
 from tests.golden_networks import NETWORKS
 
 NAMINGS = {"authors": AUTHORS, "mmaction2": MMACTION2, "torchvision": TORCHVISION}
 NAMINGS_3D = {"mmaction2": MMACTION2, "pyslowfast": PYSLOWFAST}
 CLIP = jax.ShapeDtypeStruct((1, 8, 32, 32, 3), jnp.float32)
 PAPER = DNRSpec()
-RESNEXT = ModelConfig(depth=50, cardinality=2, base_width=64)
+RESNEXT = TSN(depth=50, cardinality=2, base_width=64)
 BASELINE = NormConfig("static", "static", "static")
 EVERYWHERE = DNRSpec("ct", "cl", "cl", depth=2)
 
@@ -151,17 +162,15 @@ def test_names_of_3d_networks(naming, path, key):
 
 @pytest.mark.parametrize("dnr", [True, False])
 @pytest.mark.parametrize(
-    ("naming", "name", "slowfast"),
+    ("naming", "network"),
     [
-        ("mmaction2", "r2plus1d", SlowFastConfig()),
-        ("mmaction2", "slowfast", SlowFastConfig(lateral_norm=True)),
-        ("pyslowfast", "slowfast", SlowFastConfig.pyslowfast()),
+        ("mmaction2", R2Plus1D()),
+        ("mmaction2", SlowFast(lateral_norm=True)),
+        ("pyslowfast", SlowFast.pyslowfast()),
     ],
 )
-def test_3d_networks_go_there_and_back(naming, name, slowfast, dnr):
-    config = ModelConfig(name, 18, width=8, num_classes=3, slowfast=slowfast)
-    if not dnr:
-        config.norm.norm1 = config.norm.norm2 = "static"
+def test_3d_networks_go_there_and_back(naming, network, dnr):
+    config = dataclasses.replace(network, depth=18, width=8, num_classes=3).arms()["dnr" if dnr else "bn"]
     clip = jax.ShapeDtypeStruct((1, 32, 32, 32, 3), jnp.float32)
     template = jax.eval_shape(functools.partial(create_model(config).init, train=False), jax.random.key(0), clip)
     fill = functools.partial(np.random.default_rng(0).standard_normal, dtype=np.float32)
@@ -191,7 +200,7 @@ def test_names_of_networks_on_frames(naming, path, key):
 @pytest.mark.parametrize("dnr", [True, False])
 @pytest.mark.parametrize(
     ("config", "naming"),
-    [(ModelConfig("tsm", 18), mmaction2_tsm(18)), (RESNEXT, TORCHVISION), (RESNEXT, MMACTION2_TORCHVISION)],
+    [(TSM(depth=18), mmaction2_tsm(18)), (RESNEXT, TORCHVISION), (RESNEXT, MMACTION2_TORCHVISION)],
 )
 def test_networks_on_frames_go_there_and_back(config, naming, dnr):
     config = dataclasses.replace(config, width=8, num_classes=3, norm=NormConfig() if dnr else BASELINE)
@@ -217,13 +226,13 @@ def test_a_network_has_the_references_names_and_shapes(shared, name):
         if not key.endswith("num_batches_tracked") and not key.startswith("data_preprocessor")
     }
     model = create_model(dataclasses.replace(NETWORKS[name].config, num_classes=11))
-    template = abstract_variables(model, (ZOO[name].num_frames, 64, 64, 3))
+    template = abstract_variables(model, (zoo()[name].num_frames, 64, 64, 3))
     zeros = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), template)
     state = to_state_dict(zeros, NETWORKS[name].naming)
     assert {key: array.shape for key, array in state.items()} == expected
 
 
-NETWORKS_2D = {"tsn_bninception": ("bninception", CADENE), "tdn_r50_64": ("tdn", TDN)}
+NETWORKS_2D = {"tsn_bninception": (BNInception, CADENE), "tdn_r50_64": (TDN, MCG_NJU)}
 
 
 @pytest.mark.parametrize(
@@ -267,9 +276,7 @@ def test_names_of_2d_networks(name, path, key):
 @pytest.mark.parametrize("name", NETWORKS_2D)
 def test_2d_networks_go_there_and_back(name, dnr):
     model, naming = NETWORKS_2D[name]
-    config = ModelConfig(model, 50, width=8, num_classes=3)
-    if not dnr:
-        config.norm.norm1 = config.norm.norm2 = "static"
+    config = model(width=8, num_classes=3).arms()["dnr" if dnr else "bn"]
     template = abstract_variables(create_model(config), (40, 64, 64, 3))
     fill = functools.partial(np.random.default_rng(0).standard_normal, dtype=np.float32)
     variables = jax.tree.map(lambda leaf: fill(leaf.shape), template)

@@ -1,19 +1,20 @@
 """The costs of networks: what is counted, what is measured, and the tables."""
 
+import dataclasses
 import time
 
 import jax.numpy as jnp
 import pytest
 
-from dnr_jax.config import ModelConfig, NormConfig
+from dnr_jax.config import NormConfig
 from dnr_jax.evaluation import profile as module
 from dnr_jax.evaluation.profile import COLUMNS, Profile, measure_in_turns, profile, table, variants
-from dnr_jax.models import create_model
+from dnr_jax.models import TSN, create_model
 from dnr_jax.models.complexity import abstract_variables, count_macs, count_parameters
 from tests.training import tiny
 
 SHAPE = (8, 16, 16, 3)
-SMALL = ModelConfig(depth=18, width=8, stem="small", num_classes=0)
+SMALL = TSN(depth=18, width=8, stem="small", num_classes=0)
 
 
 def test_a_network_is_profiled_with_and_without_dnr():
@@ -28,7 +29,7 @@ def test_a_network_is_profiled_with_and_without_dnr():
 def test_counts_need_no_compiled_program():
     bn, dnr = profile("small", SMALL, SHAPE, repeats=0)
     for result, config in ((bn, variants(SMALL)["BN"]), (dnr, SMALL)):
-        model = create_model(ModelConfig(**{**vars(config), "num_classes": 1}))
+        model = create_model(dataclasses.replace(config, num_classes=1))
         assert result.parameters == count_parameters(abstract_variables(model, SHAPE))
         assert result.macs == count_macs(model, SHAPE)
         assert (result.memory, result.latency, result.relative_latency) == (None, None, None)
@@ -98,4 +99,4 @@ def test_a_text_table_is_aligned():
 
 @pytest.mark.parametrize("norms", [("static", "static", "ct"), ("cl", "static", "static")])
 def test_any_relay_is_dnr(norms):
-    assert list(variants(ModelConfig(norm=NormConfig(*norms)))) == ["BN", "DNR"]
+    assert list(variants(TSN(norm=NormConfig(*norms)))) == ["BN", "DNR"]

@@ -10,10 +10,10 @@ import pytest
 
 from dnr_jax.dnr import DNRSpec, precise_statistics
 from dnr_jax.models.blocks import PredictingNorm, predicting_norms, stack_blocks, unstack_blocks
-from dnr_jax.models.r2plus1d import FactorizedBlock, R2Plus1D
+from dnr_jax.models.r2plus1d import FactorizedBlock, R2Plus1DBackbone
 from dnr_jax.models.resnet import BasicBlock, BottleneckBlock, ResNet, Stage
 from dnr_jax.models.resnet3d import Architecture3D, ResidualBlock3D, Stage3D
-from dnr_jax.models.slowfast import SlowFast
+from dnr_jax.models.slowfast import SlowFastBackbone
 from tests.dnr import reference
 from tests.dnr.reference import jit
 
@@ -127,7 +127,7 @@ def named(jaxpr, name: str) -> int:
 
 
 @pytest.mark.parametrize(("remat", "count"), [("none", 0), ("block", 8), ("stage", 4)])
-@pytest.mark.parametrize(("network", "pathways"), [(ResNet, 1), (R2Plus1D, 1), (SlowFast, 2)])
+@pytest.mark.parametrize(("network", "pathways"), [(ResNet, 1), (R2Plus1DBackbone, 1), (SlowFastBackbone, 2)])
 def test_what_is_recomputed_is_chosen(network, pathways, remat, count):
     model = network(depth=18, spec=DNRSpec(relay_distance=1), width=8, stem="small", remat=remat)
     x = jnp.zeros((1, 8, 8, 8, 3), jnp.float32)
@@ -156,7 +156,7 @@ def test_recomputing_takes_less_memory():
     assert temporary(True) < 0.7 * temporary(False)
 
 
-@pytest.mark.parametrize("network", [ResNet, SlowFast])
+@pytest.mark.parametrize("network", [ResNet, SlowFastBackbone])
 def test_the_program_does_not_grow_with_the_depth(network):
     def size(depth: int) -> int:
         model = network(depth=depth, spec=DNRSpec(relay_distance=1), width=8, stem="small", scan_blocks=True)

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnr_jax.config import ModelConfig
 from dnr_jax.dnr import CrossLayerDNR, CrossTemporalDNR, DNRSpec, StaticNorm
-from dnr_jax.models import BNInception, create_model
+from dnr_jax.models import BNInception, BNInceptionBackbone, create_model
 from dnr_jax.models.inception import InceptionBlockSize, InceptionStage, max_pool_ceil, same_size_pool
 from tests.dnr import reference
 from tests.dnr.reference import assert_close, jit, variables_like
@@ -145,7 +144,7 @@ def test_norms_stand_where_the_rule_puts_them():
         "double_3x3": [CrossLayerDNR, CrossTemporalDNR, StaticNorm],
         "pool": [StaticNorm],
     }
-    norms = norms_of(BNInception(width=8), jax.ShapeDtypeStruct((1, 8, 32, 32, 3), jnp.float32))
+    norms = norms_of(BNInceptionBackbone(width=8), jax.ShapeDtypeStruct((1, 8, 32, 32, 3), jnp.float32))
     expected = {f"norm{i}": StaticNorm for i in (1, 2, 3)}
     for stage, num_blocks in ((3, 3), (4, 5), (5, 2)):
         for block in range(num_blocks):
@@ -158,7 +157,9 @@ def test_norms_stand_where_the_rule_puts_them():
 
 def test_branches_of_one_width_share_a_cell():
     clip = jax.ShapeDtypeStruct((1, 8, 32, 32, 3), jnp.float32)
-    params = jax.eval_shape(functools.partial(BNInception().init, train=False), jax.random.key(0), clip)["params"]
+    params = jax.eval_shape(functools.partial(BNInceptionBackbone().init, train=False), jax.random.key(0), clip)[
+        "params"
+    ]
     relays = {
         stage: sorted(name.removeprefix("relay1_") for name in params[f"inception{stage}"] if "relay" in name)
         for stage in (3, 4, 5)
@@ -175,7 +176,7 @@ def test_branches_of_one_width_share_a_cell():
 )
 @pytest.mark.parametrize("remat", ["none", "stage"])
 def test_frames_have_sides_that_can_be_halved(stem, least, most, multiple, remat):
-    model = BNInception(width=8, stem=stem, remat=remat)
+    model = BNInceptionBackbone(width=8, stem=stem, remat=remat)
 
     def features(height: int, width: int) -> tuple[int, ...]:
         x = jax.ShapeDtypeStruct((2, 4, height, width, 3), jnp.float32)
@@ -190,12 +191,12 @@ def test_frames_have_sides_that_can_be_halved(stem, least, most, multiple, remat
 
 @pytest.mark.parametrize("base", ["bn", "gn"])
 def test_a_config_builds_it(base):
-    config = ModelConfig("bninception", width=8, stem="small", num_classes=5, dtype="bfloat16")
-    config.norm.base, config.interlace_stages = base, (True, False, True, True)
+    config = BNInception(width=8, stem="small", num_classes=5, dtype="bfloat16")
+    config.norm.base, config.interlace.stages = base, (False, True, True)
     model = create_model(config)
     backbone = model.backbone
-    assert (backbone.spec, backbone.interlace_fraction) == (config.norm.spec(), config.interlace_fraction)
-    assert (backbone.interlace_stages, model.head.dropout) == (config.interlace_stages, 0.4)
+    assert (backbone.spec, backbone.interlace_fraction) == (config.norm.spec(), config.interlace.fraction)
+    assert (backbone.interlace_stages, model.head.dropout) == (config.interlace.stages, 0.4)
     x = jax.ShapeDtypeStruct((2, 8, 16, 16, 3), jnp.float32)
     scores, variables = jax.eval_shape(functools.partial(model.init_with_output, train=False), jax.random.key(0), x)
     assert (scores.shape, scores.dtype) == ((2, 5), jnp.float32)

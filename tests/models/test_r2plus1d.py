@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnr_jax.config import ModelConfig
 from dnr_jax.convert import Naming
 from dnr_jax.dnr import CrossTemporalDNR, DNRSpec, StaticNorm
-from dnr_jax.models import R2Plus1D, create_model
+from dnr_jax.models import R2Plus1D, R2Plus1DBackbone, create_model
 from dnr_jax.models.r2plus1d import FactorizedConv, middle_features
 from dnr_jax.models.resnet3d import ConvSize
 from tests import golden
@@ -49,14 +48,14 @@ def test_channels_in_the_middle(channels, size, expected):
 
 
 def test_norms_of_the_blocks_have_mmaction2s_epsilon():
-    norms = norms_of(R2Plus1D(18, DNRSpec(), width=4), jax.ShapeDtypeStruct((1, 8, 32, 32, 3), jnp.float32))
+    norms = norms_of(R2Plus1DBackbone(18, DNRSpec(), width=4), jax.ShapeDtypeStruct((1, 8, 32, 32, 3), jnp.float32))
     for path, (norm, _) in norms.items():
         assert norm.epsilon == (1e-5 if path.endswith("/norm") else 1e-3), path
 
 
 def test_relays_stand_in_the_blocks_and_keep_the_clips_groups():
     """Temporal strides leave 8, 4, 2 and 1 frames; two groups of four frames become two of two, two of one, one."""
-    norms = norms_of(R2Plus1D(18, DNRSpec(), width=4), jax.ShapeDtypeStruct((1, 8, 32, 32, 3), jnp.float32))
+    norms = norms_of(R2Plus1DBackbone(18, DNRSpec(), width=4), jax.ShapeDtypeStruct((1, 8, 32, 32, 3), jnp.float32))
     relayed = {path: norm for path, norm in norms.items() if isinstance(norm[0], CrossTemporalDNR)}
     assert {path.split("/", 1)[1] for path in relayed} == {"block0/norm2", "block1/norm2"}
     groups = {path.split("/")[0]: (frames, norm.groups(frames)) for path, (norm, frames) in relayed.items()}
@@ -68,16 +67,16 @@ def test_relays_stand_in_the_blocks_and_keep_the_clips_groups():
 @pytest.mark.parametrize("depth", [18, 50])
 @pytest.mark.parametrize("num_groups", [0, 4])
 def test_any_depth_groups_and_size(depth, num_groups):
-    model = R2Plus1D(depth, DNRSpec(num_groups=num_groups), width=4)
+    model = R2Plus1DBackbone(depth, DNRSpec(num_groups=num_groups), width=4)
     x = jax.ShapeDtypeStruct((2, 8, 33, 47, 3), jnp.float32)
     (features,), _ = jax.eval_shape(functools.partial(model.init_with_output, train=False), jax.random.key(0), x)
     assert features.shape == (2, 1, 2, 2, {18: 32, 50: 128}[depth])
 
 
 def test_a_config_builds_it():
-    config = ModelConfig(name="r2plus1d", depth=18, width=4, stem="small", num_classes=5, dtype="bfloat16")
+    config = R2Plus1D(depth=18, width=4, stem="small", num_classes=5, dtype="bfloat16")
     model = create_model(config)
-    assert (model.backbone.depth, model.backbone.spec, model.head.dropout) == (18, config.norm.spec(), 0.4)
+    assert (model.backbone.depth, model.backbone.spec, model.head.dropout) == (18, config.norm.spec(), 0.5)
     x = jax.ShapeDtypeStruct((2, 8, 16, 16, 3), jnp.float32)
     scores, variables = jax.eval_shape(functools.partial(model.init_with_output, train=False), jax.random.key(0), x)
     assert (scores.shape, scores.dtype) == ((2, 5), jnp.float32)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dnr_jax.config import ModelConfig, NormConfig
+from dnr_jax.config import NormConfig
 from dnr_jax.dnr import DNRSpec
-from dnr_jax.models import Recognizer, ResNet, TSNHead, create_model
+from dnr_jax.models import TSM, TSN, Interlace, Recognizer, ResNet, TemporalShift, TSNHead, create_model
 from tests.dnr.reference import assert_close, jit, variables_like
 
 
@@ -107,13 +107,13 @@ def test_only_interlacing_and_cross_temporal_norms_see_the_order_of_frames(x64, 
 
 
 def test_config_names_every_part_of_the_network():
-    config = ModelConfig(
+    config = TSN(
         depth=18,
         width=8,
         stem="small",
         num_classes=7,
         dropout=0.1,
-        interlace_fraction=0.25,
+        interlace=Interlace(0.25),
         dtype="bfloat16",
         norm=NormConfig(norm2="static", depth=2),
     )
@@ -123,33 +123,33 @@ def test_config_names_every_part_of_the_network():
 
 
 def test_interlacing_can_be_switched_off():
-    assert create_model(ModelConfig(interlace=False)).backbone.interlace_fraction == 0
+    assert create_model(TSN(interlace=None)).backbone.interlace_fraction == 0
 
 
 def test_tsm_is_a_tsn_whose_shift_stays_and_whose_frames_are_scored():
     fields = {"depth": 18, "width": 8, "stem": "small", "num_classes": 7, "dropout": 0.0, "dtype": "float32"}
-    tsn = create_model(ModelConfig(**fields, interlace_fraction=0.25))
-    tsm = create_model(ModelConfig("tsm", **fields, interlace_fraction=0.25, interlace=False))
+    tsn = create_model(TSN(**fields, interlace=Interlace(0.25)))
+    tsm = create_model(TSM(**fields, shift=TemporalShift(0.25)))
     assert tsm.backbone == tsn.backbone
     head = TSNHead(7, 0.0, jnp.dtype(jnp.float32), frame_scores=True, init_std=0.001)
     assert tsm.head == head
-    assert create_model(ModelConfig("tsm", 101)).backbone.interlace_every == 2
+    assert create_model(TSM(depth=101)).backbone.interlace_every == 2
 
 
 def test_norms_out_of_range_are_refused():
     with pytest.raises(ValueError, match="norm1 must be one of"):
-        create_model(ModelConfig(norm=NormConfig(norm1="layer")))
+        create_model(TSN(norm=NormConfig(norm1="layer")))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_scores_are_float32_whatever_the_activations(dtype):
-    model = create_model(ModelConfig(depth=18, width=4, num_classes=5, dtype=dtype))
+    model = create_model(TSN(depth=18, width=4, num_classes=5, dtype=dtype))
     x = jax.ShapeDtypeStruct((2, 8, 32, 32, 3), jnp.float32)
     scores, _ = jax.eval_shape(functools.partial(model.init_with_output, train=False), jax.random.key(0), x)
     assert (scores.shape, scores.dtype) == ((2, 5), jnp.float32)
 
 
 def test_clips_of_another_shape_are_refused():
-    model = create_model(ModelConfig(depth=18, width=4, num_classes=3, norm=NormConfig(norm1="static", norm2="static")))
+    model = create_model(TSN(depth=18, width=4, num_classes=3, norm=NormConfig(norm1="static", norm2="static")))
     with pytest.raises(AssertionError, match=r"clips must be \[N, T, H, W, 3\]"):
         model.init(jax.random.key(0), jnp.zeros((2, 30, 8, 16, 16, 3)), train=False)

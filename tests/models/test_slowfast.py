@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dnr_jax.config import ModelConfig, SlowFastConfig
 from dnr_jax.dnr import CrossTemporalDNR, DNRSpec, StaticNorm
-from dnr_jax.models import SlowFast, create_model
+from dnr_jax.models import SlowFast, SlowFastBackbone, create_model
 from tests.models.inspection import norms_of
 
 CLIP = jax.ShapeDtypeStruct((1, 32, 32, 32, 3), jnp.float32)
@@ -21,7 +20,7 @@ def params_of(model, x=CLIP):
 
 def frames_of(num_frames: int, **fields) -> list[list[int]]:
     clip = jnp.arange(num_frames).reshape(1, -1, 1, 1, 1)
-    return [frames.ravel().tolist() for frames in SlowFast(**fields).pathways(clip)]
+    return [frames.ravel().tolist() for frames in SlowFastBackbone(**fields).pathways(clip)]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +47,7 @@ def test_clips_that_cannot_be_divided_are_refused():
 
 
 def test_the_fast_pathway_is_narrow_and_the_slow_one_sees_it():
-    params = params_of(SlowFast(50, spec=DNRSpec.static(), fusion_kernel=7, lateral_norm=True))
+    params = params_of(SlowFastBackbone(50, spec=DNRSpec.static(), fusion_kernel=7, lateral_norm=True))
     assert params["slow_conv1"]["kernel"].shape == (1, 7, 7, 3, 64)
     assert params["fast_conv1"]["kernel"].shape == (5, 7, 7, 3, 8)
     laterals = [params[f"lateral{i}_conv"]["kernel"].shape for i in range(4)]
@@ -59,13 +58,13 @@ def test_the_fast_pathway_is_narrow_and_the_slow_one_sees_it():
 
 
 def test_pathways_of_different_depth_and_blocks():
-    model = SlowFast(101, 50, DNRSpec.static(), width=8, temporal_blocks=(6, 6))
+    model = SlowFastBackbone(101, 50, DNRSpec.static(), width=8, temporal_blocks=(6, 6))
     params = params_of(model)
     assert len(params["slow_layer3"]) == 23
     assert len(params["fast_layer3"]) == 6
     kernels = [params["slow_layer3"][f"block{i}"]["conv1"]["kernel"].shape[0] for i in range(23)]
     assert kernels == [3] * 6 + [1] * 17
-    bottlenecks = params_of(SlowFast(18, spec=DNRSpec.static(), width=8, block="bottleneck"))
+    bottlenecks = params_of(SlowFastBackbone(18, spec=DNRSpec.static(), width=8, block="bottleneck"))
     assert set(bottlenecks["slow_layer4"]["block1"]) == {f"{kind}{i}" for kind in ("conv", "norm") for i in (1, 2, 3)}
 
 
@@ -76,7 +75,7 @@ def test_pathways_of_different_depth_and_blocks():
 )
 def test_groups_last_as_long_in_both_pathways(alpha, distance, groups):
     """``distance`` frames of the slow pathway are ``alpha * distance`` frames of the fast one."""
-    model = SlowFast(18, spec=DNRSpec(relay_distance=distance), width=8, alpha=alpha)
+    model = SlowFastBackbone(18, spec=DNRSpec(relay_distance=distance), width=8, alpha=alpha)
     norms = norms_of(model, CLIP)
     relayed = {path: norm for path, norm in norms.items() if isinstance(norm[0], CrossTemporalDNR)}
     stages = {path.partition("/")[0] for path in relayed}
@@ -89,7 +88,7 @@ def test_groups_last_as_long_in_both_pathways(alpha, distance, groups):
 
 
 def test_each_pathway_has_cells_of_its_own():
-    params = params_of(SlowFast(18, width=8))
+    params = params_of(SlowFastBackbone(18, width=8))
     sizes = {
         path: params[f"{path}_layer1"]["relay1"]["layer_0"]["input"]["expand"]["bias"].shape
         for path in ("slow", "fast")
@@ -99,12 +98,13 @@ def test_each_pathway_has_cells_of_its_own():
 
 @pytest.mark.parametrize("head_order", ["fast_slow", "slow_fast"])
 def test_a_config_builds_it(head_order):
-    slowfast = dataclasses.replace(SlowFastConfig.pyslowfast("4x16"), head_order=head_order)
-    config = ModelConfig(name="slowfast", depth=18, width=8, num_classes=5, dtype="bfloat16", slowfast=slowfast)
+    config = SlowFast.pyslowfast("4x16", depth=18, width=8, num_classes=5, dtype="bfloat16", head_order=head_order)
     model = create_model(config)
-    fields = dataclasses.asdict(slowfast)
-    del fields["head_order"]
-    assert {name: getattr(model.backbone, name) for name in fields} == fields
+    own = {field.name for field in dataclasses.fields(config)} & {
+        field.name for field in dataclasses.fields(model.backbone)
+    }
+    assert own > {"alpha", "beta_inv", "fusion_kernel", "lateral_norm", "slow_frames", "block", "temporal_blocks"}
+    assert all(getattr(model.backbone, name) == getattr(config, name) for name in own - {"dtype"})
     assert model.head.order == {"fast_slow": (1, 0), "slow_fast": (0, 1)}[head_order]
     scores, _ = jax.eval_shape(functools.partial(model.init_with_output, train=False), jax.random.key(0), CLIP)
     assert (scores.shape, scores.dtype) == ((1, 5), jnp.float32)

@@ -7,11 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnr_jax.config import ModelConfig, TDNConfig
-from dnr_jax.convert import TDN as TDN_NAMES
-from dnr_jax.convert import Naming
+from dnr_jax.convert import MCG_NJU, Naming
 from dnr_jax.dnr import CrossLayerDNR, CrossTemporalDNR, DNRSpec, StaticNorm
-from dnr_jax.models import TDN, create_model
+from dnr_jax.models import TDN, TDNBackbone, create_model
 from dnr_jax.models.tdn import DifferenceAttention, LongTermModule, SegmentShift, halve, resize_nearest
 from tests import golden
 from tests.dnr.reference import assert_close, jit, variables_like
@@ -40,7 +38,7 @@ def test_the_attention_is_the_repositorys(shared, x64, side):
     def apply(variables, x, train):
         return module.apply(variables, x, train, mutable=["batch_stats", "intermediates"])
 
-    naming = Naming(((r"^", "temporal/attention/"), *TDN_NAMES.rules, (r"^mse\.", "")))
+    naming = Naming(((r"^", "temporal/attention/"), *MCG_NJU.rules, (r"^mse\.", "")))
     template = jax.eval_shape(functools.partial(module.init, train=False), jax.random.key(0), x)
     golden.check_network(case, apply, template, naming, x, lambda y, _: {"out": frames(y)}, frames)
 
@@ -149,25 +147,25 @@ def test_the_convolution_over_segments_starts_as_a_shift():
 
 def test_segments_are_a_middle_frame_and_differences(x64):
     x = normal(2, 10, 3, 2, 3)
-    middle, changes = TDN().split(x)
+    middle, changes = TDNBackbone().split(x)
     np.testing.assert_array_equal(middle, np.stack([x[:, 2], x[:, 7]], axis=1))
     for segment in range(2):
         first = 5 * segment
         expected = np.concatenate([x[:, t + 1] - x[:, t] for t in range(first, first + 4)], axis=-1)
         np.testing.assert_array_equal(changes[:, segment], expected)
     with pytest.raises(ValueError, match="a clip of 9 frames cannot be divided into segments of 5"):
-        TDN().split(x[:, :9])
+        TDNBackbone().split(x[:, :9])
 
 
 def test_the_short_term_module_sees_differences_and_the_resnet_the_middle_frame(x64):
     """With an appearance of 1 nothing of the differences is left; the differences do not change with the brightness."""
     x = normal(1, 5, 16, 16, 3)
-    shape = functools.partial(TDN(18, DNRSpec.static(), 4, "small", **DTYPES).init, train=False)
+    shape = functools.partial(TDNBackbone(18, DNRSpec.static(), 4, "small", **DTYPES).init, train=False)
     variables = variables_like(jax.eval_shape(shape, jax.random.key(0), x), 1)
 
     @jax.jit
     def features(x):
-        models = [TDN(18, DNRSpec.static(), 4, "small", appearance=share, **DTYPES) for share in (1.0, 1e-12)]
+        models = [TDNBackbone(18, DNRSpec.static(), 4, "small", appearance=share, **DTYPES) for share in (1.0, 1e-12)]
         return [model.apply(variables, x, train=False) for model in models]
 
     def equal(a, b):
@@ -183,15 +181,15 @@ def test_the_short_term_module_sees_differences_and_the_resnet_the_middle_frame(
 @pytest.mark.parametrize(("segments", "share"), [(8, 0.5), (16, 0.75), (4, 0.75)])
 def test_the_share_of_appearance_is_the_repositorys(segments, share):
     x, motion = jnp.ones((1, segments, 2, 2, 1)), jnp.zeros((1, segments, 2, 2, 1))
-    assert TDN()._fuse(x, motion)[0, 0, 0, 0, 0] == share
-    assert TDN(appearance=0.25)._fuse(x, motion)[0, 0, 0, 0, 0] == 0.25
+    assert TDNBackbone()._fuse(x, motion)[0, 0, 0, 0, 0] == share
+    assert TDNBackbone(appearance=0.25)._fuse(x, motion)[0, 0, 0, 0, 0] == 0.25
 
 
 # Norms, sizes, configurations
 
 
 def test_norms_stand_where_the_rule_puts_them():
-    norms = norms_of(TDN(18, width=8, stem="small"), jax.ShapeDtypeStruct((1, 40, 16, 16, 3), jnp.float32))
+    norms = norms_of(TDNBackbone(18, width=8, stem="small"), jax.ShapeDtypeStruct((1, 40, 16, 16, 3), jnp.float32))
     for path, (norm, num_frames) in norms.items():
         assert num_frames == 8, path
         in_block = path.startswith("layer") and path.count("/") == 2
@@ -206,7 +204,7 @@ def test_norms_stand_where_the_rule_puts_them():
 @pytest.mark.parametrize("depth", [18, 50])
 @pytest.mark.parametrize(("scan_blocks", "remat"), [(False, "none"), (True, "block"), (False, "stage")])
 def test_any_depth_and_size(depth, scan_blocks, remat):
-    model = TDN(depth, width=4, scan_blocks=scan_blocks, remat=remat)
+    model = TDNBackbone(depth, width=4, scan_blocks=scan_blocks, remat=remat)
     x = jax.ShapeDtypeStruct((2, 40, 33, 70, 3), jnp.float32)
     features, _ = jax.eval_shape(functools.partial(model.init_with_output, train=True), jax.random.key(0), x)
     assert features.shape == (2, 8, 2, 3, {18: 32, 50: 128}[depth])
@@ -214,7 +212,8 @@ def test_any_depth_and_size(depth, scan_blocks, remat):
 
 @pytest.mark.parametrize("base", ["bn", "gn"])
 def test_a_config_builds_it(base):
-    config = ModelConfig("tdn", 18, width=8, stem="small", num_classes=5, dtype="bfloat16", tdn=TDNConfig(3, 0.75))
+    config = TDN(depth=18, width=8, stem="small", num_classes=5, dtype="bfloat16", frames_per_segment=3)
+    config.appearance = 0.75
     config.norm.base = base
     model = create_model(config)
     backbone = model.backbone

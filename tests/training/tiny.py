@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnr_jax.config import DataConfig, ExperimentConfig, ModelConfig, NormConfig, OptimizerConfig, TrainConfig
+from dnr_jax.config import DataConfig, ExperimentConfig, Network, NormConfig, OptimizerConfig, TrainConfig
 from dnr_jax.data.decode import encode_video
 from dnr_jax.dnr import CrossTemporalDNR
-from dnr_jax.models import inception
+from dnr_jax.models import TDN, TSN, BNInception, ResNetNetwork, TANet, inception
 from dnr_jax.models.resnet import ARCHITECTURES, Architecture
 from dnr_jax.training.devices import make_mesh, place_batch
 from dnr_jax.training.optimizer import make_optimizer, make_schedule
@@ -32,7 +32,7 @@ class TinyNetwork(nn.Module):
         return nn.Dense(self.num_classes, name="fc")(x.astype(jnp.float32))
 
 
-def tiny_network(config: ModelConfig) -> TinyNetwork:
+def tiny_network(config: Network) -> TinyNetwork:
     return TinyNetwork(config.num_classes, config.dropout)
 
 
@@ -53,9 +53,7 @@ def tiny_config(root: pathlib.Path | str, **train: int) -> ExperimentConfig:
     """Eight steps of four clips of 4 frames of 16 pixels."""
     clips = {"num_frames": 4, "sampling": "segments", "short_side": 0, "crop_size": 16}
     return ExperimentConfig(
-        model=ModelConfig(
-            depth=18, width=4, stem="small", num_classes=0, dropout=0.2, norm=NormConfig(relay_distance=2)
-        ),
+        model=TSN(depth=18, width=4, stem="small", num_classes=0, dropout=0.2, norm=NormConfig(relay_distance=2)),
         data=DataConfig(source="folder", root=str(root), num_threads=1, **clips),
         optimizer=OptimizerConfig(learning_rate=0.1, base_batch_size=4, warmup_steps=2),
         train=TrainConfig(**{"batch_size": 4, "steps": 8, "log_every": 2, "eval_every": 4} | train),
@@ -79,13 +77,14 @@ def shrink(config: ExperimentConfig, monkeypatch) -> ExperimentConfig:
     shrink_bninception(monkeypatch)
     monkeypatch.setitem(ARCHITECTURES, 50, Architecture(ARCHITECTURES[50].block, (1, 1, 1, 1)))
     model = config.model
-    grouped = model.cardinality > 1
-    model.depth, model.width, model.num_classes = 50 if grouped or model.name == "tanet" else 18, 8, 5
-    if grouped:
-        model.cardinality, model.base_width = 2, 64
-    if model.name == "tdn":
+    model.width, model.num_classes = 8, 5
+    if getattr(model, "cardinality", 1) > 1:
+        model.depth, model.cardinality, model.base_width = 50, 2, 64
+    elif isinstance(model, ResNetNetwork):
+        model.depth = 50 if isinstance(model, TANet) else 18
+    if isinstance(model, TDN):
         model.stem = "small"  # frames of 16 pixels could not be halved as often behind the other
-    config.data.crop_size, config.train.batch_size = 32 if model.name == "bninception" else 16, 8
+    config.data.crop_size, config.train.batch_size = 32 if isinstance(model, BNInception) else 16, 8
     return config
 
 

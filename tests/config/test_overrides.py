@@ -1,0 +1,89 @@
+"""The config file and the fields that a command line sets."""
+
+import pytest
+
+from dnr_jax.config import ConfigError, ExperimentConfig, load_config, override, read_command_line
+from dnr_jax.models import TSM, TSN, Interlace, SlowFast, TemporalShift
+from tests.paths import REPOSITORY
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.optimizer.learning_rat=1"], "no field 'optimizer.learning_rat' (did you mean 'learning_rate'?)"),
+        (["--config.optimiser.momentum=1"], "(did you mean 'optimizer'?). Fields of the config: model, data,"),
+        (["--config.learning_rate=1"], "(did you mean 'optimizer.learning_rate'?)"),
+        (
+            ["--config.model.norm.dept=1"],
+            "(did you mean 'depth'?). Fields of 'model.norm', which is NormConfig: norm1,",
+        ),
+        (["--config.train.steps.x=1"], "no field 'train.steps.x'"),
+        (["--config.train=1"], "--config.train: is a section; set one of its fields: batch_size,"),
+        (["--config.train.steps=many"], "--config.train.steps: 'many' does not fit; expected a whole number"),
+        (["--config.train.steps=1.5"], "expected a whole number"),
+        (["--config.train.steps", "many"], "'many' does not fit"),
+        (["--config.train.steps"], "has no value; expected a whole number"),
+        (["--noconfig.train.steps"], "has no value"),
+        (["--config.data.flip=maybe"], "expected True or False"),
+        (["--config.data.mean=(1,2)"], "'(1,2)' does not fit; expected a tuple of 3 (a number;"),
+        (["--config.optimizer.learning_rate=fast"], "expected a number"),
+    ],
+)
+def test_a_wrong_override_gets_one_readable_line(arguments, message):
+    with pytest.raises(ConfigError) as refused:
+        override(ExperimentConfig(), arguments)
+    (line,) = str(refused.value).splitlines()
+    assert message in line
+
+
+def test_right_overrides_pass():
+    arguments = ["--config.optimizer.learning_rate=1e-3", "--config.train.steps", "7", "--noconfig.data.flip"]
+    more = ["--config.data.flip", "--config.data.mean=(1.0, 2, 3)", "--config.data.root=a=b", "--workdir=x", "--other"]
+    config, rest = override(ExperimentConfig(), arguments + more)
+    assert (config.optimizer.learning_rate, config.train.steps, config.data.flip) == (1e-3, 7, True)
+    assert (config.data.mean, config.data.root, rest) == ((1.0, 2, 3), "a=b", ["--workdir=x", "--other"])
+
+
+def test_the_config_flags_are_read_wherever_they_stand(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    demo = REPOSITORY / "configs" / "demo.py"
+    default = ("configs/demo.py", REPOSITORY)
+    assert read_command_line(["train.py"], *default) == (load_config(str(demo)), str(demo), ["train.py"])
+    given = ["train.py", "--config.train.steps=3", "--config", "configs/demo.py:bn", "--workdir=w"]
+    config, path, rest = read_command_line(given, *default)
+    assert (config.train.steps, path, rest) == (3, f"{demo}:bn", ["train.py", "--workdir=w"])
+    with pytest.raises(ConfigError, match="there is no config file .*dem.py' \\(did you mean .*demo.py'\\?\\)"):
+        read_command_line(["train.py", "--config=configs/dem.py"], *default)
+    (tmp_path / "mine.py").write_text(
+        "from dnr_jax import config\ndef get_config(arg): return config.ExperimentConfig()"
+    )
+    assert read_command_line(["train.py", "--config=mine.py"], *default)[1] == "mine.py"
+
+
+def test_fields_of_the_chosen_network_are_known_with_their_types():
+    slowfast = ExperimentConfig(model=SlowFast())
+    config, _ = override(slowfast, ["--config.model.alpha=8", "--config.model.fast_depth=18"])
+    assert (config.model.alpha, config.model.fast_depth, slowfast.model.alpha) == (8, 18, 4)
+    with pytest.raises(
+        ConfigError, match=r"no field 'model.alpa' \(did you mean 'alpha'\?\). Fields of 'model', which is"
+    ):
+        override(slowfast, ["--config.model.alpa=8"])
+    with pytest.raises(ConfigError, match="no field 'model.alpha'"):
+        override(ExperimentConfig(), ["--config.model.alpha=8"])
+
+
+def test_another_network_keeps_what_was_set_in_common():
+    start = ExperimentConfig(model=TSN(depth=101, num_classes=7))
+    config, _ = override(start, ["--config.model=TSM", "--config.model.shift.every=1"])
+    assert config.model == TSM(depth=101, num_classes=7, shift=TemporalShift(every=1))
+    with pytest.raises(ConfigError, match="no Network is called 'TSMM'.*there are .*TSM"):
+        override(start, ["--config.model=TSMM"])
+
+
+def test_an_optional_section_is_switched_off_and_on():
+    off, _ = override(ExperimentConfig(), ["--config.model.interlace=None"])
+    assert off.model.interlace is None
+    with pytest.raises(ConfigError, match="model.interlace is None; set --config.model.interlace=Interlace before it"):
+        override(off, ["--config.model.interlace.every=2"])
+    on, _ = override(off, ["--config.model.interlace=Interlace", "--config.model.interlace.every=2"])
+    assert on.model.interlace == Interlace(every=2)

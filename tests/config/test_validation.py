@@ -1,0 +1,176 @@
+"""What is refused before anything is compiled, in every section but the network's own."""
+
+import dataclasses
+import re
+
+import pytest
+
+from dnr_jax.config import ConfigError, ExperimentConfig, validate
+from tests.config.experiments import problems, valid_config
+
+
+def test_the_defaults_need_only_data():
+    validate(valid_config())
+    assert "data.train_list" in problems(ExperimentConfig())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("model.depth", 51, "is 51; expected one of 18, 34, 50, 101, 152"),
+        ("model.dtype", "float16", "expected one of float32, bfloat16 (did you mean 'bfloat16'?)"),
+        ("model.stem", "tiny", "expected one of imagenet, small"),
+        ("model.width", 0, "is 0; expected at least 1"),
+        ("model.dropout", 1.0, "is 1.0; expected less than 1"),
+        ("model.interlace.fraction", 0.6, "is 0.6; expected at most 0.5"),
+        ("model.norm.norm1", "gn", "norm1 must be one of static, cl, ct"),
+        ("model.norm.depth", 0, "depth must be at least 1"),
+        ("model.norm.relay_distance", 3, "does not divide the clip of 8 frames"),
+        ("model.norm.num_groups", 3, "8 frames cannot be cut into 3 equal groups"),
+        ("model.norm.clips_per_statistics", 12, "12 does not divide train.batch_size, which is 64"),
+        ("data.source", "lists", "expected one of list, folder, dataset, records, demo (did you mean 'list'?)"),
+        ("data.sampling", "sparse", "expected one of dense, segments, window, linspace"),
+        ("data.out_of_bound", "wrap", "expected one of loop, repeat_last"),
+        ("data.frames_per_segment", 5, "is 5, which needs data.sampling 'segments', and that is 'dense'"),
+        ("data.window", 0, "is 0; expected at least 1"),
+        ("data.random_resized_area", (0.0, 1.0), "expected a smaller and a larger number of at most 1"),
+        ("data.random_resized_area", (0.5, 1.5), "of at most 1"),
+        ("data.random_resized_aspect", (2.0, 1.0), "expected a smaller and a larger number above 0"),
+        ("data.color_jitter", (1.5, 0.0, 0.0, 0.0), "expected numbers in [0, 1], and the last in [0, 0.5]"),
+        ("data.color_jitter", (0.0, 0.0, 0.0, 0.6), "and the last in [0, 0.5]"),
+        ("data.rand_augment.layers", -1, "is -1; expected at least 0"),
+        ("data.rand_augment.magnitude", 11.0, "expected at most 10"),
+        ("data.rand_augment.probability", 2.0, "expected at most 1"),
+        ("data.crop_size", 300, "is 300; expected at most data.short_side, which is 256"),
+        ("data.std", (1.0, 0.0, 1.0), "expected a tuple of 3 (a number, more than 0; "),
+        ("data.max_failures", 1.5, "expected at most 1"),
+        ("data.num_frames", 0, "is 0; expected at least 1"),
+        ("optimizer.learning_rate", 0.0, "is 0.0; expected more than 0"),
+        ("optimizer.learning_rate", float("nan"), "expected more than 0"),
+        ("optimizer.momentum", -0.1, "expected at least 0"),
+        ("optimizer.warmup_ratio", 0.0, "expected more than 0"),
+        ("optimizer.schedule", "cosin", "(did you mean 'cosine'?)"),
+        ("train.epochs", 0.0, "or a length in train.steps"),
+        ("train.batch_size", 0, "is 0; expected at least 1"),
+        ("train.label_smoothing", 1.0, "expected less than 1"),
+        ("train.mixup", -0.1, "is -0.1; expected at least 0"),
+        ("train.cutmix", -1.0, "is -1.0; expected at least 0"),
+        ("train.cutmix_probability", 1.5, "expected at most 1"),
+        ("train.mix_probability", -1.0, "expected at least 0"),
+        ("evaluation.crops", 2, "is 2; expected one of 1, 3, 10"),
+        ("evaluation.crop_size", 512, "expected at most data.short_side"),
+        ("evaluation.average", "mean", "expected one of probability, logit"),
+        ("model.depth", "50", "is '50'; expected one of 18, 34, 50, 101, 152"),
+        ("model.width", True, "is True; expected a whole number"),
+        ("data.flip", 1, "is 1; expected True or False"),
+        ("data.mean", (1.0, 2.0), "expected a tuple of 3 (a number; a number; a number)"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_would_be_right(field, value, message):
+    config = valid_config()
+    section, _, name = field.rpartition(".")
+    target = config
+    for part in section.split("."):
+        target = getattr(target, part)
+    setattr(target, name, value)
+    (line,) = problems(config).splitlines()
+    assert line.startswith(f"{field}")
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sampling": "segments", "frames_per_segment": 0}, "data.frames_per_segment: is 0; expected at least 1"),
+        ({"sampling": "window", "window": 7}, "data.window: is 7; expected at least data.num_frames, which is 8"),
+        ({"sampling": "segments", "temporal_jitter": True}, "data.temporal_jitter: is True, which needs data.sampling"),
+        ({"sampling": "linspace", "out_of_bound": "repeat_last"}, "data.out_of_bound: is 'repeat_last', which needs"),
+        ({"target_fps": 30.0}, "data.target_fps: is 30.0, which needs data.sampling 'linspace'"),
+    ],
+)
+def test_options_of_another_sampling_are_refused(fields, message):
+    config = valid_config()
+    config.data = dataclasses.replace(config.data, **fields)
+    (line,) = problems(config).splitlines()
+    assert line.startswith(message)
+
+
+def test_the_frames_of_all_segments_are_a_clip():
+    config = valid_config()
+    config.data.sampling, config.data.frames_per_segment = "segments", 5
+    validate(config)
+    assert config.data.clip_shape == (40, 224, 224, 3)
+
+
+def test_what_init_is_about_needs_init_from():
+    config = ExperimentConfig()
+    config.init.allow, config.init.checkpoint = "head", "best"
+    with pytest.raises(ConfigError) as error:
+        validate(config)
+    assert "init.allow: is 'head', but there is no init_from" in str(error.value)
+    assert "init.checkpoint: is 'best', but there is no init_from" in str(error.value)
+    config.init_from = "weights.safetensors"
+    with pytest.raises(ConfigError) as error:
+        validate(config)
+    assert "init" not in str(error.value)
+
+
+def test_nesterov_needs_momentum():
+    config = valid_config()
+    config.optimizer.nesterov, config.optimizer.momentum = True, 0.0
+    assert problems(config) == "optimizer.nesterov: needs a momentum above 0"
+
+
+def test_a_batch_is_divided_over_devices_and_processes():
+    config = valid_config()
+    validate(config, num_devices=8, num_processes=2)
+    config.train.batch_size = 20
+    expected = (
+        "train.batch_size: 20 clips cannot be divided over 8 devices of 2 processes; the nearest that can: 16 or 24"
+    )
+    assert problems(config, num_devices=8, num_processes=2) == expected
+
+
+def test_all_problems_are_told_at_once():
+    config = valid_config()
+    config.model.depth, config.model.norm.norm1, config.model.norm.epsilon = 51, "x", 0.0
+    config.optimizer.clip_norm, config.evaluation.clips = -1.0, 0
+    fields = [re.split(r"[: ]", line)[0] for line in problems(config).splitlines()]
+    assert fields == [
+        "model.depth",
+        "optimizer.clip_norm",
+        "evaluation.clips",
+        "model.norm.norm1",
+        "model.norm.epsilon",
+    ]
+
+
+def test_paths_are_looked_for(tmp_path):
+    config = ExperimentConfig()
+    config.data.train_list, config.data.root = str(tmp_path / "train.txt"), str(tmp_path / "videos")
+    lines = problems(config).splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["data.train_list", "data.val_list", "data.root"]
+    (tmp_path / "train.txt").touch()
+    (tmp_path / "videos" / "train").mkdir(parents=True)
+    config.data.val_list = config.data.train_list
+    validate(config)
+    config.data.source = "folder"
+    assert problems(config) == f"data.root: there is no folder '{tmp_path}/videos/val'; expected <class>/<video> in it"
+
+
+def test_the_folder_of_a_data_set_is_looked_for(tmp_path):
+    config = valid_config()
+    config.data.source = "dataset"
+    lines = ["data.root: is empty; data.source 'dataset' needs the folder of the data set"]
+    name = "data.dataset: is empty; data.source 'dataset' needs a name, such as 'kinetics400'"
+    assert problems(config).splitlines() == [*lines, name]
+    config.data.root, config.data.dataset, config.data.annotations = str(tmp_path), "ucf101", str(tmp_path / "lists")
+    assert problems(config) == f"data.annotations: there is no folder '{tmp_path}/lists'"
+    (tmp_path / "lists").mkdir()
+    validate(config)
+    config.data.fold = 0
+    assert problems(config).startswith("data.fold: is 0")
+    config.data = dataclasses.replace(valid_config().data, source="records", root=str(tmp_path / "none"))
+    assert problems(config) == f"data.root: there is no folder '{tmp_path}/none'"
+    config.data.root = str(tmp_path)
+    validate(config)
