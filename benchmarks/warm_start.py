@@ -142,7 +142,7 @@ def main() -> None:
 
     before, after = ("bn_interlace", "dnr") if args.interlace else ("bn", "dnr_no_interlace")
     pretrained, pairs = experiment(before, 4), experiment(after, 4)
-    frames = pretrained.data.num_frames
+    frames = pretrained.data.sampler.num_frames
     first, second, validation = (
         draw_clips(stream, count, frames, args.size) for stream, count in enumerate((args.clips, args.clips, 240))
     )

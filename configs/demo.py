@@ -3,8 +3,11 @@
 The argument is the arm of the comparison: ``dnr`` (default), ``bn``, ``bn_interlace`` or ``dnr_no_interlace``.
 """
 
-from dnr_jax.config import DataConfig, ExperimentConfig, OptimizerConfig, TrainConfig, with_variant
+from dnr_jax.config import DataConfig, ExperimentConfig, TrainConfig, with_variant
+from dnr_jax.data.sampling import Segments
+from dnr_jax.data.transforms import CenterCrop
 from dnr_jax.models import TSN
+from dnr_jax.training.optimizer import SGD
 
 
 def get_config(arg: str = "") -> ExperimentConfig:
@@ -12,14 +15,13 @@ def get_config(arg: str = "") -> ExperimentConfig:
         model=TSN(depth=18, width=16, stem="small", num_classes=0, dropout=0.2),
         data=DataConfig(
             source="demo",
-            num_frames=8,
-            sampling="segments",
+            sampler=Segments(num_frames=8),
             short_side=0,
             crop_size=32,
-            multi_scale_crop=False,
+            crop=CenterCrop(),
             flip=False,  # a mirrored video that moves left is one that moves right
         ),
-        optimizer=OptimizerConfig(learning_rate=0.05, base_batch_size=8, warmup_steps=50),
+        optimizer=SGD(learning_rate=0.05, base_batch_size=8, warmup_steps=50),
         train=TrainConfig(batch_size=8, steps=600, eval_every=200, log_every=20),
     )
     return with_variant(config, arg)

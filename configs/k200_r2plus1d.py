@@ -4,8 +4,10 @@ Where the paper gives no numbers for its 3D networks: the network and the shared
 (``r2plus1d_r34_8xb8-8x8x1-180e_kinetics400-rgb.py``), the optimisation is what the paper says of Kinetics-200.
 """
 
-from dnr_jax.config import ExperimentConfig, OptimizerConfig, TrainConfig, kinetics, ten_by_three, with_variant
+from dnr_jax.config import ExperimentConfig, TrainConfig, kinetics, ten_by_three, with_variant
+from dnr_jax.data.sampling import Dense
 from dnr_jax.models import R2Plus1D
+from dnr_jax.training.optimizer import SGD
 
 
 def get_config(arg: str = "") -> ExperimentConfig:
@@ -13,11 +15,9 @@ def get_config(arg: str = "") -> ExperimentConfig:
         model=R2Plus1D(depth=34, num_classes=200),
         data=kinetics(
             "data/kinetics200",
-            num_frames=8,
-            sampling="dense",
-            frame_interval=8,
+            sampler=Dense(num_frames=8, interval=8),
         ),
-        optimizer=OptimizerConfig(warmup_steps=60_000, warmup_ratio=0.01),
+        optimizer=SGD(warmup_steps=60_000, warmup_ratio=0.01),
         train=TrainConfig(batch_size=64, epochs=196.0),
         evaluation=ten_by_three(batch_size=8),
     )

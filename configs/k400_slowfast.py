@@ -8,6 +8,7 @@ front of it network, frames and pixels are as PySlowFast has them (``SLOWFAST_8x
 import pathlib
 
 from dnr_jax.config import ConfigError, ExperimentConfig, kinetics, load_config, with_variant
+from dnr_jax.data.sampling import Dense, Linspace
 from dnr_jax.models import SlowFast
 from dnr_jax.models.slowfast import VARIANTS
 
@@ -25,9 +26,12 @@ def get_config(arg: str = "") -> ExperimentConfig:
     config = load_config(str(pathlib.Path(__file__).with_name("k200_slowfast.py")))
     form = SlowFast.pyslowfast if "pyslowfast" in parts else SlowFast.mmaction2
     config.model = form(variant, depth=50, num_classes=400, norm=config.model.norm)
-    config.data = kinetics("data/kinetics400", num_frames=32, sampling="dense", frame_interval=2)
+    config.data = kinetics(
+        "data/kinetics400",
+        sampler=Dense(num_frames=32, interval=2),
+    )
     if "pyslowfast" in parts:
-        config.data.sampling, config.data.target_fps = "linspace", 30.0
+        config.data.sampler = Linspace(num_frames=32, interval=2, target_fps=30.0)
         config.data.mean, config.data.std = (114.75, 114.75, 114.75), (57.375, 57.375, 57.375)
     # A group of frames is 32 frames of video, as in the paper's clips: 4 of the slow pathway's in 8x8, 2 in 4x16.
     config.model.norm.relay_distance = 4 if variant == "8x8" else 2

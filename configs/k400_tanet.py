@@ -6,8 +6,10 @@ paper's cosine instead of falling at epochs 50, 75 and 90. Frames are 8 apart an
 in all of the paper's Table 6. The paper starts from ImageNet's weights.
 """
 
-from dnr_jax.config import ExperimentConfig, OptimizerConfig, TrainConfig, kinetics, ten_by_three, with_variant
+from dnr_jax.config import ExperimentConfig, TrainConfig, kinetics, ten_by_three, with_variant
+from dnr_jax.data.sampling import Dense
 from dnr_jax.models import TANet
+from dnr_jax.training.optimizer import SGD
 
 
 def get_config(arg: str = "") -> ExperimentConfig:
@@ -15,12 +17,10 @@ def get_config(arg: str = "") -> ExperimentConfig:
         model=TANet(depth=50, num_classes=400),
         data=kinetics(
             "data/kinetics400",
-            num_frames=8,
-            sampling="dense",
-            frame_interval=8,
+            sampler=Dense(num_frames=8, interval=8),
             mean=(123.675, 116.28, 103.5),
         ),
-        optimizer=OptimizerConfig(
+        optimizer=SGD(
             learning_rate=0.01, base_batch_size=64, weight_decay=1e-4, decay_norm_and_bias=False, clip_norm=20.0
         ),
         train=TrainConfig(batch_size=64, epochs=100.0),

@@ -7,8 +7,10 @@ other parameters instead of twice that. The paper starts from ImageNet's weights
 (``--config.init_from=resnet50.pth --config.init.allow=head,relays,temporal``).
 """
 
-from dnr_jax.config import ExperimentConfig, OptimizerConfig, TrainConfig, kinetics, ten_by_three, with_variant
+from dnr_jax.config import ExperimentConfig, TrainConfig, kinetics, ten_by_three, with_variant
+from dnr_jax.data.sampling import Segments
 from dnr_jax.models import TDN
+from dnr_jax.training.optimizer import SGD
 
 
 def get_config(arg: str = "") -> ExperimentConfig:
@@ -16,11 +18,9 @@ def get_config(arg: str = "") -> ExperimentConfig:
         model=TDN(depth=50, num_classes=400),
         data=kinetics(
             "data/kinetics400",
-            num_frames=8,
-            sampling="segments",
-            frames_per_segment=5,
+            sampler=Segments(num_frames=8, frames_per_segment=5),
         ),
-        optimizer=OptimizerConfig(
+        optimizer=SGD(
             learning_rate=0.02, base_batch_size=128, weight_decay=1e-4, decay_norm_and_bias=False, clip_norm=20.0
         ),
         train=TrainConfig(batch_size=128, epochs=100.0),

@@ -7,8 +7,10 @@ instead of five times that. Frames are 8 apart and views 10 x 3 of 256 x 256 pix
 The paper starts from ImageNet's weights.
 """
 
-from dnr_jax.config import ExperimentConfig, OptimizerConfig, TrainConfig, kinetics, ten_by_three, with_variant
+from dnr_jax.config import ExperimentConfig, TrainConfig, kinetics, ten_by_three, with_variant
+from dnr_jax.data.sampling import Dense
 from dnr_jax.models import TSM
+from dnr_jax.training.optimizer import SGD
 
 
 def get_config(arg: str = "") -> ExperimentConfig:
@@ -16,11 +18,9 @@ def get_config(arg: str = "") -> ExperimentConfig:
         model=TSM(depth=50, num_classes=400),
         data=kinetics(
             "data/kinetics400",
-            num_frames=8,
-            sampling="dense",
-            frame_interval=8,
+            sampler=Dense(num_frames=8, interval=8),
         ),
-        optimizer=OptimizerConfig(
+        optimizer=SGD(
             learning_rate=0.02,
             base_batch_size=128,
             weight_decay=1e-4,

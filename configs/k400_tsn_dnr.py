@@ -4,8 +4,11 @@ The argument ``authors`` follows their released code where it differs from the p
 relay distance of four frames, no channel interlacing, and scores averaged before the softmax.
 """
 
-from dnr_jax.config import ConfigError, ExperimentConfig, OptimizerConfig, TrainConfig, kinetics, ten_by_three
+from dnr_jax.config import ConfigError, ExperimentConfig, TrainConfig, kinetics, ten_by_three
+from dnr_jax.data.sampling import Dense
+from dnr_jax.data.transforms import MultiScaleCrop
 from dnr_jax.models import TSN
+from dnr_jax.training.optimizer import SGD
 
 
 def get_config(arg: str = "") -> ExperimentConfig:
@@ -13,15 +16,13 @@ def get_config(arg: str = "") -> ExperimentConfig:
         model=TSN(depth=50, num_classes=400, dropout=0.4),
         data=kinetics(
             "data/kinetics400",
-            num_frames=8,
-            sampling="dense",
-            frame_interval=8,
+            sampler=Dense(num_frames=8, interval=8),
             short_side=256,
             crop_size=224,
-            multi_scale_crop=True,
+            crop=MultiScaleCrop(),
             flip=True,
         ),
-        optimizer=OptimizerConfig(
+        optimizer=SGD(
             learning_rate=0.1,
             base_batch_size=64,
             momentum=0.9,

@@ -14,8 +14,11 @@ For large videos and thousands of them, raise ``model.depth`` and ``model.width`
 ``bn``, ``bn_interlace`` or ``dnr_no_interlace``.
 """
 
-from dnr_jax.config import DataConfig, ExperimentConfig, OptimizerConfig, TrainConfig, with_variant
+from dnr_jax.config import DataConfig, ExperimentConfig, TrainConfig, with_variant
+from dnr_jax.data.sampling import Segments
+from dnr_jax.data.transforms import MultiScaleCrop
 from dnr_jax.models import TSN
+from dnr_jax.training.optimizer import SGD
 
 
 def get_config(arg: str = "") -> ExperimentConfig:
@@ -23,14 +26,13 @@ def get_config(arg: str = "") -> ExperimentConfig:
         model=TSN(depth=18, width=16, stem="small", num_classes=0, dropout=0.4),
         data=DataConfig(
             source="folder",
-            num_frames=8,
-            sampling="segments",
+            sampler=Segments(num_frames=8),
             short_side=40,  # a pace that a laptop keeps up with; see above for more
             crop_size=32,
-            multi_scale_crop=True,
+            crop=MultiScaleCrop(),
             flip=False,  # safe for classes with a left or a right; switch it on where there are none
         ),
-        optimizer=OptimizerConfig(learning_rate=0.05, base_batch_size=8, warmup_steps=50),
+        optimizer=SGD(learning_rate=0.05, base_batch_size=8, warmup_steps=50),
         train=TrainConfig(batch_size=8, steps=600, eval_every=100, log_every=20),
     )
     return with_variant(config, arg)

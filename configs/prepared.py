@@ -12,12 +12,14 @@ The number of classes is that of the records. The argument is the arm of the com
 from dnr_jax.config import (
     DataConfig,
     ExperimentConfig,
-    OptimizerConfig,
     TrainConfig,
     ten_by_three,
     with_variant,
 )
+from dnr_jax.data.sampling import Segments
+from dnr_jax.data.transforms import MultiScaleCrop
 from dnr_jax.models import TSN
+from dnr_jax.training.optimizer import SGD
 
 
 def get_config(arg: str = "") -> ExperimentConfig:
@@ -26,14 +28,13 @@ def get_config(arg: str = "") -> ExperimentConfig:
         data=DataConfig(
             source="records",
             root="data/prepared",
-            num_frames=8,
-            sampling="segments",
+            sampler=Segments(num_frames=8),
             short_side=256,
             crop_size=224,
-            multi_scale_crop=True,
+            crop=MultiScaleCrop(),
             flip=False,  # safe for classes with a left or a right; switch it on where there are none
         ),
-        optimizer=OptimizerConfig(learning_rate=0.1, base_batch_size=64, clip_norm=40.0, warmup_steps=1000),
+        optimizer=SGD(learning_rate=0.1, base_batch_size=64, clip_norm=40.0, warmup_steps=1000),
         train=TrainConfig(batch_size=64, epochs=100.0),
         evaluation=ten_by_three(batch_size=8),
     )

@@ -2,8 +2,8 @@
 
 The argument is the version, the network and the arm: ``v1_tsm`` is with DNR, ``v1_tsm_bn`` its baseline. TSN also has
 ``bn_interlace`` and ``dnr_no_interlace``; the others have a temporal module of their own and are not interlaced.
-``--config.model.norm.base=gn`` puts group normalisation under either arm, and ``--config.data.num_frames=16`` takes 16
-segments.
+``--config.model.norm.base=gn`` puts group normalisation under either arm, and
+``--config.data.sampler.num_frames=16`` takes 16 segments.
 
 The videos lie in ``data.root`` as the data set's own archives hold them (``docs/data.md``)::
 
@@ -31,11 +31,12 @@ from dnr_jax.config import (
     EvaluationConfig,
     ExperimentConfig,
     Network,
-    OptimizerConfig,
     TrainConfig,
     with_variant,
 )
+from dnr_jax.data.sampling import Segments
 from dnr_jax.models import TDN, TSM, TSN, TANet
+from dnr_jax.training.optimizer import SGD
 
 GPUS = 8
 TRAIN_VIDEOS = {"v1": 86_017, "v2": 168_913}
@@ -92,23 +93,21 @@ def get_config(arg: str = "") -> ExperimentConfig:
         source="dataset",
         dataset=f"sth{version}",
         root=f"data/sth{version}",
-        num_frames=8,
-        sampling="segments",
-        frames_per_segment=5 if name == "tdn" else 1,
+        sampler=Segments(num_frames=8, frames_per_segment=5 if name == "tdn" else 1),
     )
     if name == "tanet":
         data.mean = (123.675, 116.28, 103.5)
     config = ExperimentConfig(
         model=NETWORKS[name](num_classes=174, dropout=recipe.dropout),
         data=data,
-        optimizer=OptimizerConfig(
+        optimizer=SGD(
             learning_rate=recipe.learning_rate,
             base_batch_size=recipe.batch_size,
             weight_decay=recipe.weight_decay,
             decay_norm_and_bias=name == "tsn",
             clip_norm=recipe.clip_norm,
             warmup_steps=recipe.warmup_epochs * (TRAIN_VIDEOS[version] // recipe.batch_size),
-            warmup_ratio=0.1,
+            warmup_ratio=0.1 if recipe.warmup_epochs else 0.01,
         ),
         train=TrainConfig(batch_size=recipe.batch_size, epochs=recipe.epochs),
         # At most 6 views of 8 frames of 256 x 256, or 40 frames of 224 x 224, are 9 MB a video.

@@ -153,7 +153,7 @@ def test_train_runs_from_any_folder_with_overrides_and_workers(videos, tmp_path)
         "data.root": videos,
         "data.short_side": 0,
         "data.crop_size": 16,
-        "data.num_frames": 4,
+        "data.sampler.num_frames": 4,
         "data.num_workers": 1,
         "data.mean": "(127.0, 127.0, 127.0)",
         "train.steps": 2,
@@ -161,10 +161,10 @@ def test_train_runs_from_any_folder_with_overrides_and_workers(videos, tmp_path)
         "train.log_every": 1,
     }
     overrides = [f"--config.{field}={value}" for field, value in changes.items()]
-    done = train("--config=configs/own_videos.py:bn", *overrides, "--noconfig.data.multi_scale_crop", cwd=tmp_path)
+    done = train("--config=configs/own_videos.py:bn", *overrides, "--config.data.crop=CenterCrop", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"validation top-1 \d+\.\d% \(\d/7 videos\)", done.stdout.splitlines()[-1])
     saved = json.loads((tmp_path / "runs" / "own_videos_bn" / "config.json").read_text())
     assert (saved["model"]["width"], saved["model"]["norm"]["norm1"]) == (4, "static")
-    assert (saved["data"]["multi_scale_crop"], saved["data"]["mean"]) == (False, [127.0, 127.0, 127.0])
+    assert (saved["data"]["crop"], saved["data"]["mean"]) == ({"class": "CenterCrop"}, [127.0, 127.0, 127.0])
     assert saved["model"]["num_classes"] == 3

@@ -1,14 +1,11 @@
 """What experiments are made of: their parts, their checks, the command line, their form on the disk."""
 
+from dnr_jax.config.data import Crop, DataConfig, RandAugment, Sampler
 from dnr_jax.config.experiment import (
     VARIANTS,
-    DataConfig,
     EvaluationConfig,
     ExperimentConfig,
     InitConfig,
-    OptimizerConfig,
-    RandAugmentConfig,
-    Sampling,
     TrainConfig,
     single_view,
     with_variant,
@@ -16,6 +13,7 @@ from dnr_jax.config.experiment import (
 )
 from dnr_jax.config.network import Depth, Network, ZooNetwork
 from dnr_jax.config.norm import NormConfig
+from dnr_jax.config.optimizer import Optimizer
 from dnr_jax.config.overrides import load_config, override, read_command_line
 from dnr_jax.config.parts import ConfigError, Part, field_docs, flatten, named, register, registered
 from dnr_jax.config.recipes import kinetics, ten_by_three
@@ -25,6 +23,7 @@ from dnr_jax.config.validation import part_problems, validate, validate_network
 __all__ = [
     "VARIANTS",
     "ConfigError",
+    "Crop",
     "DataConfig",
     "Depth",
     "EvaluationConfig",
@@ -32,10 +31,10 @@ __all__ = [
     "InitConfig",
     "Network",
     "NormConfig",
-    "OptimizerConfig",
+    "Optimizer",
     "Part",
-    "RandAugmentConfig",
-    "Sampling",
+    "RandAugment",
+    "Sampler",
     "TrainConfig",
     "ZooNetwork",
     "field_docs",

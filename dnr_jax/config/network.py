@@ -38,6 +38,7 @@ class ZooNetwork:
 class Network(Part, abc.ABC):
     """A recogniser: its settings, its checks and its construction. Networks derive from it and are registered."""
 
+    room = "dnr_jax.models"
     namings: ClassVar[Mapping[str, Any]] = {}
     """The code bases that its weights may come from, as :class:`dnr_jax.models.naming.Naming` by name."""
 

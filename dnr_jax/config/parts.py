@@ -15,10 +15,8 @@ import inspect
 import os
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-ROOMS = ("dnr_jax.models",)
-"""Modules whose import registers the parts of this package."""
 PARTS_VARIABLE = "DNR_JAX_PARTS"
 """Environment variable with the names, separated by commas, of further modules whose import registers parts."""
 
@@ -31,7 +29,13 @@ class ConfigError(ValueError):
 
 
 class Part:
-    """Base class of the parts among which one can be chosen; the classes directly below it are the kinds of parts."""
+    """Base class of the parts among which one can be chosen; the classes directly below it are the kinds of parts.
+
+    Attributes:
+      room: of a kind, the module whose import registers the parts of this package.
+    """
+
+    room: ClassVar[str]
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with fields that fit their types one by one, as ``field: what; what would be right``."""
@@ -52,19 +56,19 @@ def register(cls: type[T]) -> type[T]:
     return cls
 
 
-def kind_of(cls: type) -> type:
+def kind_of(cls: type) -> type[Part]:
     """Return the base class directly below :class:`Part`."""
     return next(base for base in cls.__mro__ if Part in base.__bases__)
 
 
-def registered(kind: type) -> dict[str, Any]:
+def registered(kind: type[Part]) -> dict[str, Any]:
     """Return the registered parts of a kind by name."""
-    for room in (*ROOMS, *filter(None, os.environ.get(PARTS_VARIABLE, "").split(","))):
+    for room in (kind.room, *filter(None, os.environ.get(PARTS_VARIABLE, "").split(","))):
         importlib.import_module(room)
     return dict(_registry[kind])
 
 
-def named(kind: type, name: str) -> Any:
+def named(kind: type[Part], name: str) -> Any:
     """Return the registered part of that name.
 
     Raises:

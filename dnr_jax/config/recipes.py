@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from dnr_jax.config.experiment import DataConfig, EvaluationConfig
+from dnr_jax.config.data import DataConfig
+from dnr_jax.config.experiment import EvaluationConfig
 
 
 def kinetics(root: str, **fields: Any) -> DataConfig:

@@ -1,13 +1,13 @@
 """Everything about an experiment that can be checked before the data is read and anything is compiled."""
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from typing import Any
 
 from etils import epath
 
-from dnr_jax.config.experiment import DataConfig, ExperimentConfig, InitConfig
+from dnr_jax.config.data import DataConfig
+from dnr_jax.config.experiment import ExperimentConfig, InitConfig
 from dnr_jax.config.parts import ConfigError, flatten
 from dnr_jax.dnr import fields
 from dnr_jax.dnr.spec import DNRSpec
@@ -46,7 +46,7 @@ def validate(config: ExperimentConfig, num_devices: int = 1, num_processes: int 
     """
     problems = list(_problems(config))
     if not problems:
-        problems += [*_init_problems(config), *_length_problems(config)]
+        problems += _init_problems(config)
         problems += _batch_problems(config, num_devices, num_processes)
     if not any(problem.startswith("data.") for problem in problems):
         problems += _path_problems(config.data)
@@ -70,8 +70,6 @@ def _problems(config: ExperimentConfig) -> Iterator[str]:
     yield from found
     if not found:
         yield from _clip_problems(config)
-        yield from _sampling_problems(config.data)
-        yield from _augmentation_problems(config.data)
 
 
 def _norm_problems(config: ExperimentConfig) -> Iterator[str]:
@@ -94,17 +92,12 @@ def _init_problems(config: ExperimentConfig) -> Iterator[str]:
                 yield f"init.{name}: is {value!r}, but there is no init_from whose weights it is about"
 
 
-def _length_problems(config: ExperimentConfig) -> Iterator[str]:
-    if not config.train.steps and not config.train.epochs > 0:
-        yield f"train.epochs: is {config.train.epochs}; expected a positive number, or a length in train.steps"
-
-
 def _clip_problems(config: ExperimentConfig) -> Iterator[str]:
     """Compare clips with what the network and its norms can take."""
     network, data, norm = config.model, config.data, config.model.norm
     frames = data.clip_shape[0]
     if expected := network.frames_expected(frames):
-        yield f"data.num_frames: clips have {frames} frames; expected {expected}"
+        yield f"data.sampler: clips have {frames} frames; expected {expected}"
     elif "ct" in norm.spec().kinds:
         try:
             norm.spec().norm("ct").groups(network.relayed_frames(frames))
@@ -115,31 +108,6 @@ def _clip_problems(config: ExperimentConfig) -> Iterator[str]:
             yield f"{name}.crop_size: is {size}; expected {expected}"
         if 0 < data.short_side < size:
             yield f"{name}.crop_size: is {size}; expected at most data.short_side, which is {data.short_side}"
-
-
-def _sampling_problems(data: DataConfig) -> Iterator[str]:
-    for name, default, sampling in (
-        ("frames_per_segment", 1, "segments"),
-        ("temporal_jitter", False, "dense"),
-        ("out_of_bound", "loop", "dense"),
-        ("target_fps", 0.0, "linspace"),
-    ):
-        value = getattr(data, name)
-        if value != default and data.sampling != sampling:
-            yield f"data.{name}: is {value!r}, which needs data.sampling '{sampling}', and that is {data.sampling!r}"
-    if data.sampling == "window" and data.window < data.num_frames:
-        yield f"data.window: is {data.window}; expected at least data.num_frames, which is {data.num_frames}"
-
-
-def _augmentation_problems(data: DataConfig) -> Iterator[str]:
-    for name, limit in (("random_resized_area", 1.0), ("random_resized_aspect", math.inf)):
-        low, high = getattr(data, name)
-        if not 0 < low <= high <= limit:
-            within = f"of at most {limit:g}" if limit < math.inf else "above 0"
-            yield f"data.{name}: is {(low, high)}; expected a smaller and a larger number {within}"
-    *factors, hue = data.color_jitter
-    if not (0 <= min(factors) and max(factors) <= 1 and 0 <= hue <= 0.5):
-        yield f"data.color_jitter: is {data.color_jitter}; expected numbers in [0, 1], and the last in [0, 0.5]"
 
 
 def _batch_problems(config: ExperimentConfig, num_devices: int, num_processes: int) -> Iterator[str]:

@@ -13,16 +13,15 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import grain
 import numpy as np
 from absl import flags
 from etils import epath
 
-from dnr_jax.config import DataConfig, EvaluationConfig, Sampling
-from dnr_jax.data import sampling
-from dnr_jax.data.decode import DecodeError, Pick, decode_frames
+from dnr_jax.config import DataConfig, EvaluationConfig
+from dnr_jax.data.decode import DecodeError, decode_frames
 from dnr_jax.data.parallel import available_cores
 from dnr_jax.data.sources import VideoSource
 from dnr_jax.data.transforms import TestTransform, TrainTransform
@@ -118,7 +117,7 @@ def train_iterator(
       be shown, otherwise 1.
 
     Raises:
-      ValueError: There are fewer videos than fit in a batch, or a field of ``data`` has an unknown value.
+      ValueError: There are fewer videos than fit in a batch.
     """
     global_batch = batch_size * process_count
     if len(source) < global_batch:
@@ -126,7 +125,6 @@ def train_iterator(
             f"a batch of {global_batch} clips ({batch_size} in each of {process_count} processes) needs as many "
             f"training videos, but there are {len(source)}; lower train.batch_size or add videos"
         )
-    _check_sampling(data)
     epoch = len(source) // global_batch * global_batch
     order = grain.MapDataset.range(len(source)).seed(seed).shuffle()[:epoch].repeat()
     # Random numbers depend on the place in the global order, so they are drawn before the order is cut.
@@ -158,11 +156,7 @@ def evaluation_iterator(
       ``[B]``, position in ``source``, -1 for the padding of the last batches; ``failed`` int64 ``[B]``, the same
       position where the video could not be decoded, otherwise -1; ``weight`` float32 ``[B]``, 0 for padding and
       failures, which are black, otherwise 1.
-
-    Raises:
-      ValueError: A field of ``data`` or ``evaluation`` has an unknown value.
     """
-    _check_sampling(data)
     global_batch = batch_size * process_count
     num_batches = -(-len(source) // global_batch)
     padding = [-1] * (num_batches * global_batch - len(source))
@@ -199,12 +193,12 @@ def load_clip(video: str | bytes, data: DataConfig, evaluation: EvaluationConfig
 
     Raises:
       DecodeError: The video cannot be decoded.
-      ValueError: A field of ``data`` or ``evaluation`` has an unknown value.
+      ValueError: ``evaluation.crops`` is none of the numbers there are.
     """
-    _check_sampling(data)
     transform = TestTransform(data.short_side, evaluation.crop_size or data.crop_size, evaluation.crops)
     side = _needed_side(data.short_side, transform.crop_size)
-    frames, _ = decode_frames(video, _test_pick(data, evaluation), side)
+    pick = functools.partial(data.sampler.test, clips=evaluation.clips, twice=evaluation.twice_sample)
+    frames, _ = decode_frames(video, pick, side)
     crops = transform(frames)
     views = crops.reshape(evaluation.crops, evaluation.num_clips, -1, *crops.shape[2:]).swapaxes(0, 1)
     return views.reshape(-1, *views.shape[2:])
@@ -314,7 +308,7 @@ class _TrainReader:
 
     def _frames(self, video: str | bytes, rng: np.random.Generator) -> np.ndarray:
         side = _needed_side(self.data.short_side, self.data.crop_size)
-        return decode_frames(video, _train_pick(self.data, rng), side)[0]
+        return decode_frames(video, functools.partial(self.data.sampler.train, rng=rng), side)[0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -375,44 +369,6 @@ def _why_broken(source: VideoSource, index: int) -> str:
 def _needed_side(short_side: int, crop_size: int) -> int:
     """The short side, in pixels, that frames are resized to before they are cropped; 0: they keep their size."""
     return short_side and max(short_side, crop_size)
-
-
-def _check_sampling(data: DataConfig) -> None:
-    if data.sampling not in get_args(Sampling):
-        raise ValueError(f"data.sampling is '{data.sampling}'; expected one of {', '.join(get_args(Sampling))}")
-
-
-def _train_pick(data: DataConfig, rng: np.random.Generator) -> Pick:
-    frames, interval = data.num_frames, data.frame_interval
-    if data.sampling == "segments" and data.frames_per_segment > 1:
-        return lambda total: sampling.snippets_train(total, frames, data.frames_per_segment, rng)
-    picks: dict[str, Pick] = {
-        "dense": lambda total: sampling.dense_train(
-            total, frames, interval, rng, jitter=data.temporal_jitter, out_of_bound=data.out_of_bound
-        ),
-        "segments": lambda total: sampling.segments_train(total, frames, rng),
-        "window": lambda total: sampling.window_train(total, frames, data.window, rng),
-        "linspace": lambda total: sampling.linspace_train(
-            total, frames, sampling.interval_at(interval, total.rate, data.target_fps), rng
-        ),
-    }
-    return picks[data.sampling]
-
-
-def _test_pick(data: DataConfig, evaluation: EvaluationConfig) -> Pick:
-    frames, interval, clips = data.num_frames, data.frame_interval, evaluation.num_clips
-    by_segments = evaluation.clips, evaluation.twice_sample
-    if data.sampling == "segments" and data.frames_per_segment > 1:
-        return lambda total: sampling.snippets_test(total, frames, data.frames_per_segment, *by_segments)
-    picks: dict[str, Pick] = {
-        "dense": lambda total: sampling.dense_test(total, frames, interval, clips, data.out_of_bound),
-        "segments": lambda total: sampling.segments_test(total, frames, *by_segments),
-        "window": lambda total: sampling.window_test(total, frames, data.window, clips),
-        "linspace": lambda total: sampling.linspace_test(
-            total, frames, sampling.interval_at(interval, total.rate, data.target_fps), clips
-        ),
-    }
-    return picks[data.sampling]
 
 
 def _read(samples: grain.MapDataset, data: DataConfig, batch_size: int) -> grain.IterDataset:

@@ -8,14 +8,21 @@ Each scheme has a function for training, which draws one clip, and one for evalu
 * ``window``: MMAction2's ``DenseSampleFrames``, segments of a window of the video (I3D's way, which TSM uses too);
 * ``linspace``: PySlowFast, frames spread evenly from the first to the last of a window.
 
+The classes at the end are the samplers of an experiment, each made of two of these functions.
+
 All functions return int64 ``[clips, frames]``, indices from 0 of a video of at least one frame. Within a clip, indices
 do not fall until they wrap around the end of a video that is too short (``jitter`` may exchange neighbours).
 """
 
+import dataclasses
+from collections.abc import Iterator
 from fractions import Fraction
-from typing import TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
+from annotated_types import Ge
+
+from dnr_jax.config import Sampler, register
 
 Indices: TypeAlias = np.ndarray
 
@@ -273,3 +280,98 @@ def _snippets(starts: Indices, length: int, num_frames: int) -> Indices:
     """``[V, T]`` starts -> ``[V, T * F]`` indices."""
     indices = np.minimum(starts[..., None] + np.arange(length), num_frames - 1)
     return indices.reshape(len(starts), -1)
+
+
+@register
+@dataclasses.dataclass
+class Dense(Sampler):
+    """Frames a fixed interval apart, from a random start (MMAction2's ``SampleFrames``)."""
+
+    interval: Annotated[int, Ge(1)] = 8
+    """Distance between a clip's frames, in frames of the video."""
+    jitter: bool = False
+    """In training: move each frame by a random part of the interval."""
+    out_of_bound: Literal["loop", "repeat_last"] = "loop"
+    """What follows the end of a short video: its start (``loop``) or its last frame (``repeat_last``)."""
+
+    def problems(self) -> Iterator[str]:
+        """Refuse to move frames that have no room."""
+        if self.jitter and self.interval == 1:
+            yield "jitter: is True, which needs an interval above 1"
+
+    def train(self, total: int, rng: np.random.Generator) -> Indices:
+        """Draw a clip; see :func:`dense_train`."""
+        clip = total, self.num_frames, self.interval
+        return dense_train(*clip, rng, jitter=self.jitter, out_of_bound=self.out_of_bound)
+
+    def test(self, total: int, clips: int, twice: bool = False) -> Indices:
+        """Return the clips of an evaluation; see :func:`dense_test`."""
+        return dense_test(total, self.num_frames, self.interval, clips * (1 + twice), self.out_of_bound)
+
+
+@register
+@dataclasses.dataclass
+class Segments(Sampler):
+    """One frame from each of ``num_frames`` equal segments (TSN), or several consecutive ones (TDN)."""
+
+    frames_per_segment: Annotated[int, Ge(1)] = 1
+    """Consecutive frames from each segment (TDN: 5); a clip has ``num_frames`` times as many."""
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames of a clip, of all segments."""
+        return self.num_frames * self.frames_per_segment
+
+    def train(self, total: int, rng: np.random.Generator) -> Indices:
+        """Draw a clip; see :func:`segments_train` and :func:`snippets_train`."""
+        if self.frames_per_segment == 1:
+            return segments_train(total, self.num_frames, rng)
+        return snippets_train(total, self.num_frames, self.frames_per_segment, rng)
+
+    def test(self, total: int, clips: int, twice: bool = False) -> Indices:
+        """Return the clips of an evaluation; see :func:`segments_test` and :func:`snippets_test`."""
+        if self.frames_per_segment == 1:
+            return segments_test(total, self.num_frames, clips, twice)
+        return snippets_test(total, self.num_frames, self.frames_per_segment, clips, twice)
+
+
+@register
+@dataclasses.dataclass
+class Window(Sampler):
+    """Frames evenly spaced in a window of the video (MMAction2's ``DenseSampleFrames``)."""
+
+    window: Annotated[int, Ge(1)] = 64
+    """Frames of the video in which a clip lies."""
+
+    def problems(self) -> Iterator[str]:
+        """Refuse a window that is shorter than a clip."""
+        if self.window < self.num_frames:
+            yield f"window: is {self.window}; expected at least num_frames, which is {self.num_frames}"
+
+    def train(self, total: int, rng: np.random.Generator) -> Indices:
+        """Draw a clip; see :func:`window_train`."""
+        return window_train(total, self.num_frames, self.window, rng)
+
+    def test(self, total: int, clips: int, twice: bool = False) -> Indices:
+        """Return the clips of an evaluation; see :func:`window_test`."""
+        return window_test(total, self.num_frames, self.window, clips * (1 + twice))
+
+
+@register
+@dataclasses.dataclass
+class Linspace(Sampler):
+    """Frames spread over ``num_frames * interval`` frames, both ends included (PySlowFast)."""
+
+    interval: Annotated[int, Ge(1)] = 8
+    """Frames of the video for each frame of a clip."""
+    target_fps: Annotated[float, Ge(0)] = 0.0
+    """The rate at which ``interval`` counts frames, whatever a video's own (PySlowFast: 30); 0: in its frames."""
+
+    def train(self, total: Any, rng: np.random.Generator) -> Indices:
+        """Draw a clip; see :func:`linspace_train`."""
+        return linspace_train(total, self.num_frames, interval_at(self.interval, total.rate, self.target_fps), rng)
+
+    def test(self, total: Any, clips: int, twice: bool = False) -> Indices:
+        """Return the clips of an evaluation; see :func:`linspace_test`."""
+        interval = interval_at(self.interval, total.rate, self.target_fps)
+        return linspace_test(total, self.num_frames, interval, clips * (1 + twice))

@@ -8,12 +8,14 @@ resized; OpenCV's bilinear resize is five times faster than PIL's. Crops may be 
 import dataclasses
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 import cv2
 import numpy as np
+from annotated_types import Gt, Le
 
-from dnr_jax.config import DataConfig, RandAugmentConfig
+from dnr_jax.config import Crop, DataConfig, RandAugment, register
 from dnr_jax.data import augment
 
 # Clips are processed in parallel already: OpenCV's own threads would only compete with the readers.
@@ -193,6 +195,47 @@ def mirrored_labels(classes: Sequence[str]) -> tuple[int, ...]:
     )
 
 
+@register
+@dataclasses.dataclass
+class MultiScaleCrop(Crop):
+    """A crop of 1, 0.875, 0.75 or 0.66 of the short side, from a corner or the centre (TSN)."""
+
+    def __call__(self, frames: np.ndarray, short_side: int, size: int, rng: np.random.Generator) -> np.ndarray:
+        """Crops a clip; see :func:`multi_scale_crop`. ``short_side`` does not matter to a share of the frames."""
+        return multi_scale_crop(frames, size, rng)
+
+
+@register
+@dataclasses.dataclass
+class RandomResizedCrop(Crop):
+    """A crop of random area and aspect ratio."""
+
+    area: tuple[Annotated[float, Gt(0), Le(1)], Annotated[float, Gt(0), Le(1)]] = (0.08, 1.0)
+    """Smallest and largest share of the frame's area."""
+    aspect: tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)]] = (3 / 4, 4 / 3)
+    """Smallest and largest ratio of width to height."""
+
+    def problems(self) -> Iterator[str]:
+        """Refuses limits in the wrong order."""
+        for name, (low, high) in (("area", self.area), ("aspect", self.aspect)):
+            if low > high:
+                yield f"{name}: is {(low, high)}; expected the smaller number first"
+
+    def __call__(self, frames: np.ndarray, short_side: int, size: int, rng: np.random.Generator) -> np.ndarray:
+        """Crops a clip; see :func:`random_resized_crop`. ``short_side`` does not matter."""
+        return random_resized_crop(frames, size, rng, self.area, self.aspect)
+
+
+@register
+@dataclasses.dataclass
+class CenterCrop(Crop):
+    """The centre of the frames."""
+
+    def __call__(self, frames: np.ndarray, short_side: int, size: int, rng: np.random.Generator) -> np.ndarray:
+        """Crops a clip of frames that are resized to ``short_side``; see :func:`center_crop`."""
+        return center_crop(resize_short_side(frames, short_side), size)
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainTransform:
     """What happens to a training clip, in this order: crop, mirror image, RandAugment, colour jitter.
@@ -201,22 +244,19 @@ class TrainTransform:
       short_side: Short side, in pixels, that the frames have when they are cropped; 0 keeps their size. A multi-scale
         crop is a share of the frame, so it is cut from the frames as they are and interpolated only once.
       crop_size: Side of the result in pixels.
-      multi_scale: :func:`multi_scale_crop`; otherwise :func:`center_crop`.
+      crop: Which part of the frames the clip shows.
       flip: Mirror half of the clips.
-      random_resized: Shares of the area and aspect ratios of :func:`random_resized_crop`, which then takes the place of
-        the others; empty: off.
       mirrored: For each label that of the mirror image; empty: all keep theirs.
-      rand_augment: Number, strength and share of RandAugment's operations.
+      rand_augment: Number, strength and share of RandAugment's operations; None: off.
       color_jitter: Strengths of :func:`dnr_jax.data.augment.draw_color_jitter`.
     """
 
     short_side: int
     crop_size: int
-    multi_scale: bool = True
+    crop: Crop = dataclasses.field(default_factory=MultiScaleCrop)
     flip: bool = True
-    random_resized: tuple[tuple[float, float], ...] = ()
     mirrored: tuple[int, ...] = ()
-    rand_augment: RandAugmentConfig = dataclasses.field(default_factory=RandAugmentConfig)
+    rand_augment: RandAugment | None = None
     color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
 
     @classmethod
@@ -225,9 +265,8 @@ class TrainTransform:
         return cls(
             data.short_side,
             data.crop_size,
-            data.multi_scale_crop,
+            data.crop,
             data.flip,
-            (data.random_resized_area, data.random_resized_aspect) if data.random_resized_crop else (),
             mirrored_labels(classes),
             data.rand_augment,
             data.color_jitter,
@@ -244,15 +283,10 @@ class TrainTransform:
         Returns:
           uint8 ``[T, crop_size, crop_size, 3]`` and the class that it shows.
         """
-        if self.random_resized:
-            clip = random_resized_crop(frames, self.crop_size, rng, *self.random_resized)
-        elif self.multi_scale:
-            clip = multi_scale_crop(frames, self.crop_size, rng)
-        else:
-            clip = center_crop(resize_short_side(frames, self.short_side), self.crop_size)
+        clip = self.crop(frames, self.short_side, self.crop_size, rng)
         if self.flip and rng.random() < 0.5:
             clip, label = flip(clip), self.mirrored[label] if self.mirrored else label
-        if self.rand_augment.layers:
+        if self.rand_augment:
             clip = augment.rand_augment(clip, augment.draw_rand_augment(**vars(self.rand_augment), rng=rng))
         if any(self.color_jitter):
             clip = augment.draw_color_jitter(self.color_jitter, rng)(clip)

@@ -118,9 +118,16 @@ def _check_workdir(config: ExperimentConfig, workdir: pathlib.Path) -> None:
     if not saved.is_file() or not any((workdir / CHECKPOINTS_FOLDER).glob("[0-9]*")):
         return
     old, new = flatten(from_json(saved.read_text())), flatten(config)
-    different = [name for name in new if name not in CHANGEABLE and new[name] != old[name]]
+    absent = "nothing"  # a field of a part that only one of them has
+    pairs = {name: (old.get(name, absent), new.get(name, absent)) for name in new | old if name not in CHANGEABLE}
+    different = {name: (there, now) for name, (there, now) in pairs.items() if there != now}
     if different:
-        lines = [f"  {name}: {old[name]!r} there, {new[name]!r} now" for name in different]
+        parts = tuple(f"{name}." for name in different)  # of another class, so that its fields tell nothing more
+        lines = [
+            f"  {name}: {there!r} there, {now!r} now"
+            for name, (there, now) in different.items()
+            if not name.startswith(parts)
+        ]
         raise ConfigError(
             f"'{workdir}' holds a run with another configuration; choose another --workdir, or the same values:\n"
             + "\n".join(lines)

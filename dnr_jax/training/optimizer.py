@@ -1,18 +1,23 @@
 """The optimiser of the paper's recipe: SGD with momentum, coupled weight decay, clipping, cosine with warm-up."""
 
+import dataclasses
+from collections.abc import Iterator
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 import optax
+from annotated_types import Ge, Lt
 
-from dnr_jax.config import OptimizerConfig
+from dnr_jax.config import Optimizer, register
 
 
-def peak_learning_rate(config: OptimizerConfig, batch_size: int) -> float:
+def peak_learning_rate(config: Optimizer, batch_size: int) -> float:
     """Return the learning rate before the schedule: scaled linearly with the batch (Goyal et al., 2017)."""
     return config.learning_rate * batch_size / config.base_batch_size
 
 
-def make_schedule(config: OptimizerConfig, batch_size: int, total_steps: int) -> optax.Schedule:
+def make_schedule(config: Optimizer, batch_size: int, total_steps: int) -> optax.Schedule:
     """Return the learning rate as a function of the step, counted from 0.
 
     The regular rate is ``peak * (1 + cos(pi * step / total_steps)) / 2``, or constant. The linear warm-up multiplies
@@ -43,23 +48,49 @@ def decay_mask(params: optax.Params) -> optax.Params:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
-def make_optimizer(config: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Return the update rule of ``torch.optim.SGD`` after ``clip_grad_norm_``.
+@register
+@dataclasses.dataclass
+class SGD(Optimizer):
+    """``torch.optim.SGD``, with the authors' settings.
 
     With the clipped gradient ``g``, the buffer ``v`` (0 at the start) and the learning rate ``lr``::
 
         g = g + weight_decay * w
         v = momentum * v + g
         w = w - lr * v                       (Nesterov: w - lr * (g + momentum * v))
+    """
+
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
+    """Share of the buffer that a step keeps."""
+    nesterov: bool = False
+    """Nesterov's form of the momentum."""
+    weight_decay: Annotated[float, Ge(0)] = 1e-4
+    """Added to the gradient, times the parameters."""
+    decay_norm_and_bias: bool = True
+    """Decay the norms' parameters and the biases too, as the authors' configuration does."""
+
+    def problems(self) -> Iterator[str]:
+        """Refuse Nesterov's form of no momentum, and a choice of parameters for no decay."""
+        yield from super().problems()
+        if self.nesterov and not self.momentum:
+            yield "nesterov: needs a momentum above 0"
+        if not self.decay_norm_and_bias and not self.weight_decay:
+            yield "decay_norm_and_bias: is False, which needs a weight_decay above 0"
+
+    def rules(self) -> tuple[optax.GradientTransformation, ...]:
+        """Return decay and momentum."""
+        return (
+            optax.add_decayed_weights(self.weight_decay, mask=None if self.decay_norm_and_bias else decay_mask),
+            optax.trace(self.momentum, self.nesterov) if self.momentum else optax.identity(),
+        )
+
+
+def make_optimizer(config: Optimizer, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Return the update rule: the gradient clipped as ``clip_grad_norm_`` does, the optimizer's rules, the rate.
 
     Args:
       config: the optimiser's section.
       schedule: the learning rate, from :func:`make_schedule`.
     """
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    return optax.chain(
-        clip,
-        optax.add_decayed_weights(config.weight_decay, mask=None if config.decay_norm_and_bias else decay_mask),
-        optax.trace(config.momentum, config.nesterov) if config.momentum else optax.identity(),
-        optax.scale_by_learning_rate(schedule),
-    )
+    return optax.chain(clip, *config.rules(), optax.scale_by_learning_rate(schedule))

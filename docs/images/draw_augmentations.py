@@ -11,22 +11,22 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from dnr_jax.config import DataConfig, RandAugmentConfig, TrainConfig
+from dnr_jax.config import DataConfig, RandAugment, TrainConfig
 from dnr_jax.data import sampling
 from dnr_jax.data.decode import decode_frames
 from dnr_jax.data.demo import CLASSES, make_demo
 from dnr_jax.data.sources import scan_folder
-from dnr_jax.data.transforms import TrainTransform
+from dnr_jax.data.transforms import CenterCrop, MultiScaleCrop, RandomResizedCrop, TrainTransform
 from dnr_jax.training.mix import draw_mixture
 
 FRAMES, SIDE, SEED = 5, 64, 3  # with this seed, the row of flip shows a mirror image
-PLAIN = {"short_side": SIDE, "crop_size": SIDE, "multi_scale_crop": False, "flip": False}
+PLAIN = {"short_side": SIDE, "crop_size": SIDE, "crop": CenterCrop(), "flip": False}
 OPTIONS = {
     "no option": {},
-    "multi_scale_crop": {"multi_scale_crop": True},
-    "random_resized_crop": {"random_resized_crop": True},
+    "MultiScaleCrop": {"crop": MultiScaleCrop()},
+    "RandomResizedCrop": {"crop": RandomResizedCrop()},
     "flip": {"flip": True},
-    "rand_augment\n(4 layers)": {"rand_augment": RandAugmentConfig(layers=4)},
+    "rand_augment\n(4 layers)": {"rand_augment": RandAugment(layers=4)},
     "color_jitter\n(.5, .5, .5, .1)": {"color_jitter": (0.5, 0.5, 0.5, 0.1)},
 }
 MIXES = {"mixup (0.8)": TrainConfig(mixup=0.8), "cutmix (1)": TrainConfig(cutmix=1.0)}

@@ -7,7 +7,9 @@ import pytest
 
 from dnr_jax.config import VARIANTS, ConfigError, ExperimentConfig, flatten, from_json, load_config, to_json, validate
 from dnr_jax.data.pipeline import train_iterator
+from dnr_jax.data.sampling import Dense, Linspace, Segments
 from dnr_jax.data.sources import load_sources
+from dnr_jax.data.transforms import MultiScaleCrop
 from dnr_jax.models import SlowFast, create_model
 from tests.data import miniatures
 from tests.paths import REPOSITORY
@@ -84,8 +86,8 @@ def test_the_authors_configuration():
     config = load("k400_tsn_dnr.py")
     assert (config.model.depth, config.model.num_classes, config.model.dropout) == (50, 400, 0.4)
     data = config.data
-    assert (data.num_frames, data.frame_interval, data.sampling) == (8, 8, "dense")
-    assert (data.short_side, data.crop_size, data.multi_scale_crop, data.flip) == (256, 224, True, True)
+    assert data.sampler == Dense(num_frames=8, interval=8)
+    assert (data.short_side, data.crop_size, data.crop, data.flip) == (256, 224, MultiScaleCrop(), True)
     assert (data.mean, data.std) == ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
     optimizer = config.optimizer
     assert (optimizer.learning_rate, optimizer.momentum, optimizer.weight_decay) == (0.1, 0.9, 1e-4)
@@ -138,7 +140,7 @@ def test_the_arms_of_something_something_differ_in_norms(name, tmp_path):
     assert changed == {"model.norm.norm1", "model.norm.norm2"} | (INTERLACE if name == "tsn" else set())
     with_data(dnr, tmp_path)
     for config in (dnr, bn):
-        config.data.root, config.data.num_frames, config.model.norm.base = dnr.data.root, 16, "gn"
+        config.data.root, config.data.sampler.num_frames, config.model.norm.base = dnr.data.root, 16, "gn"
         validate(config)
 
 
@@ -191,7 +193,7 @@ def test_the_recipes_of_something_something_are_the_peers(
     assert (config.train.epochs, config.model.dropout, optimizer.warmup_steps) == (epochs, dropout, warmup)
     assert optimizer.decay_norm_and_bias == (name == "tsn")
     assert (evaluation.num_clips, evaluation.crops, evaluation.crop_size) == views
-    assert (config.data.sampling, config.data.num_frames, config.data.flip) == ("segments", 8, True)
+    assert (type(config.data.sampler), config.data.sampler.num_frames, config.data.flip) == (Segments, 8, True)
     assert config.data.clip_shape[0] == (40 if name == "tdn" else 8)
     assert (config.model.num_classes, config.data.source) == (174, "dataset")
 
@@ -201,8 +203,8 @@ def test_pyslowfasts_network_frames_and_pixels(variant):
     """SLOWFAST_8x8_R50.yaml, and what slowfast/config/defaults.py has for the rest, in pixels from 0 to 255."""
     config = load("k400_slowfast.py", f"pyslowfast_{variant}_bn")
     assert config.model == SlowFast.pyslowfast(variant, norm=config.model.norm).arms()["bn"]
-    assert (config.model.depth, config.data.num_frames, config.data.frame_interval) == (50, 32, 2)
-    assert (config.data.sampling, config.data.target_fps) == ("linspace", 30)
+    assert config.model.depth == 50
+    assert config.data.sampler == Linspace(num_frames=32, interval=2, target_fps=30.0)
     assert (config.data.mean, config.data.std) == ((0.45 * 255,) * 3, (0.225 * 255,) * 3)
     mmaction2, pyslowfast = (flatten(load("k400_slowfast.py", f"{base}{variant}")) for base in ("", "pyslowfast_"))
     changed = {field.partition(".")[0] for field in differences(mmaction2, pyslowfast)}
@@ -212,7 +214,7 @@ def test_pyslowfasts_network_frames_and_pixels(variant):
 def test_a_group_of_frames_is_as_long_in_both_slowfasts():
     for variant in ("8x8", "4x16"):
         config = load("k400_slowfast.py", variant)
-        frames = config.model.norm.relay_distance * config.model.alpha * config.data.frame_interval
+        frames = config.model.norm.relay_distance * config.model.alpha * config.data.sampler.interval
         assert frames == 32
 
 

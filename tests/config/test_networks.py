@@ -16,6 +16,7 @@ from dnr_jax.config import (
     with_variant,
     with_views,
 )
+from dnr_jax.data.sampling import Dense, Segments
 from dnr_jax.models import TDN, TSM, TSN, BNInception, Interlace, R2Plus1D, SlowFast, TANet, TemporalShift
 from dnr_jax.models.resnet import ARCHITECTURES
 from tests.config.experiments import problems, valid_config
@@ -109,8 +110,7 @@ def test_bninception_takes_frames_that_it_can_halve():
 
 
 def tdn_config(frames: int = 8, per_segment: int = 5, size: int = 224, **fields) -> ExperimentConfig:
-    clips = {"sampling": "segments", "num_frames": frames, "frames_per_segment": per_segment}
-    return config_of(TDN(**fields), crop_size=size, **clips)
+    return config_of(TDN(**fields), crop_size=size, sampler=Segments(frames, frames_per_segment=per_segment))
 
 
 def test_tdn_relays_over_segments():
@@ -142,7 +142,7 @@ def test_bottlenecks_that_cannot_be_built_are_refused(network, message):
     [
         (
             {"per_segment": 1},
-            "data.num_frames: clips have 8 frames; expected a multiple of 5, TDN's frames of a segment",
+            "data.sampler: clips have 8 frames; expected a multiple of 5, TDN's frames of a segment",
         ),
         ({"per_segment": 4, "frames_per_segment": 4}, "model.frames_per_segment: is 4; expected an odd number"),
         ({"frames_per_segment": 1}, "model.frames_per_segment: is 1; expected at least 3"),
@@ -156,7 +156,7 @@ def test_what_tdn_cannot_be_built_of_is_refused(fields, message):
 
 
 def slowfast_config(num_frames: int = 32, **fields) -> ExperimentConfig:
-    return config_of(SlowFast(**fields), num_frames=num_frames)
+    return config_of(SlowFast(**fields), sampler=Dense(num_frames))
 
 
 def test_slowfast_relays_over_the_slow_pathways_frames():
@@ -169,7 +169,7 @@ def test_slowfast_relays_over_the_slow_pathways_frames():
 @pytest.mark.parametrize(
     ("num_frames", "fields", "message"),
     [
-        (30, {}, "data.num_frames: clips have 30 frames; expected a multiple of 4"),
+        (30, {}, "data.sampler: clips have 30 frames; expected a multiple of 4"),
         (32, {"resample_rate": 6}, "model.resample_rate: is 6; expected a multiple of alpha, which is 4"),
         (32, {"fusion_kernel": 4}, "model.fusion_kernel: is 4; expected an odd number"),
         (32, {"beta_inv": 5}, "model.width: is 64; expected a multiple of beta_inv, which is 5"),

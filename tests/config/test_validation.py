@@ -5,7 +5,9 @@ import re
 
 import pytest
 
-from dnr_jax.config import ConfigError, ExperimentConfig, validate
+from dnr_jax.config import ConfigError, ExperimentConfig, RandAugment, validate
+from dnr_jax.data.sampling import Dense, Segments, Window
+from dnr_jax.data.transforms import RandomResizedCrop
 from tests.config.experiments import problems, valid_config
 
 
@@ -29,28 +31,20 @@ def test_the_defaults_need_only_data():
         ("model.norm.num_groups", 3, "8 frames cannot be cut into 3 equal groups"),
         ("model.norm.clips_per_statistics", 12, "12 does not divide train.batch_size, which is 64"),
         ("data.source", "lists", "expected one of list, folder, dataset, records, demo (did you mean 'list'?)"),
-        ("data.sampling", "sparse", "expected one of dense, segments, window, linspace"),
-        ("data.out_of_bound", "wrap", "expected one of loop, repeat_last"),
-        ("data.frames_per_segment", 5, "is 5, which needs data.sampling 'segments', and that is 'dense'"),
-        ("data.window", 0, "is 0; expected at least 1"),
-        ("data.random_resized_area", (0.0, 1.0), "expected a smaller and a larger number of at most 1"),
-        ("data.random_resized_area", (0.5, 1.5), "of at most 1"),
-        ("data.random_resized_aspect", (2.0, 1.0), "expected a smaller and a larger number above 0"),
-        ("data.color_jitter", (1.5, 0.0, 0.0, 0.0), "expected numbers in [0, 1], and the last in [0, 0.5]"),
-        ("data.color_jitter", (0.0, 0.0, 0.0, 0.6), "and the last in [0, 0.5]"),
-        ("data.rand_augment.layers", -1, "is -1; expected at least 0"),
-        ("data.rand_augment.magnitude", 11.0, "expected at most 10"),
-        ("data.rand_augment.probability", 2.0, "expected at most 1"),
+        ("data.sampler", "sparse", "is 'sparse'; expected Sampler"),
+        ("data.sampler.out_of_bound", "wrap", "expected one of loop, repeat_last"),
+        ("data.color_jitter", (1.5, 0.0, 0.0, 0.0), "expected a tuple of 4 (a number, at least 0, at most 1;"),
+        ("data.color_jitter", (0.0, 0.0, 0.0, 0.6), "a number, at least 0, at most 0.5)"),
         ("data.crop_size", 300, "is 300; expected at most data.short_side, which is 256"),
         ("data.std", (1.0, 0.0, 1.0), "expected a tuple of 3 (a number, more than 0; "),
         ("data.max_failures", 1.5, "expected at most 1"),
-        ("data.num_frames", 0, "is 0; expected at least 1"),
+        ("data.sampler.num_frames", 0, "is 0; expected at least 1"),
         ("optimizer.learning_rate", 0.0, "is 0.0; expected more than 0"),
         ("optimizer.learning_rate", float("nan"), "expected more than 0"),
         ("optimizer.momentum", -0.1, "expected at least 0"),
         ("optimizer.warmup_ratio", 0.0, "expected more than 0"),
         ("optimizer.schedule", "cosin", "(did you mean 'cosine'?)"),
-        ("train.epochs", 0.0, "or a length in train.steps"),
+        ("train.epochs", 0.0, "or a length in steps"),
         ("train.batch_size", 0, "is 0; expected at least 1"),
         ("train.label_smoothing", 1.0, "expected less than 1"),
         ("train.mixup", -0.1, "is -0.1; expected at least 0"),
@@ -79,25 +73,48 @@ def test_a_wrong_value_is_named_with_what_would_be_right(field, value, message):
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("data", "message"),
     [
-        ({"sampling": "segments", "frames_per_segment": 0}, "data.frames_per_segment: is 0; expected at least 1"),
-        ({"sampling": "window", "window": 7}, "data.window: is 7; expected at least data.num_frames, which is 8"),
-        ({"sampling": "segments", "temporal_jitter": True}, "data.temporal_jitter: is True, which needs data.sampling"),
-        ({"sampling": "linspace", "out_of_bound": "repeat_last"}, "data.out_of_bound: is 'repeat_last', which needs"),
-        ({"target_fps": 30.0}, "data.target_fps: is 30.0, which needs data.sampling 'linspace'"),
+        ({"sampler": Segments(frames_per_segment=0)}, "data.sampler.frames_per_segment: is 0; expected at least 1"),
+        ({"sampler": Window(window=7)}, "data.sampler.window: is 7; expected at least num_frames, which is 8"),
+        ({"sampler": Window(window=0)}, "data.sampler.window: is 0; expected at least 1"),
+        ({"sampler": Dense(interval=1, jitter=True)}, "data.sampler.jitter: is True, which needs an interval above 1"),
+        ({"crop": RandomResizedCrop(area=(0.0, 1.0))}, "data.crop.area: is (0.0, 1.0); expected a tuple of 2"),
+        ({"crop": RandomResizedCrop(area=(0.5, 1.5))}, "data.crop.area: is (0.5, 1.5); expected a tuple of 2"),
+        ({"crop": RandomResizedCrop(aspect=(2.0, 1.0))}, "data.crop.aspect: is (2.0, 1.0); expected the smaller"),
+        ({"rand_augment": RandAugment(layers=0)}, "data.rand_augment.layers: is 0; expected at least 1"),
+        ({"rand_augment": RandAugment(magnitude=11.0)}, "data.rand_augment.magnitude: is 11.0; expected at most 10"),
+        ({"rand_augment": RandAugment(probability=2.0)}, "data.rand_augment.probability: is 2.0; expected at most 1"),
     ],
 )
-def test_options_of_another_sampling_are_refused(fields, message):
+def test_parts_of_the_data_refuse_what_they_cannot_do(data, message):
     config = valid_config()
-    config.data = dataclasses.replace(config.data, **fields)
-    (line,) = problems(config).splitlines()
+    (line,) = problems(dataclasses.replace(config, data=dataclasses.replace(config.data, **data))).splitlines()
     assert line.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("section", "fields", "message"),
+    [
+        ("train", {"mix_probability": 0.5}, "train.mix_probability: is 0.5, which needs mixup or cutmix above 0"),
+        ("train", {"mixup": 0.2, "cutmix_probability": 0.1}, "train.cutmix_probability: is 0.1, which needs mixup and"),
+        ("optimizer", {"warmup_ratio": 0.1}, "optimizer.warmup_ratio: is 0.1, which needs warmup_steps above 0"),
+        (
+            "optimizer",
+            {"weight_decay": 0.0, "decay_norm_and_bias": False},
+            "optimizer.decay_norm_and_bias: is False, which needs a weight_decay above 0",
+        ),
+    ],
+)
+def test_settings_without_effect_are_refused(section, fields, message):
+    config = valid_config()
+    setattr(config, section, dataclasses.replace(getattr(config, section), **fields))
+    assert problems(config).startswith(message)
 
 
 def test_the_frames_of_all_segments_are_a_clip():
     config = valid_config()
-    config.data.sampling, config.data.frames_per_segment = "segments", 5
+    config.data.sampler = Segments(frames_per_segment=5)
     validate(config)
     assert config.data.clip_shape == (40, 224, 224, 3)
 

@@ -210,10 +210,10 @@ def test_every_family_exports_for_any_batch(name, variant, monkeypatch):
         network.depth = 50 if name == "TANet" else 18
     network.norm.relay_distance = 2 if name == "SlowFast" else 4
     config.model = network.arms()[variant]
-    config.data.num_frames, config.data.crop_size = 40 if name == "TDN" else 16, 16
+    config.data.sampler.num_frames, config.data.crop_size = 40 if name == "TDN" else 16, 16
     program = export_program(create_model(config.model), noise(template_of(config)), config)
     assert program.platforms == ("cpu", "cuda", "tpu")
     (given,) = program.in_avals
     (scores,) = program.out_avals
-    assert str(given.shape) == f"(batch, {config.data.num_frames}, 16, 16, 3)" and given.dtype == np.uint8
+    assert str(given.shape) == f"(batch, {config.data.sampler.num_frames}, 16, 16, 3)" and given.dtype == np.uint8
     assert str(scores.shape) == "(batch, 3)" and scores.dtype == np.float32

@@ -10,11 +10,21 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from dnr_jax.config import ConfigError, ExperimentConfig, InitConfig, NormConfig, validate
+from dnr_jax.config import (
+    ConfigError,
+    DataConfig,
+    ExperimentConfig,
+    InitConfig,
+    Network,
+    NormConfig,
+    registered,
+    validate,
+)
 from dnr_jax.convert import OWN, TORCHVISION, to_state_dict
 from dnr_jax.convert.relays import _Gates, _last_maps, _proportion, _sigmoid, scale_inputs
 from dnr_jax.convert.source import Source, fit_source, template_of
 from dnr_jax.convert.state_dict import flat
+from dnr_jax.data.sampling import Dense
 from dnr_jax.dnr import RelayCell
 from dnr_jax.models import create_model
 from dnr_jax.models.blocks import predicting_norms, stack_blocks
@@ -34,16 +44,12 @@ def small(x64, quick_compile, monkeypatch):
 
 def experiment(name: str = "tsn", depth: int = 50, **norm) -> ExperimentConfig:
     """A DNR network in float64, for clips of one group of frames."""
-    config = ExperimentConfig()
-    model, data = config.model, config.data
-    model.name, model.depth, model.width, model.stem, model.num_classes = name, depth, 4, "small", 3
-    model.dtype, model.dropout = "float64", 0.0
-    model.norm = NormConfig(**{"sharing": "block"} | norm)
-    data.num_frames, data.crop_size = 4, 16
-    if name == "slowfast":
-        model.width, data.num_frames = 8, 16
-    if name == "tdn":
-        data.frames_per_segment = 5
+    network = {kind.lower(): network for kind, network in registered(Network).items()}[name]
+    fields = {} if name == "bninception" else {"depth": depth}
+    model = network(width=8 if name == "slowfast" else 4, stem="small", num_classes=3, dropout=0.0, **fields)
+    model.dtype, model.norm = "float64", NormConfig(**{"sharing": "block"} | norm)
+    frames = {"slowfast": 16, "tdn": 20}.get(name, 4)
+    config = ExperimentConfig(model=model, data=DataConfig(sampler=Dense(frames), crop_size=16))
     config.init.allow, config.init.relays = "relays", "batch_norm"
     return config
 

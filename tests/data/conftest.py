@@ -4,6 +4,7 @@ import pytest
 
 from dnr_jax.config import DataConfig
 from dnr_jax.data import decode
+from dnr_jax.data.sampling import Dense
 from tests.data.videos import moving_frames
 
 
@@ -26,8 +27,7 @@ def data(video_folder) -> DataConfig:
     return DataConfig(
         source="folder",
         root=str(video_folder),
-        num_frames=3,
-        frame_interval=2,
+        sampler=Dense(num_frames=3, interval=2),
         short_side=24,
         crop_size=16,
         num_threads=2,

@@ -20,6 +20,7 @@ from dnr_jax.config import DataConfig, EvaluationConfig
 from dnr_jax.data.decode import encode_video
 from dnr_jax.data.media import pack_frames
 from dnr_jax.data.pipeline import evaluation_iterator
+from dnr_jax.data.sampling import Dense
 from dnr_jax.data.sources import VideoSource
 from tests.data.videos import moving_frames, write_frames
 
@@ -92,7 +93,7 @@ def read_all(copies: Sequence[bytes]) -> np.ndarray:
     """
     names = tuple(f"{number}" for number in range(len(copies)))
     source = VideoSource(names, np.zeros(len(copies), np.int32), names, ("any",), tuple(copies))
-    data = DataConfig(num_frames=3, frame_interval=2, short_side=24, crop_size=16, num_workers=1)
+    data = DataConfig(sampler=Dense(3, 2), short_side=24, crop_size=16, num_workers=1)
     given = np.full(len(copies), -1)
     with evaluation_iterator(source, data, EvaluationConfig(), batch_size=8) as batches:
         for batch in tqdm(batches, unit="batch"):

@@ -10,8 +10,10 @@ import time
 import numpy as np
 import pytest
 
-from dnr_jax.config import DataConfig, EvaluationConfig, RandAugmentConfig
+from dnr_jax.config import DataConfig, EvaluationConfig, RandAugment
 from dnr_jax.data import decode, demo, pipeline, prepare, sampling, sources, transforms
+from dnr_jax.data.sampling import Dense, Linspace, Segments, Window
+from dnr_jax.data.transforms import CenterCrop
 from tests.data.videos import moving_frames, write_frames
 from tests.paths import REPOSITORY
 
@@ -68,8 +70,8 @@ def test_training_batches_have_the_documented_shapes(train, data):
 
 def test_a_training_clip_is_one_that_sampling_and_transform_can_give(train, data):
     """Without augmentation a clip is determined by its start, and must be one of the possible ones."""
-    plain = dataclasses.replace(data, multi_scale_crop=False, flip=False)
-    transform = transforms.TrainTransform(plain.short_side, plain.crop_size, multi_scale=False, flip=False)
+    plain = dataclasses.replace(data, crop=CenterCrop(), flip=False)
+    transform = transforms.TrainTransform(plain.short_side, plain.crop_size, plain.crop, flip=False)
     for batch in take(train, plain, 4):
         for video, index in zip(batch["video"], batch["index"], strict=True):
             frames, total = decode.decode_frames(train.paths[index], np.arange)
@@ -79,8 +81,8 @@ def test_a_training_clip_is_one_that_sampling_and_transform_can_give(train, data
 
 
 def test_segments_are_sampled_on_request(train, data):
-    plain = dataclasses.replace(data, sampling="segments", num_frames=5, multi_scale_crop=False, flip=False)
-    transform = transforms.TrainTransform(plain.short_side, plain.crop_size, multi_scale=False, flip=False)
+    plain = dataclasses.replace(data, sampler=Segments(5), crop=CenterCrop(), flip=False)
+    transform = transforms.TrainTransform(plain.short_side, plain.crop_size, plain.crop, flip=False)
     for batch in take(train, plain, 2):
         for video, index in zip(batch["video"], batch["index"], strict=True):
             frames, total = decode.decode_frames(train.paths[index], np.arange)
@@ -109,9 +111,9 @@ def test_random_numbers_differ_between_epochs_and_seeds(train, data):
 def augmented(data):
     return dataclasses.replace(
         data,
-        random_resized_crop=True,
+        crop=transforms.RandomResizedCrop(),
         color_jitter=(0.4, 0.4, 0.4, 0.1),
-        rand_augment=RandAugmentConfig(layers=2),
+        rand_augment=RandAugment(layers=2),
     )
 
 
@@ -124,7 +126,7 @@ def test_augmented_batches_are_a_function_of_seed_and_step(train, data):
 
 def test_a_mirrored_video_has_the_label_of_its_mirror_image(train, data):
     train = dataclasses.replace(train, classes=("move left", "move right", "stay"))
-    plain = dataclasses.replace(data, multi_scale_crop=False, sampling="segments", num_frames=1, short_side=0)
+    plain = dataclasses.replace(data, crop=CenterCrop(), sampler=Segments(1), short_side=0)
     still, flipped = (dataclasses.replace(plain, flip=flip) for flip in (False, True))
     unchanged = set()
     for index in range(len(train)):
@@ -196,19 +198,6 @@ def test_processes_share_the_batches_of_one(train, data, start_step):
 def test_training_needs_a_batch_of_videos(train, data):
     with pytest.raises(ValueError, match=r"a batch of 12 clips \(6 in each of 2 processes\).* there are 11"):
         pipeline.train_iterator(train, data, 6, seed=0, process_count=2)
-
-
-def test_unknown_sampling_is_rejected(train, val, data):
-    wrong = dataclasses.replace(data, sampling="uniform")
-    for build in (
-        lambda: pipeline.train_iterator(train, wrong, 2, seed=0),
-        lambda: pipeline.evaluation_iterator(val, wrong, EvaluationConfig(), 2),
-        lambda: pipeline.load_clip(val.paths[0], wrong, EvaluationConfig()),
-    ):
-        with pytest.raises(
-            ValueError, match="data.sampling is 'uniform'; expected one of dense, segments, window, linspace"
-        ):
-            build()
 
 
 def test_training_batches_have_no_length(train, data):
@@ -291,35 +280,39 @@ def test_workers_do_not_change_the_evaluation(val, data):
 
 
 SAMPLERS = {
-    # name: fields of the configuration, the frames of training, the frames of two clips
-    "dense": ({}, lambda n, rng: sampling.dense_train(n, 3, 2, rng), lambda n: sampling.dense_test(n, 3, 2, 2)),
+    # name: the sampler, the frames of training, the frames of two clips
+    "dense": (
+        Dense(3, 2),
+        lambda n, rng: sampling.dense_train(n, 3, 2, rng),
+        lambda n: sampling.dense_test(n, 3, 2, 2),
+    ),
     "jitter": (
-        {"frame_interval": 4, "temporal_jitter": True, "out_of_bound": "repeat_last"},
+        Dense(3, 4, jitter=True, out_of_bound="repeat_last"),
         lambda n, rng: sampling.dense_train(n, 3, 4, rng, jitter=True, out_of_bound="repeat_last"),
         lambda n: sampling.dense_test(n, 3, 4, 2, "repeat_last"),
     ),
     "segments": (
-        {"sampling": "segments"},
+        Segments(3),
         lambda n, rng: sampling.segments_train(n, 3, rng),
         lambda n: sampling.segments_test(n, 3, 2),
     ),
     "snippets": (
-        {"sampling": "segments", "frames_per_segment": 2},
+        Segments(3, frames_per_segment=2),
         lambda n, rng: sampling.snippets_train(n, 3, 2, rng),
         lambda n: sampling.snippets_test(n, 3, 2, 2),
     ),
     "window": (
-        {"sampling": "window", "window": 6},
+        Window(3, window=6),
         lambda n, rng: sampling.window_train(n, 3, 6, rng),
         lambda n: sampling.window_test(n, 3, 6, 2),
     ),
     "linspace": (
-        {"sampling": "linspace"},
+        Linspace(3, 2),
         lambda n, rng: sampling.linspace_train(n, 3, 2, rng),
         lambda n: sampling.linspace_test(n, 3, 2, 2),
     ),
     "linspace_at_30_fps": (  # of videos with 25
-        {"sampling": "linspace", "frame_interval": 3, "target_fps": 30.0},
+        Linspace(3, 3, target_fps=30.0),
         lambda n, rng: sampling.linspace_train(n, 3, 2.5, rng),
         lambda n: sampling.linspace_test(n, 3, 2.5, 2),
     ),
@@ -328,8 +321,8 @@ SAMPLERS = {
 
 @pytest.mark.parametrize("kind", SAMPLERS)
 def test_a_training_clip_has_the_frames_that_its_sampling_draws(kind, train, data):
-    fields, draw, _ = SAMPLERS[kind]
-    plain = dataclasses.replace(data, multi_scale_crop=False, flip=False, **fields)
+    sampler, draw, _ = SAMPLERS[kind]
+    plain = dataclasses.replace(data, crop=CenterCrop(), flip=False, sampler=sampler)
     reader = pipeline._TrainReader(train, plain)
     for index, path in enumerate(train.paths):
         frames, total = decode.decode_frames(path, np.arange)
@@ -341,8 +334,8 @@ def test_a_training_clip_has_the_frames_that_its_sampling_draws(kind, train, dat
 
 @pytest.mark.parametrize("kind", SAMPLERS)
 def test_views_are_the_crops_of_each_clip_in_turn(kind, val, data):
-    fields, _, clips_of = SAMPLERS[kind]
-    data = dataclasses.replace(data, **fields)
+    sampler, _, clips_of = SAMPLERS[kind]
+    data = dataclasses.replace(data, sampler=sampler)
     (batch,) = evaluate(val, data, EvaluationConfig(clips=2, crops=3, crop_size=20), batch_size=5)
     assert batch["video"].shape == (5, 6, data.clip_shape[0], 20, 20, 3)
     for path, views in zip(val.paths, batch["video"], strict=True):
@@ -353,7 +346,7 @@ def test_views_are_the_crops_of_each_clip_in_turn(kind, val, data):
 
 @pytest.mark.parametrize("kind", ["segments", "dense"])
 def test_twice_sample_doubles_the_clips(kind, val, data):
-    data = dataclasses.replace(data, sampling=kind)
+    data = dataclasses.replace(data, sampler=SAMPLERS[kind][0])
     (batch,) = evaluate(val, data, EvaluationConfig(twice_sample=True), batch_size=5)
     assert batch["video"].shape[:2] == (5, 2)
     for path, views in zip(val.paths, batch["video"], strict=True):
@@ -473,8 +466,9 @@ def test_flags_need_not_be_parsed(video_folder):
     """Outside absl.app nobody parses flags; a user of the library must not notice."""
     program = f"""
 from dnr_jax.config import DataConfig
+from dnr_jax.data.sampling import Dense
 from dnr_jax.data import pipeline, sources
-data = DataConfig(source="folder", root={str(video_folder)!r}, num_frames=2, crop_size=8, num_threads=1)
+data = DataConfig(source="folder", root={str(video_folder)!r}, sampler=Dense(2), crop_size=8, num_threads=1)
 with pipeline.train_iterator(sources.load_sources(data)[0], data, 2, seed=0) as batches:
     print(next(batches)["video"].shape)
 """

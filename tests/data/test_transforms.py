@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnr_jax.config import DataConfig, RandAugmentConfig
+from dnr_jax.config import DataConfig, RandAugment
 from dnr_jax.data import augment, transforms
 
 
@@ -136,13 +136,13 @@ def test_train_transform_crops_then_flips_the_whole_clip():
 
 def test_train_transform_without_augmentation_is_the_test_transform():
     frames = clip(40, 60)
-    plain = transforms.TrainTransform(short_side=24, crop_size=16, multi_scale=False, flip=False)
+    plain = transforms.TrainTransform(short_side=24, crop_size=16, crop=transforms.CenterCrop(), flip=False)
     np.testing.assert_array_equal(plain(frames, 0, ScriptedDraws())[0], transforms.TestTransform(24, 16)(frames)[0])
 
 
 def test_train_transform_flips_half_of_the_clips():
     frames = clip(4, 4)
-    transform = transforms.TrainTransform(short_side=0, crop_size=4, multi_scale=False)
+    transform = transforms.TrainTransform(short_side=0, crop_size=4, crop=transforms.CenterCrop())
     rng = np.random.default_rng(0)
     flipped = sum(np.array_equal(transform(frames, 0, rng)[0], frames[:, :, ::-1]) for _ in range(400))
     assert 160 < flipped < 240  # four standard deviations
@@ -244,7 +244,7 @@ def test_the_pairs_of_something_something_are_mmaction2s(shared):
 
 def test_the_label_changes_with_the_mirror_image_only():
     frames = clip(4, 4)
-    data = DataConfig(short_side=0, crop_size=4, multi_scale_crop=False)
+    data = DataConfig(short_side=0, crop_size=4, crop=transforms.CenterCrop())
     transform = transforms.TrainTransform.from_config(data, ("left", "right", "up"))
     for draw, label in itertools.product((0.2, 0.7), range(3)):
         changed, shown = transform(frames, label, ScriptedDraws(draw))
@@ -256,11 +256,9 @@ def test_train_transform_crops_then_changes_shapes_and_colors():
     frames, rng = clip(40, 60), np.random.default_rng(5)
     data = DataConfig(
         crop_size=16,
-        random_resized_crop=True,
-        random_resized_area=(0.3, 0.6),
-        random_resized_aspect=(1.0, 1.5),
+        crop=transforms.RandomResizedCrop(area=(0.3, 0.6), aspect=(1.0, 1.5)),
         color_jitter=(0.4, 0.3, 0.2, 0.1),
-        rand_augment=RandAugmentConfig(layers=2, probability=1.0),
+        rand_augment=RandAugment(layers=2, probability=1.0),
     )
     changed, _ = transforms.TrainTransform.from_config(data, ("a",))(frames, 0, np.random.default_rng(5))
     expected = transforms.random_resized_crop(frames, 16, rng, (0.3, 0.6), (1.0, 1.5))

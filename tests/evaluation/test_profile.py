@@ -21,7 +21,7 @@ def test_a_network_is_profiled_with_and_without_dnr():
     found = variants(SMALL)
     assert list(found) == ["BN", "DNR"]
     assert found["DNR"] is SMALL
-    assert (found["BN"].norm.spec().kinds, found["BN"].interlace) == (("static",) * 3, False)
+    assert (found["BN"].norm.spec().kinds, found["BN"].interlace) == (("static",) * 3, None)
     assert SMALL.norm.norm1 == "cl"
     assert list(variants(found["BN"])) == ["BN"]
 

@@ -6,11 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnr_jax.config import OptimizerConfig
-from dnr_jax.training.optimizer import decay_mask, make_optimizer, make_schedule, peak_learning_rate
+from dnr_jax.training.optimizer import SGD, decay_mask, make_optimizer, make_schedule, peak_learning_rate
 
 
-def literal_rate(config: OptimizerConfig, batch_size: int, total: int, step: int) -> float:
+def literal_rate(config: SGD, batch_size: int, total: int, step: int) -> float:
     """mmcv's CosineAnnealing with target 0, and then its warm-up, written out."""
     regular = config.learning_rate * batch_size / config.base_batch_size
     if config.schedule == "cosine":
@@ -23,7 +22,7 @@ def literal_rate(config: OptimizerConfig, batch_size: int, total: int, step: int
 @pytest.mark.parametrize("warmup", [0, 7])
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
 def test_the_schedule_is_mmcvs(schedule, warmup):
-    config = OptimizerConfig(learning_rate=0.1, base_batch_size=64, schedule=schedule, warmup_steps=warmup)
+    config = SGD(learning_rate=0.1, base_batch_size=64, schedule=schedule, warmup_steps=warmup)
     rate = make_schedule(config, batch_size=16, total_steps=30)
     for step in range(30):
         # float32 at both ends of the cosine, where it is a difference of numbers near 1
@@ -31,14 +30,14 @@ def test_the_schedule_is_mmcvs(schedule, warmup):
 
 
 def test_the_schedule_starts_at_the_ratio_and_ends_at_zero():
-    config = OptimizerConfig(learning_rate=0.4, base_batch_size=8, warmup_steps=10, warmup_ratio=0.01)
+    config = SGD(learning_rate=0.4, base_batch_size=8, warmup_steps=10, warmup_ratio=0.01)
     rate = make_schedule(config, batch_size=8, total_steps=100)
     np.testing.assert_allclose(rate(0), 0.004, rtol=1e-6)
     np.testing.assert_allclose(rate(100), 0.0, atol=1e-8)
 
 
 def test_the_learning_rate_follows_the_batch():
-    config = OptimizerConfig(learning_rate=0.1, base_batch_size=64)
+    config = SGD(learning_rate=0.1, base_batch_size=64)
     assert [peak_learning_rate(config, batch) for batch in (64, 48, 32)] == pytest.approx([0.1, 0.075, 0.05])
 
 
@@ -49,7 +48,7 @@ PARAMS = {
 }
 
 
-def literal_sgd(config: OptimizerConfig, gradients, rates) -> dict:
+def literal_sgd(config: SGD, gradients, rates) -> dict:
     """torch.optim.SGD after clip_grad_norm_, one parameter at a time."""
     params = {path: value.copy() for path, value in jax.tree_util.tree_leaves_with_path(PARAMS)}
     buffers = {path: np.zeros_like(value) for path, value in params.items()}
@@ -74,7 +73,7 @@ def literal_sgd(config: OptimizerConfig, gradients, rates) -> dict:
     ids=str,
 )
 def test_the_optimizer_is_torchs_sgd(x64, changes):
-    config = dataclasses.replace(OptimizerConfig(weight_decay=0.05, schedule="constant"), **changes)
+    config = dataclasses.replace(SGD(weight_decay=0.05, schedule="constant"), **changes)
     rng = np.random.default_rng(0)
     gradients = [jax.tree.map(lambda v: rng.normal(size=v.shape), PARAMS) for _ in range(4)]
     rates = [0.5, 0.25, 0.125, 0.0625]

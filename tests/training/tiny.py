@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnr_jax.config import DataConfig, ExperimentConfig, Network, NormConfig, OptimizerConfig, TrainConfig
+from dnr_jax.config import DataConfig, ExperimentConfig, Network, NormConfig, TrainConfig
 from dnr_jax.data.decode import encode_video
+from dnr_jax.data.sampling import Segments
 from dnr_jax.dnr import CrossTemporalDNR
 from dnr_jax.models import TDN, TSN, BNInception, ResNetNetwork, TANet, inception
 from dnr_jax.models.resnet import ARCHITECTURES, Architecture
 from dnr_jax.training.devices import make_mesh, place_batch
-from dnr_jax.training.optimizer import make_optimizer, make_schedule
+from dnr_jax.training.optimizer import SGD, make_optimizer, make_schedule
 from dnr_jax.training.state import TrainState, abstract_state
 from dnr_jax.training.step import make_train_step
 
@@ -51,11 +52,11 @@ def write_videos(root: pathlib.Path, train: int = 12, val: int = 7) -> pathlib.P
 
 def tiny_config(root: pathlib.Path | str, **train: int) -> ExperimentConfig:
     """Eight steps of four clips of 4 frames of 16 pixels."""
-    clips = {"num_frames": 4, "sampling": "segments", "short_side": 0, "crop_size": 16}
+    clips = {"sampler": Segments(4), "short_side": 0, "crop_size": 16}
     return ExperimentConfig(
         model=TSN(depth=18, width=4, stem="small", num_classes=0, dropout=0.2, norm=NormConfig(relay_distance=2)),
         data=DataConfig(source="folder", root=str(root), num_threads=1, **clips),
-        optimizer=OptimizerConfig(learning_rate=0.1, base_batch_size=4, warmup_steps=2),
+        optimizer=SGD(learning_rate=0.1, base_batch_size=4, warmup_steps=2),
         train=TrainConfig(**{"batch_size": 4, "steps": 8, "log_every": 2, "eval_every": 4} | train),
     )
 
