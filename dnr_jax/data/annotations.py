@@ -16,10 +16,10 @@ from dnr_jax.data.textfiles import (
     QUOTED,
     Row,
     has_delimiter,
+    is_json,
     numbered_lines,
     read_json,
     read_table,
-    read_text,
     split_header,
     text_lines,
     unquote,
@@ -30,11 +30,11 @@ _logger = logging.getLogger(__name__)
 VIDEO_SUFFIXES = frozenset(
     (
         ".3g2 .3gp .3gp2 .3gpp .amv .asf .avi .bik .divx .dv .dvr-ms .f4v .flc .fli .flv .gif .gxf .insv .ismv .ivf "
-        ".kux .lrv .m1v .m2p .m2t .m2ts .m2v .m4v .mj2 .mjpeg .mjpg .mk3d .mkv .mov .mp2v .mp4 .mp4v .mpe .mpeg .mpg "
+        ".lrv .m1v .m2p .m2t .m2ts .m2v .m4v .mj2 .mjpeg .mjpg .mk3d .mkv .mov .mp2v .mp4 .mp4v .mpe .mpeg .mpg "
         ".mpv .mts .mxf .nsv .nut .nuv .ogg .ogm .ogv .ogx .qt .rm .rmvb .roq .swf .tod .trp .ts .vob .vro .webm .wmv "
         ".wtv .xvid .y4m "
         # Streams without a container.
-        ".264 .265 .266 .av1 .avc .cavs .drc .h261 .h263 .h264 .h265 .h266 .hevc .obu .vc1 .vvc"
+        ".264 .265 .266 .av1 .avc .cavs .h261 .h263 .h264 .h265 .h266 .hevc .obu .vc1 .vvc"
     ).split()
 )
 """Of files that are taken for videos: those that FFmpeg's demuxers for videos name, and what cameras write."""
@@ -47,18 +47,10 @@ _NAME_COLUMNS = (
 _LABEL_COLUMNS = (
     *("label", "class", "label_id", "class_id", "label_name", "class_name", "category", "action", "target"),
 )
-# Those of a label map. "label" and "class" are numbers where another column holds the names.
+# Those of a label map. "label" and "class" are numbers where another column holds the names; an index that pandas wrote
+# has no name.
 _NUMBER_COLUMNS = (
-    "id",
-    "index",
-    "idx",
-    "number",
-    "label_id",
-    "class_id",
-    "label_index",
-    "class_index",
-    "label",
-    "class",
+    *("id", "index", "idx", "number", "label_id", "class_id", "label_index", "class_index", "label", "class", ""),
 )
 _CLASS_COLUMNS = (*("name", "class_name", "label_name", "display_name", "category", "action", "class", "label"),)
 _LONE_HEADERS = frozenset({*_CLASS_COLUMNS, "names", "classes", "labels", "categories", "actions"})
@@ -224,11 +216,16 @@ def label_map(file: epath.Path) -> LabelMap:
       ValueError: Numbers are missing or there twice, a name is there twice, a line is blank between names, or it
         cannot be told what is a number and what a name.
     """
-    text = read_text(file).lstrip()
-    if file.suffix.lower() == ".json" or text.startswith("{"):
-        return _json_classes(file)
     lines = text_lines(file)
-    header = split_header(lines[0][1]) if lines else ()
+    if not lines:
+        raise ValueError(f"{file}: there are no names of classes in it")
+    if file.suffix.lower() == ".json" or is_json(file):
+        return _json_classes(file)
+    if any(re.fullmatch(r"item\s*\{", line) for _, line in lines):
+        raise ValueError(
+            f"{file}: a map in protobuf's text format; expected one name a line, or the columns id and name"
+        )
+    header = split_header(lines[0][1])
     if columns := _class_columns(header):
         if has_delimiter(lines[0][1]):
             rows = read_table(file, columns)
@@ -343,8 +340,8 @@ def _own_table(file: epath.Path, name: str, label: str) -> list[Entry]:
 
 # As tables hold them: pandas writes whole numbers with ".0" where one is missing. Names may begin with zeros.
 _WHOLE_NUMBER = re.compile(r"(-?(?:0|[1-9]\d*))(?:\.0*)?")
-_SEPARATOR = r"(?:\s*[,;|\t]\s*|\s+)"
-_LAST_NUMBER = re.compile(rf"(.*\S)({_SEPARATOR}\d+)")
+_SEPARATOR = r"[\s,;|]+"
+_LAST_NUMBER = re.compile(rf"(.*[^\s,;|])({_SEPARATOR}\d+)")
 _NUMBERS = re.compile(rf'(?:{_SEPARATOR}"?\d+"?){{1,2}}')
 _VIDEO_AND_NUMBER = re.compile(
     rf".*\.(?:{'|'.join(suffix[1:] for suffix in VIDEO_SUFFIXES)})[\s,;|]+\d+", re.IGNORECASE
@@ -396,7 +393,7 @@ def _split_quoted(line: str) -> tuple[str, str, int] | None:
 
 _Numbers: TypeAlias = list[tuple[str, str, str]]  # place, number, name
 _NUMBER_FIRST = re.compile(r"(?P<number>\d+)(?P<separator>\s*[,;:|\t]\s*|\s+)(?P<name>.*\S)")
-_NUMBER_LAST = re.compile(r"(?P<name>.*\S)(?P<separator>\s*[,;:|\t]\s*|\s+)(?P<number>\d+)")
+_NUMBER_LAST = re.compile(r"(?P<name>.*[^\s,;:|])(?P<separator>\s*[,;:|\t]\s*|\s+)(?P<number>\d+)")
 
 
 def _class_columns(header: Sequence[str]) -> tuple[str, str] | None:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from etils import epath
@@ -53,6 +54,7 @@ def open_target(
       FileNotFoundError: There is nothing of the kind.
       ValueError: As the functions for each kind of folder raise it.
     """
+    target = os.path.expanduser(target)
     usual = splits or ("train", "val")
     if target in DATASETS or target in ("folder", "list"):
         if not root:

@@ -5,6 +5,7 @@ import dataclasses
 import logging
 import os
 import posixpath
+import re
 from collections.abc import Iterator, Sequence
 
 from etils import epath
@@ -21,6 +22,10 @@ _OTHER_SUFFIXES = frozenset(
     ".yaml .yml .zip".split()
 )
 
+HIDDEN = "hidden names (with '.' or '@' in front, __MACOSX)"
+"""What names are called that :func:`~dnr_jax.data.annotations.is_hidden`."""
+_FLOW_FOLDER = re.compile(r"(\w+_)?flow(_?[xyuv])?", re.IGNORECASE)
+
 
 @dataclasses.dataclass
 class LeftOut:
@@ -35,12 +40,12 @@ class LeftOut:
     def warn(self, root: str) -> None:
         """Say in one warning how many there are, with an example of each kind; nothing where there are none."""
         if self.reasons:
-            _logger.warning("%s: left out %s", readable(root), self)
+            _logger.warning("%s: left out: %s", readable(root), self)
 
     def __str__(self) -> str:
         """How many of each kind, with an example."""
         return "; ".join(
-            f"{len(paths)} {reason}, for example {readable(paths[0])}" for reason, paths in sorted(self.reasons.items())
+            f"{reason}: {len(paths)}, such as {readable(paths[0])}" for reason, paths in self.reasons.items()
         )
 
 
@@ -95,7 +100,7 @@ class _Walk:
 
     def children(self, path: str) -> list[_Child]:
         """What is in a folder, sorted, without what is hidden, cannot be read or leads nowhere."""
-        folder = posixpath.join(self.root, path)
+        folder = posixpath.join(self.root, path) if path else self.root
         try:
             children = sorted(_remote(folder) if "://" in folder else _local(folder), key=lambda child: child.name)
         except PermissionError:
@@ -103,9 +108,7 @@ class _Walk:
             return []
         for child in children:
             if is_hidden(child.name):
-                self.left_out.add(
-                    "hidden names (they begin with '.' or '@', or are __MACOSX)", posixpath.join(path, child.name)
-                )
+                self.left_out.add(HIDDEN, posixpath.join(path, child.name))
         return [child for child in children if not is_hidden(child.name)]
 
     def videos(self, path: str, children: Sequence[_Child], above: tuple[str, ...]) -> Iterator[str]:
@@ -114,7 +117,10 @@ class _Walk:
         frames = [child for child in files if child.suffix in FRAME_SUFFIXES]
         has_videos = any(child.suffix in VIDEO_SUFFIXES for child in files)
         if path and frames and not has_videos:
-            yield path
+            if _FLOW_FOLDER.fullmatch(posixpath.basename(path)):
+                self.left_out.add("folders of optical flow", path)
+            else:
+                yield path
             return
         for child in children:
             inner = posixpath.join(path, child.name)
@@ -147,7 +153,7 @@ class _Walk:
         if child.suffix in FRAME_SUFFIXES:
             self.left_out.add("pictures that lie beside videos", path)
         elif child.suffix not in _OTHER_SUFFIXES:
-            named = f"whose suffix is {child.suffix}, of no video" if child.suffix else "without a suffix"
+            named = f"with the suffix {child.suffix}, which is no video's" if child.suffix else "without a suffix"
             self.left_out.add(f"files {named}", path)
 
 

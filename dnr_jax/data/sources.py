@@ -5,7 +5,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from etils import epath
@@ -14,7 +14,7 @@ from dnr_jax.config import DataConfig
 from dnr_jax.data import demo, records
 from dnr_jax.data.annotations import is_hidden
 from dnr_jax.data.datasets import DATASETS, Match, match
-from dnr_jax.data.folders import Media, find_media
+from dnr_jax.data.folders import HIDDEN, Media, find_media
 from dnr_jax.data.lists import VideoList, advice, read_video_list
 from dnr_jax.data.textfiles import first_of, readable
 
@@ -80,7 +80,8 @@ class Problem:
     Attributes:
       kind: ``broken`` (cannot be decoded, or not wholly), ``empty`` (no frame), ``short`` (fewer frames than asked
         for), ``unknown class``, ``mislabelled`` (the same video, or the same content, has another label as well),
-        ``repeated`` (it is listed several times in its split) or ``duplicate`` (the same content is in another split).
+        ``repeated`` (it is listed several times in its split), ``ambiguous`` (official annotations with several labels
+        find the same file) or ``duplicate`` (the same content is in another split).
       split: The split of the video.
       name: The video, as the list or the folder names it.
       detail: What exactly.
@@ -167,7 +168,11 @@ def scan_folder(root: str, classes: Sequence[str] = ()) -> VideoSource:
     source, unknown = _scan_folder(root, classes)
     if unknown:
         folders = sorted({name.split("/")[0] for name in unknown})
-        raise ValueError(f"{root}: folders {first_of(folders)} are none of the training classes {first_of(classes)}")
+        alike = [name for name in classes if name.casefold() in {folder.casefold() for folder in folders}]
+        meant = f"; {first_of(alike)} is written in other letters there" if alike else ""
+        raise ValueError(
+            f"{root}: folders {first_of(folders)} are none of the training classes {first_of(classes)}{meant}"
+        )
     return source
 
 
@@ -337,7 +342,7 @@ def _load_dataset(data: DataConfig) -> tuple[VideoSource, VideoSource]:
             message = "%s: %d of %d videos of the split '%s' are missing in '%s' and left out"
             total = len(missing) + len(catalogue.splits[split])
             _logger.warning(message, data.dataset, len(missing), total, split, data.root)
-    if catalogue.problems:  # official annotations are not for the user to correct
+    if catalogue.problems:
         message = "%s: %d videos have several labels or are annotated several times, for example %s"
         _logger.warning(message, data.dataset, len(catalogue.problems), catalogue.problems[0])
     return _pair(catalogue)
@@ -355,6 +360,7 @@ def _scan_folder(root: str, classes: Sequence[str]) -> tuple[VideoSource, list[s
         raise FileNotFoundError(f"{root}: no video found; expected files like {root}/<class>/<name>.mp4")
     found.left_out.warn(root)
     _warn_of_depth(root, by_class)
+    _warn_of_case(root, by_class)
     classes = tuple(classes or sorted(by_class))
     listed = [(path, label) for label, of_class in enumerate(classes) for path in by_class.pop(of_class, ())]
     unknown = [readable(path) for others in by_class.values() for path in others]
@@ -381,10 +387,16 @@ def _by_class(root: str, found: Media) -> dict[str, list[str]]:
 def _warn_of_depth(root: str, by_class: Mapping[str, Sequence[str]]) -> None:
     deep = [path for paths in by_class.values() for path in paths if path.count("/") > 1]
     if deep:
-        message = (
-            "%s: %d videos lie deeper than <class>/<video>; the first folder is taken for the class, for example %s"
-        )
+        message = "%s: videos deeper than <class>/<video>, whose class is taken to be the first folder: %d, such as %s"
         _logger.warning(message, readable(root), len(deep), readable(deep[0]))
+
+
+def _warn_of_case(root: str, classes: Iterable[str]) -> None:
+    alike: dict[str, list[str]] = {}
+    for name in classes:
+        alike.setdefault(name.casefold(), []).append(name)
+    if several := [", ".join(names) for names in alike.values() if len(names) > 1]:
+        _logger.warning("%s: classes that differ in letter case only: %s", readable(root), first_of(several))
 
 
 def _open_folders(root: str, splits: Sequence[str]) -> Catalogue:
@@ -458,8 +470,9 @@ def _own_list(path: str, root: str, label_map: str, classes: Sequence[str]) -> V
             f"{path}: none of the {len(names)} videos is in '{root}', for example {examples}; {advice(names, root)}"
         )
     if listed.hidden:
-        message = "%s: %d hidden names (they begin with '.' or '@', or are __MACOSX) are left out, for example %s"
-        _logger.warning(message, path, len(listed.hidden), readable(listed.hidden[0]))
+        _logger.warning(
+            "%s: left out: %s: %d, such as %s", path, HIDDEN, len(listed.hidden), readable(listed.hidden[0])
+        )
     return listed
 
 
@@ -469,7 +482,7 @@ def _accept(listed: VideoList, root: str) -> VideoSource:
     problems = _list_problems(listed, "")
     _refuse_conflicts(listed.file, problems)
     if problems:
-        message = "%s: %d lines name a video that another line names, too; each counts, for example %s"
+        message = "%s: lines that name the video of another line with the same label, and count as well: %d, such as %s"
         _logger.warning(message, listed.file, len(problems), problems[0].detail)
     if missing := [readable(name) for name, _ in _missing(listed)]:
         message = "%s: %d of %d videos are missing in '%s' and left out, for example %s"
@@ -496,9 +509,13 @@ def _list_problems(listed: VideoList, split: str) -> list[Problem]:
 
 
 def _annotation_problems(split: str, matches: Sequence[Match], classes: Sequence[str]) -> list[Problem]:
-    """Two annotations find the same file where its name does not tell which part of a video it is."""
+    """Two annotations find the same file where its name does not tell which part of a video it is.
+
+    That is not for the user to correct, and no reason to refuse the others.
+    """
     found = [(match.path, match.label, match.name) for match in matches if match.path and match.label is not None]
-    return _same_video(split, found, classes)
+    problems = _same_video(split, found, classes)
+    return [dataclasses.replace(p, kind="ambiguous") if p.kind == "mislabelled" else p for p in problems]
 
 
 def _same_video(split: str, videos: Sequence[tuple[str, int, str]], classes: Sequence[str]) -> list[Problem]:
@@ -506,9 +523,10 @@ def _same_video(split: str, videos: Sequence[tuple[str, int, str]], classes: Seq
     first: dict[str, tuple[int, str]] = {}
     problems = []
     for path, label, place in videos:
-        other, where = first.setdefault(path, (label, place))
-        if where == place:
+        if path not in first:
+            first[path] = label, place
             continue
+        other, where = first[path]
         is_same = label == other
         detail = (
             f"at {where} and {place}" if is_same else f"'{classes[other]}' at {where}, '{classes[label]}' at {place}"
@@ -520,7 +538,7 @@ def _same_video(split: str, videos: Sequence[tuple[str, int, str]], classes: Seq
 def _refuse_conflicts(name: str, problems: Sequence[Problem]) -> None:
     if conflicts := [problem for problem in problems if problem.kind == "mislabelled"]:
         raise ValueError(
-            f"{name}: {len(conflicts)} videos have two labels; expected one each: "
+            f"{name}: videos with two labels, where one is expected: {len(conflicts)}: "
             f"{first_of([f'{problem.name} is {problem.detail}' for problem in conflicts])}"
         )
 

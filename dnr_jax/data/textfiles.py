@@ -135,6 +135,15 @@ def read_json(file: epath.Path, kind: type) -> Any:
     return content
 
 
+def is_json(file: epath.Path) -> bool:
+    """Return whether a file holds a JSON object or list, or begins like an object: text may begin with ``[``."""
+    text = read_text(file).strip()
+    try:
+        return text.startswith("{") or isinstance(json.loads(text), list)
+    except json.JSONDecodeError:
+        return False
+
+
 def unquote(text: str) -> str:
     """Return a field without the quotes that csv.writer put around it, if it did."""
     quoted = QUOTED.fullmatch(text)
@@ -180,7 +189,7 @@ def _encoding(content: bytes) -> str:
         if content.startswith(mark):
             return "" if encoding == "utf-8" else encoding
     even, odd = content[::2].count(0), content[1::2].count(0)
-    if max(even, odd) * 10 < len(content) or min(even, odd):
+    if max(even, odd) * 5 < len(content) or min(even, odd):  # at least two of five characters are ASCII
         return ""
     return "utf-16-be" if even else "utf-16-le"
 
