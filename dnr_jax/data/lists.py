@@ -109,7 +109,8 @@ def locate(root: str, name: str) -> str:
     if "://" in root or "://" in name:
         return name
     for spelling in spellings(name):
-        for path in dict.fromkeys((_plain(spelling), os.path.expanduser(_plain(spelling)))):
+        plain = _plain(spelling)
+        for path in dict.fromkeys((plain, os.path.expanduser(plain))):
             if os.path.exists(os.path.join(root, path)):
                 return _inside(path, root)
     return ""
@@ -180,5 +181,4 @@ def _plain(name: str) -> str:
 
 def _inside(path: str, root: str) -> str:
     """An absolute path relative to the root where it is inside."""
-    folder = posixpath.join(os.path.abspath(root), "")
-    return path.removeprefix(folder) if os.path.isabs(path) else path
+    return path.removeprefix(posixpath.join(os.path.abspath(root), "")) if os.path.isabs(path) else path

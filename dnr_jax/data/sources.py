@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -295,8 +296,9 @@ def _unrooted(names: Sequence[str]) -> list[str]:
 
 
 def _source(root: str, paths: Sequence[str], labels: Sequence[int | None], classes: Sequence[str]) -> VideoSource:
+    folder = str(epath.Path(root)) if root else ""  # once: an object for each video takes as long as looking for it
     return VideoSource(
-        paths=tuple(str(epath.Path(root) / path) for path in paths),
+        paths=tuple(path if "://" in path else posixpath.join(folder, path) for path in paths),
         labels=np.array(labels, np.int32),
         names=tuple(map(readable, paths)),
         classes=tuple(map(readable, classes)),

@@ -62,7 +62,8 @@ def numbered_lines(file: epath.Path) -> list[tuple[str, str]]:
     A comment is a line that begins with ``#`` and a space: HMDB51 has videos whose names begin with ``#``.
     """
     lines = enumerate(read_text(file).split("\n"), start=1)
-    return [(f"{file}:{number}", line.strip()) for number, line in lines if not _is_comment(line)]
+    name = str(file)
+    return [(f"{name}:{number}", line.strip()) for number, line in lines if not _is_comment(line)]
 
 
 def text_lines(file: epath.Path) -> list[tuple[str, str]]:
@@ -227,7 +228,7 @@ def _escape(character: str) -> str:
 
 
 def _is_comment(line: str) -> bool:
-    return re.match(r"\s*#(\s|$)", line) is not None
+    return line.lstrip().startswith("#") and re.match(r"\s*#(\s|$)", line) is not None
 
 
 def _delimiter(line: str) -> str:
@@ -239,9 +240,10 @@ def _delimiter(line: str) -> str:
 def _records(file: epath.Path, delimiter: str) -> Iterator[tuple[str, list[str]]]:
     """The lines of a table that hold anything, split; a quoted field may go on over several lines."""
     lines = ["" if _is_comment(line) else line for line in read_text(file).split("\n")]
+    name = str(file)
     reader = csv.reader((line + "\n" for line in lines), delimiter=delimiter, skipinitialspace=True, strict=True)
     while True:
-        place = f"{file}:{reader.line_num + 1}"
+        place = f"{name}:{reader.line_num + 1}"
         try:
             fields = [field.strip() for field in next(reader)]
         except StopIteration:
