@@ -13,7 +13,7 @@ from etils import epath
 
 from dnr_jax.data import annotations
 from dnr_jax.data.annotations import VIDEO_SUFFIXES, ClassParser, Entry, EntryParser
-from dnr_jax.data.decode import FRAME_SUFFIXES
+from dnr_jax.data.frame_files import FRAME_SUFFIXES
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,16 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 from etils import epath
 
-from dnr_jax.data.decode import REPEATABLE, DecodeError, JpegFrames, average_rate, decode_frames, has_jpeg_frames
+from dnr_jax.data.container import (
+    DecodeError,
+    Orientation,
+    average_rate,
+    decode_in_order,
+    open_video,
+    orientation,
+)
+from dnr_jax.data.decode import REPEATABLE, decode_frames
+from dnr_jax.data.frame_files import FrameFiles, has_frame_files
 
 # Decodes eight times faster than x264's defaults at the same size: short groups of pictures, and seven of eight frames
 # that no other frame refers to, so that they need not be decoded unless they are wanted.
@@ -100,7 +109,7 @@ def pack_frames(folder: str) -> bytes:
       DecodeError: There is no frame.
     """
     try:
-        frames = JpegFrames(folder)
+        frames = FrameFiles(folder)
     except DecodeError as error:
         raise DecodeError(f"{folder}: {error}") from error
     packed = io.BytesIO()
@@ -122,7 +131,7 @@ def probe(media: bytes, frame_rate: float = 0.0) -> Facts:
     """
     first, frames = decode_frames(media, lambda total: np.zeros(1, np.int64))
     height, width = first.shape[1:3]
-    codec, rate = ("mjpeg", frame_rate) if has_jpeg_frames(media) else _codec_and_rate(media)
+    codec, rate = ("mjpeg", frame_rate) if has_frame_files(media) else _codec_and_rate(media)
     return Facts(frames, height, width, round(frames / rate, 3) if rate else 0.0, codec, len(media))
 
 
@@ -156,7 +165,7 @@ def reencode(media: bytes, settings: Reencoding, frame_rate: float = 0.0) -> byt
     Raises:
       DecodeError: The video cannot be decoded, or holds no frame.
     """
-    is_archive = has_jpeg_frames(media)
+    is_archive = has_frame_files(media)
     rate = (frame_rate or 12.0) if is_archive else (_codec_and_rate(media)[1] or 25.0)
     output = io.BytesIO()
     with av.open(output, "w", format="mp4") as container:
@@ -202,37 +211,19 @@ def _convert(frame: VideoFrame, number: int, stream: av.VideoStream) -> VideoFra
     return converted
 
 
-def _stream(media: bytes, damaged: list[str]) -> Iterator[VideoFrame]:
+def _stream(media: str | bytes, damaged: list[str]) -> Iterator[VideoFrame]:
     """All frames in order, upright; packets that cannot be decoded are noted in ``damaged``."""
-    if has_jpeg_frames(media):
-        yield from _stream_archive(media, damaged)
+    if has_frame_files(media):
+        yield from _stream_files(media, damaged)
         return
     try:
-        with av.open(io.BytesIO(media), "r") as container:
-            if not container.streams.video:
-                raise DecodeError("there is no video stream")
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1
-            for packet in _packets(container, stream, damaged):
-                try:
-                    yield from map(_upright, stream.codec_context.decode(packet))
-                except av.FFmpegError as error:
-                    damaged.append(str(error))
+        yield from map(_upright, decode_in_order(media, damaged))
     except (av.FFmpegError, OSError) as error:
         raise DecodeError(str(error)) from error
 
 
-def _packets(container: Any, stream: av.VideoStream, damaged: list[str]) -> Iterator[av.Packet | None]:
-    """The packets of a stream, and ``None`` to flush; a file that breaks off is noted in ``damaged``."""
-    try:
-        yield from (packet for packet in container.demux(stream) if packet.size)
-    except av.FFmpegError as error:
-        damaged.append(str(error))
-    yield None
-
-
-def _stream_archive(media: bytes, damaged: list[str]) -> Iterator[VideoFrame]:
-    frames = JpegFrames(media)
+def _stream_files(media: str | bytes, damaged: list[str]) -> Iterator[VideoFrame]:
+    frames = FrameFiles(media)
     for index in range(len(frames)):
         try:
             yield VideoFrame.from_ndarray(frames.decode(index), format="rgb24")
@@ -241,17 +232,16 @@ def _stream_archive(media: bytes, damaged: list[str]) -> Iterator[VideoFrame]:
 
 
 def _upright(frame: VideoFrame) -> VideoFrame:
-    turns = frame.rotation // 90
-    if not turns % 4:
+    way = orientation(frame)
+    if way is Orientation.UPRIGHT:
         return frame
-    pixels = np.rot90(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False), turns)
+    pixels = way.apply(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False))
     return VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
 
 
 def _codec_and_rate(media: bytes) -> tuple[str, float]:
     """Name of the codec and average frames per second of a file that has been decoded before; 0 where unknown."""
-    with av.open(io.BytesIO(media), "r") as container:
-        stream = container.streams.video[0]
+    with open_video(media) as (_, stream):
         return stream.codec_context.name, average_rate(stream)
 
 
