@@ -71,7 +71,9 @@ def demux(container: InputContainer, stream: av.VideoStream, damaged: list[str] 
       damaged: Takes the reason of a break.
     """
     try:
-        yield from (packet for packet in container.demux(stream) if packet.size)
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
     except av.FFmpegError as error:
         _logger.debug("%s ends early: %s", container.name, error)
         if damaged is not None:

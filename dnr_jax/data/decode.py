@@ -39,7 +39,7 @@ from dnr_jax.data.container import (
 from dnr_jax.data.frame_files import BUCKETS, FrameFiles, has_frame_files
 from dnr_jax.data.pictures import picture_order
 
-__all__ = ["DecodeError", "FrameCount", "Pick", "StoredVideo", "decode_frames", "encode_video", "has_known_order"]
+__all__ = ["DecodeError", "FrameCount", "Pick", "StoredVideo", "decode_frames", "encode_video", "told_frames"]
 
 _logger = logging.getLogger(__name__)
 
@@ -131,19 +131,21 @@ def decode_frames(source: str | bytes, pick: Pick, short_side: int = 0) -> tuple
         raise DecodeError(f"{name}: {error}") from error
 
 
-def has_known_order(media: str | bytes) -> bool:
-    """Return whether the packets of a video file tell its frames, so that a clip costs what its frames depend on.
+def told_frames(media: str | bytes) -> int:
+    """Return how many frames a video has, as far as its packets (or files) tell; 0 where they do not.
 
-    Of all others a clip costs decoding the whole file, or from the start to its last frame where the number of frames
-    is stored.
+    Where they do, a clip costs decoding what its frames depend on. Otherwise it costs decoding the whole file, or from
+    the start to its last frame where the number of frames is known (:class:`StoredVideo`).
 
     Raises:
       DecodeError: It is no video.
     """
     try:
+        if has_frame_files(media):
+            return len(FrameFiles(media))
         with open_video(media) as (container, stream):
             packets = _list_packets(container, stream)
-            return bool(packets.order) and packets.delay <= stream.codec_context.reorder_depth
+            return len(packets.order) if packets.delay <= stream.codec_context.reorder_depth else 0
     except (av.FFmpegError, OSError) as error:
         raise DecodeError(str(error)) from error
 
@@ -252,18 +254,14 @@ def _list_packets(container: InputContainer, stream: av.VideoStream) -> _Packets
         if pictures is not None and not doubtful:
             pictures.add(packet)
         size += packet.size
-        kept = _keep(kept, packet, size)
+        if size > _KEPT_BYTES:
+            kept = None
+        if kept is not None:
+            kept.append(packet)
     doubtful |= keys[:1] != [0]  # what comes before the first keyframe may not be decoded
     order = (pictures.order() if pictures is not None and not doubtful else None) or ()
     shown = [position for position in order if position not in discarded] if discarded else order
     return _Packets(keys, shown, _delay(order), kept)
-
-
-def _keep(kept: list[av.Packet] | None, packet: av.Packet, size: int) -> list[av.Packet] | None:
-    if kept is None or size > _KEPT_BYTES:
-        return None
-    kept.append(packet)
-    return kept
 
 
 def _delay(order: Sequence[int]) -> int:
@@ -320,12 +318,12 @@ def _decode_runs(
     rank = {position: index for index, position in enumerate(packets.order)}
     wanted = {packets.order[index] for index in indices.tolist()}
     frames: dict[int, VideoFrame] = {}
-    remaining = enumerate(source)
+    remaining, position = iter(source), 0
     for first, last in _runs(packets.keys, rank, wanted):
         codec.flush_buffers()
-        run = itertools.islice(itertools.dropwhile(lambda pair: pair[0] < first, remaining), last - first + 1)  # noqa: B023
-        latest = -1
-        for frame in _decode_run(codec, run, rank, wanted):
+        run = itertools.islice(remaining, first - position, last + 1 - position)
+        position, latest = last + 1, -1
+        for frame in _decode_run(codec, enumerate(run, first), rank, wanted):
             if frame.pts is None or frame.pts <= latest or frame.is_corrupt:
                 raise _Doubt(f"frame {frame.pts} came after frame {latest}, or with errors")
             latest = frame.pts

@@ -9,6 +9,7 @@ import dataclasses
 import fractions
 import hashlib
 import io
+import os
 import zipfile
 from collections.abc import Iterator
 from typing import Any, cast
@@ -27,7 +28,7 @@ from dnr_jax.data.container import (
     open_video,
     orientation,
 )
-from dnr_jax.data.decode import REPEATABLE, decode_frames
+from dnr_jax.data.decode import REPEATABLE, decode_frames, told_frames
 from dnr_jax.data.frame_files import FrameFiles, has_frame_files
 
 # Decodes eight times faster than x264's defaults at the same size: short groups of pictures, and seven of eight frames
@@ -54,6 +55,7 @@ class Facts:
       duration: In seconds; 0 where nothing tells.
       codec: FFmpeg's name of the codec.
       bytes: Size of the file, or of all files.
+      counted: Whether it takes decoding the whole file to tell its frames, so that ``frames`` is worth keeping.
     """
 
     frames: int
@@ -62,6 +64,7 @@ class Facts:
     duration: float
     codec: str
     bytes: int
+    counted: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +101,20 @@ def read_media(path: str) -> bytes:
         raise DecodeError(f"{path}: {error}") from error
 
 
+def readable(path: str) -> str | bytes:
+    """What the functions here read a video from: the path of a local file, the bytes of all others.
+
+    Raises:
+      DecodeError: As :func:`read_media` raises it.
+    """
+    return path if os.path.isfile(path) else read_media(path)
+
+
+def size(media: str | bytes) -> int:
+    """Size of a local file or of bytes."""
+    return len(media) if isinstance(media, bytes) else os.path.getsize(media)
+
+
 def pack_frames(folder: str) -> bytes:
     """Packs a folder of JPEG frames into an archive; the same files give the same bytes.
 
@@ -131,15 +148,20 @@ def probe(media: bytes, frame_rate: float = 0.0) -> Facts:
     """
     first, frames = decode_frames(media, lambda total: np.zeros(1, np.int64))
     height, width = first.shape[1:3]
-    codec, rate = ("mjpeg", frame_rate) if has_frame_files(media) else _codec_and_rate(media)
-    return Facts(frames, height, width, round(frames / rate, 3) if rate else 0.0, codec, len(media))
+    if has_frame_files(media):
+        suffix = FrameFiles(media).names[0].rpartition(".")[2].lower()
+        codec, rate = "png" if suffix == "png" else "mjpeg", frame_rate
+    else:
+        codec, rate = _codec_and_rate(media)
+    counted = told_frames(media) != frames
+    return Facts(frames, height, width, round(frames / rate, 3) if rate else 0.0, codec, len(media), counted)
 
 
-def count_frames(media: bytes) -> tuple[int, int]:
+def count_frames(media: str | bytes) -> tuple[int, int]:
     """Decodes every frame, one after the other.
 
     Args:
-      media: The bytes of a file, or an archive of frames.
+      media: Path or bytes of a file, or an archive of frames.
 
     Returns:
       How many frames could be decoded, and how many packets (of an archive: files) were damaged.
@@ -180,9 +202,12 @@ def reencode(media: bytes, settings: Reencoding, frame_rate: float = 0.0) -> byt
     return output.getvalue()
 
 
-def fingerprint(media: bytes) -> str:
-    """A hash of the content, equal for equal bytes."""
-    return hashlib.sha256(media).hexdigest()
+def fingerprint(media: str | bytes) -> str:
+    """A hash of the content, equal for equal bytes, of which a local file's are read bit by bit."""
+    if isinstance(media, bytes):
+        return hashlib.sha256(media).hexdigest()
+    with open(media, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _add_stream(container: Any, first: VideoFrame, settings: Reencoding, rate: float) -> av.VideoStream:

@@ -223,15 +223,17 @@ class CountedPictures(PictureOrder):
 
     def add(self, packet: av.Packet) -> None:
         """Note the start of its first slice, and the parameter sets before it."""
-        head = b"" if self._unusual else self._syntax.head(memoryview(packet))
-        self._unusual = not head
-        self._heads.append(head)
+        if not self._unusual:
+            head = self._syntax.head(memoryview(packet))
+            self._unusual = not head
+            self._heads.append(head)
 
     def order(self) -> Sequence[int] | None:
         """Return the order of display."""
         if self._unusual or not self._heads:
             return None
-        counts = self._syntax.counts(np.array([head.ljust(_READ, b"\0") for head in self._heads], f"S{_READ}"))
+        heads = [head.replace(b"\0\0\3", b"\0\0") for head in self._heads]
+        counts = self._syntax.counts(np.array(heads, f"S{_READ}"))
         if counts is None or not counts.known.all() or not counts.restarts[0]:
             return None
         if not counts.modulus:
@@ -314,12 +316,13 @@ class _Syntax(abc.ABC):
       is_known: Whether the parameter sets that came with the stream can be read.
     """
 
-    header: int
-    slices: frozenset[int]
-    sets: frozenset[int]
+    slices: frozenset[int]  # types of units: slices of pictures,
+    sets: frozenset[int]  # parameter sets,
+    ends: frozenset[int]  # and what a stream with nothing unusual in it has not
 
     def __init__(self, extradata: bytes | None):
         self._parameters: dict[tuple[int, int], bytes] = {}
+        self._slice_bytes = frozenset(first for first in range(256) if self.kind(first) in self.slices)
         self.is_known = True
         extradata = extradata or b""
         self._width = 0  # of the size before each unit; 0: start codes
@@ -352,17 +355,17 @@ class _Syntax(abc.ABC):
     def head(self, packet: memoryview) -> bytes:
         """Return the start of a packet's first slice; nothing where there is none or something changes before it."""
         width = self._width
-        if width and len(packet) > width and self.kind(packet[width]) in self.slices:
-            return _unescape(bytes(packet[width : width + _HEAD]))
+        if width and len(packet) > width and packet[width] in self._slice_bytes:
+            return bytes(packet[width : width + _HEAD])
         for unit in _split_by_size(packet, width) if width else _split_at_start_codes(bytes(packet), self._is_slice):
             if self._is_slice(unit):
-                return _unescape(bytes(unit[:_HEAD]))
+                return bytes(unit[:_HEAD])
             if not self._take(bytes(unit)):
                 return b""
         return b""
 
     def _is_slice(self, unit: bytes | memoryview) -> bool:
-        return self.kind(unit[0]) in self.slices
+        return unit[0] in self._slice_bytes
 
     def _take(self, unit: bytes) -> bool:
         """Keep a parameter set; return whether it is none, or what was known by its number before."""
@@ -382,12 +385,6 @@ class _Syntax(abc.ABC):
         """Return the parameter set of a kind, where there is one or all are alike but for their number."""
         found = [unit for (k, _), unit in self._parameters.items() if k == kind]
         return found[0] if len(found) == 1 else None
-
-    ends: frozenset[int]
-
-
-def _unescape(head: bytes) -> bytes:
-    return (head.replace(b"\0\0\3", b"\0\0") if b"\0\0\3" in head else head)[:_READ]
 
 
 def _split_by_size(packet: memoryview, width: int) -> Iterator[memoryview]:

@@ -13,7 +13,8 @@ import collections
 import io
 import itertools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import av
 import numpy as np
@@ -21,6 +22,8 @@ from tqdm import tqdm
 
 from dnr_jax.data.decode import DecodeError, decode_frames
 from tests.data.videos import moving_frames
+
+Result = TypeVar("Result")
 
 FRAMES, HEIGHT, WIDTH, FPS = 40, 144, 176, 25
 SMOOTH = {"g": "10", "bf": "0"}
@@ -147,32 +150,39 @@ def variants(codec: str, container: str, options: Mapping[str, str]) -> Iterator
             yield how, content
 
 
-def _attempt(make) -> bytes:  # noqa: ANN001
+def _attempt(make: Callable[[], Result]) -> Result | None:
+    """Return what ``make`` returns, or ``None`` where FFmpeg refuses."""
     try:
         return make()
     except (av.FFmpegError, ValueError, OverflowError, TypeError, MemoryError):
-        return b""
+        return None
 
 
 def in_order(content: bytes) -> list[int | None]:
-    """Return the numbers that the frames show when the whole file is decoded; ``None`` for damaged frames.
+    """Return the numbers that the frames show when the whole file is decoded.
 
-    What a damaged frame shows depends on what was in memory, also in order.
+    They are ``None`` from damage to the next keyframe, and where decoding once more gives another: what a decoder makes
+    up depends on what was in memory.
     """
+    once, again = (_decode_all(content, kept) for kept in ([], None))
+    return [number if number == other else None for number, other in zip(once, again, strict=True)]
+
+
+def _decode_all(content: bytes, kept: list[av.VideoFrame] | None) -> list[int | None]:
     numbers: list[int | None] = []
+    is_damaged = False
     with av.open(io.BytesIO(content)) as file:
         video = file.streams.best("video")
         packets = (packet for packet in file.demux(video) if packet.size)
         while True:
-            try:
-                packet = next(packets, None)
-            except av.FFmpegError:
-                packet = None
-            try:
-                frames = video.codec_context.decode(packet)
-            except av.FFmpegError:
-                frames = []
-            numbers += [None if f.is_corrupt else number_of(f.to_ndarray(format="rgb24")) for f in frames]
+            packet = _attempt(lambda: next(packets, None))
+            frames = _attempt(lambda packet=packet: video.codec_context.decode(packet))
+            is_damaged |= packet is not None and frames is None
+            for frame in frames or ():
+                is_damaged = frame.is_corrupt or (is_damaged and not frame.key_frame)
+                if kept is not None:
+                    kept.append(frame)  # so that no other is written to its memory
+                numbers.append(None if is_damaged else number_of(frame.to_ndarray(format="rgb24")))
             if packet is None:
                 return numbers
 
