@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from dnr_jax.data import media, records
 from dnr_jax.data.datasets import DATASETS
-from dnr_jax.data.decode import DecodeError
+from dnr_jax.data.decode import DecodeError, told_frames
 from dnr_jax.data.parallel import ordered_map
 from dnr_jax.data.sources import Catalogue, Problem, has_lists, open_dataset, open_records, scan_folder
 from dnr_jax.data.textfiles import first_of, readable
@@ -29,12 +29,14 @@ class Verdict:
       error: Why it is broken; empty where it is not.
       fingerprint: A hash of its content.
       bytes: Size.
+      counted: Whether it took decoding the whole video to tell its frames.
     """
 
     frames: int
     error: str
     fingerprint: str
     bytes: int
+    counted: bool = False
 
 
 def open_target(
@@ -109,14 +111,18 @@ def check(catalogue: Catalogue, report: str, min_frames: int = 8, workers: int =
 
 def inspect(video: str | bytes) -> Verdict:
     """Decodes a whole video, given by its path or its bytes."""
-    content = b""
+    content: str | bytes = b""
+    told = 0
     try:
-        content = media.read_media(video) if isinstance(video, str) else video
-        frames, damaged = media.count_frames(content) if content else (0, 0)
+        content = media.readable(video) if isinstance(video, str) else video
+        frames, damaged = media.count_frames(content) if media.size(content) else (0, 0)
+        told = told_frames(content) if frames else 0
         error = f"{damaged} damaged packets; {frames} frames could be decoded" if damaged else ""
+        if told and told != frames and not error:
+            error = f"its packets tell of {told} frames; {frames} could be decoded"
     except DecodeError as failure:
         frames, error = 0, readable(str(failure))
-    return Verdict(frames, error, media.fingerprint(content), len(content))
+    return Verdict(frames, error, media.fingerprint(content), media.size(content), not told and frames > 0)
 
 
 def crashed(video: str | bytes) -> Verdict:
@@ -124,6 +130,10 @@ def crashed(video: str | bytes) -> Verdict:
     return Verdict(0, "the process that decoded it died", "", 0)
 
 
+_COUNTED = (
+    "its packets do not tell the order of its frames, which are right, but each clip costs decoding the whole video; "
+    "'dnr prepare --reencode access' mends it"
+)
 Verdicts = dict[tuple[str, str], Verdict]
 
 
@@ -171,6 +181,8 @@ def _judge(split: str, name: str, verdict: Verdict, min_frames: int) -> Problem 
         return problem("empty", detail="it holds no frame")
     if verdict.frames < min_frames:
         return problem("short", detail=f"{verdict.frames} frames; expected at least {min_frames}")
+    if verdict.counted:
+        return problem("slow", detail=_COUNTED)
     return None
 
 

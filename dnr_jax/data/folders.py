@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from etils import epath
 
 from dnr_jax.data.annotations import VIDEO_SUFFIXES, is_hidden
-from dnr_jax.data.decode import FRAME_SUFFIXES
+from dnr_jax.data.frame_files import FRAME_SUFFIXES
 from dnr_jax.data.textfiles import readable
 
 _logger = logging.getLogger(__name__)

@@ -80,9 +80,10 @@ class Problem:
 
     Attributes:
       kind: ``broken`` (cannot be decoded, or not wholly), ``empty`` (no frame), ``short`` (fewer frames than asked
-        for), ``unknown class``, ``mislabelled`` (the same video, or the same content, has another label as well),
-        ``repeated`` (it is listed several times in its split), ``ambiguous`` (official annotations with several labels
-        find the same file) or ``duplicate`` (the same content is in another split).
+        for), ``slow`` (the packets do not tell the order of the frames), ``unknown class``, ``mislabelled`` (the same
+        video, or the same content, has another label as well), ``repeated`` (it is listed several times in its split),
+        ``ambiguous`` (official annotations with several labels find the same file) or ``duplicate`` (the same content
+        is in another split).
       split: The split of the video.
       name: The video, as the list or the folder names it.
       detail: What exactly.
