@@ -16,12 +16,10 @@ from dnr_jax.data.textfiles import readable
 
 _logger = logging.getLogger(__name__)
 
-# Of files that lie beside videos and are never taken for one: annotations, notes, archives that were unpacked.
+# Of files that often lie beside videos and are surely none: annotations, subtitles, notes.
 _OTHER_SUFFIXES = frozenset(
-    ".csv .gz .html .json .jsonl .log .md .npy .npz .pdf .pkl .py .rar .srt .sh .tar .tgz .tsv .txt .vtt .xlsx .xml "
-    ".yaml .yml .zip".split()
+    ".csv .html .json .jsonl .log .md .pdf .py .sh .srt .tsv .txt .vtt .xlsx .xml .yaml .yml".split()
 )
-
 HIDDEN = "hidden names (with '.' or '@' in front, __MACOSX)"
 """What names are called that :func:`~dnr_jax.data.annotations.is_hidden`."""
 _FLOW_FOLDER = re.compile(r"(\w+_)?flow(_?[xyuv])?", re.IGNORECASE)

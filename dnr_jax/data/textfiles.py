@@ -41,9 +41,12 @@ def read_text(file: epath.Path) -> str:
     UTF-8 are read as Windows-1252, of which Latin-1's letters are a part, with a warning that names the first one.
 
     Raises:
-      ValueError: There are NUL bytes where no text has any, or UTF-16 is damaged.
+      ValueError: There are NUL bytes where no text has any, UTF-16 is damaged, or the file may not be read.
     """
-    content = file.read_bytes()
+    try:
+        content = file.read_bytes()
+    except PermissionError as error:
+        raise ValueError(f"{file}: {error.strerror}; expected a file that may be read") from None
     encoding = _encoding(content)
     try:
         text = content.decode(encoding) if encoding else _decode_lines(content, file)
@@ -125,10 +128,10 @@ def read_json(file: epath.Path, kind: type) -> Any:
     """Return the content of a JSON file, which must be an object (``dict``) or a list.
 
     Raises:
-      ValueError: It is not.
+      ValueError: It is not, or an object has a name twice.
     """
     try:
-        content = json.loads(read_text(file))
+        content = json.loads(read_text(file), object_pairs_hook=functools.partial(_object, file))
     except json.JSONDecodeError as error:
         raise ValueError(f"{file}: not valid JSON ({error})") from None
     if not isinstance(content, kind):
@@ -227,8 +230,19 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode() if is_control else character
 
 
+def _object(file: epath.Path, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; Python would take the last of several values."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{file}: an object has the name '{twice}' twice")
+    return content
+
+
 def _is_comment(line: str) -> bool:
-    return line.lstrip().startswith("#") and re.match(r"\s*#(\s|$)", line) is not None
+    """Whether a line is a comment, or Excel's ``sep=;``, which the header tells as well."""
+    return line.lstrip()[:1] in ("#", "s") and re.match(r"\s*(#(\s|$)|sep=.?$)", line) is not None
 
 
 def _delimiter(line: str) -> str:

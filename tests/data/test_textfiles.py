@@ -58,6 +58,16 @@ def test_what_is_no_text_is_refused(write, content, message):
     assert message in str(refused.value)
 
 
+def test_a_file_that_may_not_be_read_is_named(write, monkeypatch):
+    def read_bytes(self):
+        raise PermissionError(13, "Permission denied")
+
+    file = write(TEXT)
+    monkeypatch.setattr(type(file), "read_bytes", read_bytes)
+    with pytest.raises(ValueError, match="file.txt: Permission denied; expected a file that may be read"):
+        textfiles.read_text(file)
+
+
 def test_lines_have_places_and_comments_are_none(write):
     file = write("# comment\n\n  a 0  \n#b 1\n#\n")
     assert textfiles.text_lines(file) == [(f"{file}:3", "a 0"), (f"{file}:4", "#b 1")]
@@ -84,16 +94,16 @@ def test_headers(line, columns):
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_tables(write, delimiter):
-    text = '\n# comment\nLabel,Path,Note,\n1,"a, b;|\t.mp4",,\n,,,\n\n2,"say ""hi""\nthere",x\n3,c.mp4\n'
+    text = '\nsep=,\n# comment\nLabel,Path,Note,\n1,"a, b;|\t.mp4",,\n,,,\n\n2,"say ""hi""\nthere",x\n3,c.mp4\n'
     if delimiter != ",":
         text = text.replace(",", delimiter).replace(f"a{delimiter} b", "a, b").replace(";|\t", ",")
     file = write(text)
     rows = textfiles.read_table(file, ("path", "label"))
     name = "a, b;|\t.mp4" if delimiter == "," else "a, b,.mp4"
     assert [(row.place, row.fields["label"], row.fields["path"], row.fields["note"]) for row in rows] == [
-        (f"{file}:4", "1", name, ""),
-        (f"{file}:7", "2", 'say "hi"\nthere', "x"),
-        (f"{file}:9", "3", "c.mp4", ""),
+        (f"{file}:5", "1", name, ""),
+        (f"{file}:8", "2", 'say "hi"\nthere', "x"),
+        (f"{file}:10", "3", "c.mp4", ""),
     ]
 
 
@@ -118,7 +128,11 @@ def test_malformed_tables_are_named(write, text, message):
 def test_json(write):
     assert textfiles.read_json(write(b"\xef\xbb\xbf[1]"), list) == [1]
     assert textfiles.read_json(write('{"a": 1}'.encode("utf-16")), dict) == {"a": 1}
-    for text, message in [("[", "not valid JSON"), ("{}", "holds a JSON dict; expected a list")]:
+    for text, message in [
+        ("[", "not valid JSON"),
+        ("{}", "holds a JSON dict; expected a list"),
+        ('[{"a": 1, "b": 2, "a": 3}]', "an object has the name 'a' twice"),
+    ]:
         with pytest.raises(ValueError, match=message):
             textfiles.read_json(write(text), list)
     assert textfiles.is_json(write('["a"]')) and textfiles.is_json(write('{"a"'))
