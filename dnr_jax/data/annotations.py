@@ -7,7 +7,7 @@ in the order of their labels. Malformed content raises ``ValueError`` with the f
 import dataclasses
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from etils import epath
@@ -271,8 +271,10 @@ def jester_classes(file: epath.Path) -> list[str]:
     """One class a line, or the columns ``label`` and ``label_id`` of the training CSV of Jester's copy on Kaggle."""
     if not _is_numbered_table(file):
         return class_lines(file)
-    rows = [row.fields for row in read_table(file, ("label", "label_id"))]
-    return _in_order({fields["label"]: fields["label_id"] for fields in rows}, file)
+    pairs = {
+        (row.fields["label_id"], row.fields["label"]): row.place for row in read_table(file, ("label", "label_id"))
+    }
+    return list(_numbered([(place, *pair) for pair, place in pairs.items()], file).names)
 
 
 def class_parts(file: epath.Path) -> list[str]:
@@ -293,14 +295,6 @@ def strip_suffix(name: str) -> str:
     """``name`` without the suffix of a video file, if it has one."""
     stem, dot, suffix = name.rpartition(".")
     return stem if dot and f".{suffix.lower()}" in VIDEO_SUFFIXES else name
-
-
-def _in_order(labels: Mapping[str, str], file: epath.Path) -> list[str]:
-    """Names of classes in the order of their labels, which are numbers from 0."""
-    ordered = sorted(labels, key=lambda name: int(labels[name]))
-    if [int(labels[name]) for name in ordered] != list(range(len(labels))):
-        raise ValueError(f"{file}: the labels are not 0 to {len(labels) - 1}, each once")
-    return ordered
 
 
 def _is_numbered_table(file: epath.Path) -> bool:
@@ -341,7 +335,7 @@ def _own_table(file: epath.Path, name: str, label: str) -> list[Entry]:
 # As tables hold them: pandas writes whole numbers with ".0" where one is missing. Names may begin with zeros.
 _WHOLE_NUMBER = re.compile(r"(-?(?:0|[1-9]\d*))(?:\.0*)?")
 _SEPARATOR = r"[\s,;|]+"
-_LAST_NUMBER = re.compile(rf"(.*[^\s,;|])({_SEPARATOR}\d+)")
+_LAST_NUMBER = re.compile(rf"(.*[^\s,;|])({_SEPARATOR}(\d+))")
 _NUMBERS = re.compile(rf'(?:{_SEPARATOR}"?\d+"?){{1,2}}')
 _VIDEO_AND_NUMBER = re.compile(
     rf".*\.(?:{'|'.join(suffix[1:] for suffix in VIDEO_SUFFIXES)})[\s,;|]+\d+", re.IGNORECASE
@@ -378,7 +372,7 @@ def _split_line(line: str) -> tuple[str, str, int] | None:
     match = _LAST_NUMBER.fullmatch(line)
     if not match:
         return None
-    name, label = match[1], int(match[2].strip(" ,;|\t"))
+    name, label = match[1], int(match[3])
     frames = _LAST_NUMBER.fullmatch(name)
     return (frames[1], frames[2], label) if frames else (name, "", label)
 

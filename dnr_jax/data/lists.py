@@ -13,6 +13,8 @@ from dnr_jax.data import annotations
 from dnr_jax.data.annotations import Entry, LabelMap, is_hidden
 from dnr_jax.data.textfiles import first_of, readable, spellings
 
+_MAX_CLASSES = 100_000  # labels beyond are dates, times or identifiers, and their classes would fill the memory
+
 
 @dataclasses.dataclass(frozen=True)
 class ListedVideo:
@@ -148,9 +150,16 @@ def _is_hidden(name: str) -> bool:
 
 def _classes_of(entries: Sequence[Entry]) -> tuple[str, ...]:
     """The classes of a list without a label map: sorted names, or as many numbers as the largest label needs."""
-    labels = {entry.label for entry in entries if entry.label is not None}
-    numbers = [label for label in labels if isinstance(label, int)]
-    return tuple(map(str, range(max(numbers) + 1))) if numbers else tuple(sorted(map(str, labels)))
+    numbers = [entry for entry in entries if isinstance(entry.label, int)]
+    if not numbers:
+        return tuple(sorted({str(entry.label) for entry in entries if entry.label is not None}))
+    largest = max(numbers, key=lambda entry: int(entry.label or 0))
+    count = int(largest.label or 0) + 1
+    if count > _MAX_CLASSES:
+        raise ValueError(
+            f"{largest.place}: label {largest.label} would mean {count} classes; expected the number of a class"
+        )
+    return tuple(map(str, range(count)))
 
 
 def _labels(entries: Sequence[Entry], classes: Sequence[str], first: int) -> dict[str | int | None, int]:

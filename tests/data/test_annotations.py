@@ -146,6 +146,8 @@ def test_label_maps_in_which_labels_could_move_are_refused(write, text, message)
         (annotations.something_v2, "[{}]", "item 0 has no id"),
         (annotations.something_v2, "[1]", "item 0 is no object; expected one with id"),
         (annotations.something_v2, "{}", "holds a JSON dict; expected a list"),
+        (annotations.jester_classes, "label,label_id\na,0\na,1\n", "the class 'a' is there twice"),
+        (annotations.jester_classes, "label,label_id\na,x\n", "txt:2: 'x' and 'a'; expected a number of 0 or more"),
         (annotations.diving48, "[", "not valid JSON"),
         (annotations.ucf101, "video.avi 1\n", "expected 'Class/video.avi'"),
         (lambda file: annotations.hmdb51(file, "1"), "video.avi 3\n", "expected 'video.avi' and 0, 1 or 2"),

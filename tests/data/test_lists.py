@@ -71,6 +71,11 @@ def test_labels_outside_of_the_classes_are_refused_with_what_there_is(read):
     read("jump/a.mp4 0\n").require_known()
 
 
+def test_a_number_that_is_no_label_is_refused(read):
+    with pytest.raises(ValueError, match=r"list\.txt:2: label 20231130 would mean 20231131 classes"):
+        read("jump/a.mp4 0\nrun/b c.mp4 20231130\n")
+
+
 def test_numbers_that_may_be_names_of_other_classes_are_refused(read):
     with pytest.raises(ValueError, match="label 1 may be a position, or the class called '1', which is label 0"):
         read("jump/a.mp4 1\nrun/b c.mp4 2\n", "1\n2\n3\n")
