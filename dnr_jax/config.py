@@ -198,7 +198,7 @@ class DataConfig:
     train_list: str = ""
     val_list: str = ""
     label_map: str = ""
-    """Optional text file, one class name a line, in the order of the labels."""
+    """Optional file of the classes, such as one name a line in the order of the labels; docs/data.md tells formats."""
     cache_dir: str = ""
     """Where the demo's videos are kept; empty: the user's cache folder."""
     demo_train_videos: int = 480

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from etils import epath
@@ -13,32 +14,10 @@ from tqdm import tqdm
 
 from dnr_jax.data import media, records
 from dnr_jax.data.datasets import DATASETS
-from dnr_jax.data.decode import DecodeError
+from dnr_jax.data.decode import DecodeError, told_frames
 from dnr_jax.data.parallel import ordered_map
-from dnr_jax.data.sources import Catalogue, has_lists, open_dataset, open_records, scan_folder
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """Something that is wrong with a video.
-
-    Attributes:
-      kind: ``broken`` (cannot be decoded, or not wholly), ``empty`` (no frame), ``short`` (fewer frames than asked
-        for), ``unknown class``, ``mislabelled`` (the same content has another label as well) or ``duplicate`` (the
-        same content is in another split).
-      split: The split of the video.
-      name: The video, as the list or the folder names it.
-      detail: What exactly.
-    """
-
-    kind: str
-    split: str
-    name: str
-    detail: str
-
-    def __str__(self) -> str:
-        """One line."""
-        return f"{self.kind}: {self.split}/{self.name}: {self.detail}"
+from dnr_jax.data.sources import Catalogue, Problem, has_lists, open_dataset, open_records, scan_folder
+from dnr_jax.data.textfiles import first_of, readable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +29,14 @@ class Verdict:
       error: Why it is broken; empty where it is not.
       fingerprint: A hash of its content.
       bytes: Size.
+      counted: Whether it took decoding the whole video to tell its frames.
     """
 
     frames: int
     error: str
     fingerprint: str
     bytes: int
+    counted: bool = False
 
 
 def open_target(
@@ -75,6 +56,7 @@ def open_target(
       FileNotFoundError: There is nothing of the kind.
       ValueError: As the functions for each kind of folder raise it.
     """
+    target = os.path.expanduser(target)
     usual = splits or ("train", "val")
     if target in DATASETS or target in ("folder", "list"):
         if not root:
@@ -110,7 +92,8 @@ def check(catalogue: Catalogue, report: str, min_frames: int = 8, workers: int =
       The problems, videos in order.
     """
     verdicts = _decode_all(catalogue, epath.Path(f"{report}.partial"), workers)
-    problems = [
+    problems = list(catalogue.problems)
+    problems += [
         Problem("unknown class", split, name, "its class is none of the data set's")
         for split, names in catalogue.unknown.items()
         for name in names
@@ -128,14 +111,18 @@ def check(catalogue: Catalogue, report: str, min_frames: int = 8, workers: int =
 
 def inspect(video: str | bytes) -> Verdict:
     """Decodes a whole video, given by its path or its bytes."""
-    content = b""
+    content: str | bytes = b""
+    told = 0
     try:
-        content = media.read_media(video) if isinstance(video, str) else video
-        frames, damaged = media.count_frames(content) if content else (0, 0)
+        content = media.readable(video) if isinstance(video, str) else video
+        frames, damaged = media.count_frames(content) if media.size(content) else (0, 0)
+        told = told_frames(content) if frames else 0
         error = f"{damaged} damaged packets; {frames} frames could be decoded" if damaged else ""
+        if told and told != frames and not error:
+            error = f"its packets tell of {told} frames; {frames} could be decoded"
     except DecodeError as failure:
-        frames, error = 0, str(failure)
-    return Verdict(frames, error, media.fingerprint(content), len(content))
+        frames, error = 0, readable(str(failure))
+    return Verdict(frames, error, media.fingerprint(content), media.size(content), not told and frames > 0)
 
 
 def crashed(video: str | bytes) -> Verdict:
@@ -143,6 +130,10 @@ def crashed(video: str | bytes) -> Verdict:
     return Verdict(0, "the process that decoded it died", "", 0)
 
 
+_COUNTED = (
+    "its packets do not tell the order of its frames, which are right, but each clip costs decoding the whole video; "
+    "'dnr prepare --reencode access' mends it"
+)
 Verdicts = dict[tuple[str, str], Verdict]
 
 
@@ -190,6 +181,8 @@ def _judge(split: str, name: str, verdict: Verdict, min_frames: int) -> Problem 
         return problem("empty", detail="it holds no frame")
     if verdict.frames < min_frames:
         return problem("short", detail=f"{verdict.frames} frames; expected at least {min_frames}")
+    if verdict.counted:
+        return problem("slow", detail=_COUNTED)
     return None
 
 
@@ -223,8 +216,11 @@ def summary(catalogue: Catalogue, problems: Iterable[Problem]) -> str:
     lines = []
     for split, source in catalogue.splits.items():
         missing = len(catalogue.missing.get(split, ()))
+        empty = source.classes_without_videos() if split not in ("val", "test") else []
         lines.append(
-            f"{split}: {len(source)} videos" + (f", {missing} annotated videos are missing" if missing else "")
+            f"{split}: {len(source)} videos"
+            + (f", {missing} annotated videos are missing" if missing else "")
+            + (f", {len(empty)} of {len(source.classes)} classes have none: {first_of(empty, 10)}" if empty else "")
         )
     counts = collections.Counter(problem.kind for problem in problems)
     found = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())

@@ -1,4 +1,5 @@
 import json
+import os
 import pathlib
 import shutil
 
@@ -70,6 +71,27 @@ def test_a_sound_data_set_has_no_problem(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["train: 3 videos, 2 annotated videos are missing", "val: 2 videos", "nothing wrong"]
     assert pathlib.Path(report).read_text() == ""
+
+
+def test_what_is_wrong_with_lists_and_names_is_found(tmp_path, capsys):
+    """A video with two labels, one that is listed twice, a class without a video, a name in Latin-1."""
+    for number, name in enumerate([b"a.mp4", b"b.mp4", b"\xe9.mp4"]):
+        path = os.path.join(os.fsencode(tmp_path), name)
+        encode_video(os.fsdecode(path), moving_frames(4, seed=number), options={"preset": "ultrafast"})
+    (tmp_path / "train.txt").write_text("a.mp4 0\nb.mp4 1\n./a.mp4 1\nb.mp4 1\n")
+    (tmp_path / "val.txt").write_bytes(b"\xe9.mp4 0\n")
+    (tmp_path / "label_map.txt").write_text("id,name\n0,jump\n1,run\n2,swim\n")
+    report = tmp_path / "report.jsonl"
+    assert cli.main(["check", str(tmp_path), "--report", str(report), "--min-frames", "5", "--workers", "1"]) == 1
+    rows = [json.loads(line) for line in report.read_text().splitlines()]
+    assert [(row["kind"], row["split"], row["name"]) for row in rows if row["kind"] != "short"] == [
+        ("mislabelled", "train", "a.mp4"),
+        ("repeated", "train", "b.mp4"),
+    ]
+    assert rows[0]["detail"] == f"'jump' at {tmp_path}/train.txt:1, 'run' at {tmp_path}/train.txt:3"
+    printed = capsys.readouterr().out.splitlines()
+    assert "short: val/\u00e9.mp4: 4 frames; expected at least 5" in printed
+    assert "train: 4 videos, 1 of 3 classes have none: swim" in printed and "val: 1 videos" in printed
 
 
 def test_annotated_videos_of_an_unknown_class_are_found(tmp_path):
