@@ -154,7 +154,7 @@ class RecordReader(Sequence[bytes]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         content = self._opened()[index]["video"]
-        frames = self._counted.get(index, 0)
+        frames = self._counted.get(range(len(self))[index], 0)
         return StoredVideo(content, frames) if frames else content
 
     def _opened(self) -> Any:
