@@ -181,6 +181,15 @@ def class_parts(file: epath.Path) -> list[str]:
     return ["+".join(parts) for parts in _json(file, list)]
 
 
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder of this name is nothing to a data set: it was left there by other software.
+
+    Names that begin with ``.`` (macOS's ``._x.mp4`` and ``.DS_Store``, Jupyter's ``.ipynb_checkpoints``) or with ``@``
+    (Synology's ``@eaDir``, QNAP's ``@Recycle``), and ``__MACOSX``, which macOS puts into its archives.
+    """
+    return name.startswith((".", "@")) or name == "__MACOSX"
+
+
 def strip_suffix(name: str) -> str:
     """``name`` without the suffix of a video file, if it has one."""
     stem, dot, suffix = name.rpartition(".")

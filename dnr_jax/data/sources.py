@@ -1,7 +1,10 @@
 """Which videos there are, and what each one shows."""
 
 import dataclasses
+import hashlib
+import json
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -50,6 +53,16 @@ class VideoSource:
     def media(self, index: int) -> str | bytes:
         """What the decoder reads for video ``index``: its path, or the bytes of its record."""
         return self.paths[index] if self.records is None else self.records[index]
+
+    def fingerprint(self) -> str:
+        """Return a hash of which videos these are, in which order, and what they show, wherever they lie.
+
+        It depends on names, labels and classes. Absolute names count from the folder that they share, so that it stays
+        where the data was moved and its lists were written anew. Two sources with the same fingerprint train alike, as
+        far as the contents of the files are the same.
+        """
+        content = [_unrooted(self.names), self.labels.tolist(), self.classes]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -227,6 +240,13 @@ def load_sources(data: DataConfig) -> tuple[VideoSource, VideoSource]:
     if data.source not in loaders:
         raise ValueError(f"data.source is '{data.source}'; expected one of {', '.join(loaders)}")
     return loaders[data.source](data)
+
+
+def _unrooted(names: Sequence[str]) -> list[str]:
+    """Return the names, absolute ones relative to the folder that holds them all."""
+    absolute = [os.path.dirname(name) for name in names if os.path.isabs(name)]
+    shared = os.path.commonpath(absolute) if absolute else ""
+    return [os.path.relpath(name, shared) if os.path.isabs(name) else name for name in names]
 
 
 def _source(root: str, names: Sequence[str], labels: Sequence[int | None], classes: Sequence[str]) -> VideoSource:

@@ -74,6 +74,12 @@ def test_suffixes_of_videos_only_are_stripped():
     assert {name: annotations.strip_suffix(name) for name in names} == names
 
 
+def test_names_that_other_software_leaves_behind_are_hidden():
+    hidden = ("._x.mp4", ".DS_Store", ".ipynb_checkpoints", "@eaDir", "@Recycle", "__MACOSX")
+    assert all(map(annotations.is_hidden, hidden))
+    assert not any(map(annotations.is_hidden, ("x.mp4", "a@b", "_x", "__macosx2", "x.")))
+
+
 def test_the_real_files_are_read(shared):
     folder = epath.Path(shared / "annotations")
     classes = annotations.numbered_classes(folder / "ucf101_splits" / "classInd.txt")

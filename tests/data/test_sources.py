@@ -155,6 +155,36 @@ def test_load_sources_says_what_is_missing(fields, message):
         sources.load_sources(DataConfig(**fields))
 
 
+def source_of(names, labels=(0, 0, 1), classes=("a", "b"), root="/data") -> sources.VideoSource:
+    paths = tuple(f"{root}/{name}" for name in names)
+    return sources.VideoSource(paths, np.array(labels, np.int32), tuple(names), tuple(classes))
+
+
+def test_the_fingerprint_of_a_source_tells_its_content_and_not_its_place():
+    names = ("a/1.mp4", "a/2.mp4", "b/3.mp4")
+    content = source_of(names).fingerprint()
+    assert content == source_of(names, root="/elsewhere").fingerprint()
+    different = [
+        source_of(("a/1.mp4", "a/2.mp4", "b/4.mp4")),
+        source_of((names[1], names[0], names[2])),
+        source_of(names, labels=(0, 1, 1)),
+        source_of(names, classes=("b", "a")),
+        source_of(names[:2], labels=(0, 0)),
+    ]
+    assert len({content, *(source.fingerprint() for source in different)}) == 6
+
+
+def test_the_fingerprint_of_absolute_names_counts_from_the_folder_that_they_share():
+    here, there = (
+        source_of([f"{root}/{name}" for name in ("a/1.mp4", "a/2.mp4", "b/3.mp4")]) for root in ("/x", "/y/z")
+    )
+    assert here.fingerprint() == there.fingerprint()
+    moved_inside = source_of(["/x/b/1.mp4", "/x/a/2.mp4", "/x/b/3.mp4"])
+    assert moved_inside.fingerprint() != here.fingerprint()
+    undecodable = source_of(["d\udce9j/1.mp4", "d\udce9j/2.mp4", "b/3.mp4"])
+    assert undecodable.fingerprint() != source_of(["d\udce0j/1.mp4", "d\udce0j/2.mp4", "b/3.mp4"]).fingerprint()
+
+
 @pytest.mark.parametrize("case", ["sthv1", "sthv2", "jester", "jester_kaggle"])
 def test_a_split_without_labels_is_refused(case, tmp_path):
     name, write = MINIATURES[case]
