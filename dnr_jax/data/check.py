@@ -15,30 +15,8 @@ from dnr_jax.data import media, records
 from dnr_jax.data.datasets import DATASETS
 from dnr_jax.data.decode import DecodeError
 from dnr_jax.data.parallel import ordered_map
-from dnr_jax.data.sources import Catalogue, has_lists, open_dataset, open_records, scan_folder
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """Something that is wrong with a video.
-
-    Attributes:
-      kind: ``broken`` (cannot be decoded, or not wholly), ``empty`` (no frame), ``short`` (fewer frames than asked
-        for), ``unknown class``, ``mislabelled`` (the same content has another label as well) or ``duplicate`` (the
-        same content is in another split).
-      split: The split of the video.
-      name: The video, as the list or the folder names it.
-      detail: What exactly.
-    """
-
-    kind: str
-    split: str
-    name: str
-    detail: str
-
-    def __str__(self) -> str:
-        """One line."""
-        return f"{self.kind}: {self.split}/{self.name}: {self.detail}"
+from dnr_jax.data.sources import Catalogue, Problem, has_lists, open_dataset, open_records, scan_folder
+from dnr_jax.data.textfiles import first_of, readable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +88,8 @@ def check(catalogue: Catalogue, report: str, min_frames: int = 8, workers: int =
       The problems, videos in order.
     """
     verdicts = _decode_all(catalogue, epath.Path(f"{report}.partial"), workers)
-    problems = [
+    problems = list(catalogue.problems)
+    problems += [
         Problem("unknown class", split, name, "its class is none of the data set's")
         for split, names in catalogue.unknown.items()
         for name in names
@@ -134,7 +113,7 @@ def inspect(video: str | bytes) -> Verdict:
         frames, damaged = media.count_frames(content) if content else (0, 0)
         error = f"{damaged} damaged packets; {frames} frames could be decoded" if damaged else ""
     except DecodeError as failure:
-        frames, error = 0, str(failure)
+        frames, error = 0, readable(str(failure))
     return Verdict(frames, error, media.fingerprint(content), len(content))
 
 
@@ -223,8 +202,11 @@ def summary(catalogue: Catalogue, problems: Iterable[Problem]) -> str:
     lines = []
     for split, source in catalogue.splits.items():
         missing = len(catalogue.missing.get(split, ()))
+        empty = source.classes_without_videos() if split not in ("val", "test") else []
         lines.append(
-            f"{split}: {len(source)} videos" + (f", {missing} annotated videos are missing" if missing else "")
+            f"{split}: {len(source)} videos"
+            + (f", {missing} annotated videos are missing" if missing else "")
+            + (f", {len(empty)} of {len(source.classes)} classes have none: {first_of(empty, 10)}" if empty else "")
         )
     counts = collections.Counter(problem.kind for problem in problems)
     found = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())

@@ -2,7 +2,7 @@ import pathlib
 
 import pytest
 
-from dnr_jax.data.datasets import DATASETS, index_media, is_frame_folder, match
+from dnr_jax.data.datasets import DATASETS, index_media, match
 from tests.data.videos import moving_frames, write_frames
 
 
@@ -42,8 +42,6 @@ def test_videos_are_files_and_folders_of_frames(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert index_media(str(tmp_path)) == {"b": ["b.mp4", "deep/b.WEBM"], "clip.1": ["deep/down/clip.1"]}
-    assert is_frame_folder(tmp_path / "deep" / "down" / "clip.1")
-    assert not is_frame_folder(tmp_path / "deep") and not is_frame_folder(tmp_path / "b.mp4")
 
 
 def test_what_is_missing_is_told_with_where_it_comes_from(tmp_path):
