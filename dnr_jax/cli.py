@@ -178,23 +178,29 @@ def _prepare(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     from dnr_jax.data.check import check, open_target, summary
+    from dnr_jax.data.records import why_not_writable
 
     try:
         catalogue = open_target(args.name, args.root, args.annotations, args.fold, args.split)
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(str(error)) from error
-    problems = check(catalogue, args.report, args.min_frames, args.workers)
+    is_local = "://" not in args.report
+    unwritable = why_not_writable(pathlib.Path(args.report).absolute().parent) if is_local else ""
+    if unwritable:
+        print(f"dnr check: {unwritable}; problems are printed only. --report names another file", file=sys.stderr)
+    problems = check(catalogue, "" if unwritable else args.report, args.min_frames, args.workers)
     for problem in problems:
         print(problem)
     print(summary(catalogue, problems))
-    if problems:
+    if problems and not unwritable:
         print(f"the list is in {args.report}")
-    return 1 if problems else 0
+    return 1 if problems or unwritable else 0
 
 
 def _evaluate(args: argparse.Namespace) -> int:
+    from dnr_jax.data.records import why_not_writable
     from dnr_jax.evaluation.evaluate import evaluate, undecoded_note, views
-    from dnr_jax.evaluation.run import load_run, open_data, why_not_writable
+    from dnr_jax.evaluation.run import load_run, open_data
     from dnr_jax.training.devices import make_mesh
 
     mesh = make_mesh()

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -143,23 +142,6 @@ def open_data(
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(f"{error}. --root, --list, --label-map and --annotations say where the data is") from error
     return run.labelled(source)
-
-
-def write_file(file: pathlib.Path, text: str) -> None:
-    """Write a file that appears under its name when it is complete."""
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, file)
-
-
-def why_not_writable(folder: pathlib.Path) -> str:
-    """Return why no file can be written in a folder, which is made if need be; empty where one can."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return ""
-    except OSError as error:
-        return f"nothing can be written to '{folder}' ({error.strerror or error})"
 
 
 def load_run(workdir: str | pathlib.Path, mesh: Mesh, checkpoint: str = "latest") -> Run:

@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 
 import jax
 import numpy as np
+from etils import epath
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
@@ -36,6 +37,7 @@ from dnr_jax.config import (
     validate,
 )
 from dnr_jax.convert.source import Start, fit_classes, read_source
+from dnr_jax.data import records
 from dnr_jax.data.classes import names_for, with_classes
 from dnr_jax.data.pipeline import FailureLog, train_iterator
 from dnr_jax.data.sources import VideoSource, load_sources
@@ -48,8 +50,6 @@ from dnr_jax.evaluation.run import (
     read_config,
     run_folder,
     saved_classes,
-    why_not_writable,
-    write_file,
 )
 from dnr_jax.models import create_model
 from dnr_jax.training.checkpoint import Checkpoints, what_is_left
@@ -116,7 +116,7 @@ def train(config: ExperimentConfig, workdir: str | os.PathLike[str]) -> Report:
     try:
         with contextlib.ExitStack() as stack:
             if jax.process_index() == 0:
-                if problem := why_not_writable(workdir):
+                if problem := records.why_not_writable(workdir):
                     raise ConfigError(f"--workdir: {problem}")
                 stack.enter_context(locked(workdir))
             checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir)))
@@ -284,7 +284,7 @@ class Trainer:
         """Print and save the resolved configuration, and the names of the classes as the checkpoints have them."""
         if not self.is_first_process:
             return
-        write_file(self.workdir / CONFIG_FILE, to_json(self.config) + "\n")
+        records.write_text(epath.Path(self.workdir) / CONFIG_FILE, to_json(self.config) + "\n")
         self._write_classes()
         parameters = sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
         print(to_json(self.config))
@@ -296,9 +296,9 @@ class Trainer:
 
     def _write_classes(self) -> None:
         """Write ``classes.txt`` once; one that somebody changed stays, and does not count."""
-        file, text = self.workdir / CLASSES_FILE, "\n".join(self.training.classes) + "\n"
+        file, text = epath.Path(self.workdir) / CLASSES_FILE, "\n".join(self.training.classes) + "\n"
         if not self.step or not file.is_file():
-            write_file(file, text)
+            records.write_text(file, text)
         elif file.read_text() != text:
             _logger.warning("%s does not name the classes as the checkpoints do, whose names count", file)
 

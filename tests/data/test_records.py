@@ -74,3 +74,10 @@ def test_find_looks_below_the_folder_and_refuses_what_is_not_clear(prepared, tmp
     assert records.find(str(tmp_path)).name == "folder"
     with pytest.raises(FileNotFoundError, match="expected the folder that 'dnr prepare' wrote to"):
         records.find(str(tmp_path / "none"))
+
+
+def test_whether_a_folder_can_be_written_to_is_known_before(tmp_path):
+    assert records.why_not_writable(tmp_path / "new" / "folder") == ""
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    assert "nothing can be written to" in records.why_not_writable(tmp_path / "file")

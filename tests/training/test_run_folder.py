@@ -15,7 +15,7 @@ import pytest
 from dnr_jax.config import ConfigError, RunError
 from dnr_jax.evaluation import run
 from dnr_jax.evaluation.evaluate import Report
-from dnr_jax.evaluation.run import load_run, open_data, run_folder, saved_classes, why_not_writable, write_file
+from dnr_jax.evaluation.run import load_run, open_data, run_folder, saved_classes
 from dnr_jax.training import loop
 from dnr_jax.training.devices import make_mesh
 from dnr_jax.training.lock import LOCK_FILE, locked
@@ -237,21 +237,6 @@ def test_a_folder_that_cannot_be_one_is_refused(tmp_path, videos):
     with pytest.raises(ConfigError, match="nothing can be written to '/proc/run'"):
         loop.train(short_config(videos), "/proc/run")
     assert run_folder("~") == pathlib.Path.home()
-
-
-def test_whether_a_folder_can_be_written_to_is_known_before(tmp_path):
-    assert why_not_writable(tmp_path / "new" / "folder") == ""
-    assert list((tmp_path / "new" / "folder").iterdir()) == []
-    (tmp_path / "file").write_text("")
-    assert "nothing can be written to" in why_not_writable(tmp_path / "file")
-
-
-def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
-    write_file(tmp_path / "a", "old")
-    monkeypatch.setattr(pathlib.Path, "write_text", lambda self, text: (self.write_bytes(b"ne"), [][0]))
-    with pytest.raises(IndexError):
-        write_file(tmp_path / "a", "new")
-    assert (tmp_path / "a").read_text() == "old"
 
 
 @pytest.mark.parametrize("text", ["", '{"model": {"na', "[]", '{"modle": {}}', "\udcff"])
