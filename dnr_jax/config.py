@@ -36,6 +36,10 @@ class ConfigError(ValueError):
     """Something that a person set is wrong; the message says what, where, and what would be right."""
 
 
+class RunError(RuntimeError):
+    """A run cannot go on, whatever its settings; the message says why, and what is left of it to go on from."""
+
+
 @dataclasses.dataclass
 class NormConfig:
     """Which normalisation stands where; mirrors :class:`dnr_jax.dnr.DNRSpec`, which explains each field."""

@@ -299,6 +299,16 @@ def write_text(file: epath.Path, text: str) -> None:
     temporary.replace(file)
 
 
+def why_not_writable(folder: str | os.PathLike[str]) -> str:
+    """Return why no file can be written in a folder, which is made if need be; empty where one can."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return f"nothing can be written to '{os.fspath(folder)}' ({error.strerror or error})"
+
+
 def _link(source: str, target: str) -> None:
     """Gives a file a second name; copies it where the file system has no links."""
     try:

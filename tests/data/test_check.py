@@ -165,3 +165,25 @@ def test_notes_of_other_videos_are_not_taken(video_folder, tmp_path):
     partial.write_text('"another hash"\n' + f'["train", "{catalogue.splits["train"].names[0]}", {verdict}]\n')
     problems = check.check(catalogue, str(tmp_path / "report.jsonl"), min_frames=1)
     assert not [problem for problem in problems if problem.kind in ("broken", "empty")]
+
+
+@pytest.fixture
+def one_problem(tmp_path) -> pathlib.Path:
+    (tmp_path / "videos" / "jump").mkdir(parents=True)
+    (tmp_path / "videos" / "jump" / "empty.mp4").touch()
+    return tmp_path / "videos"
+
+
+def test_problems_are_printed_where_no_report_can_be_written(one_problem, capsys):
+    command = ["check", str(one_problem), "--workers", "1", "--report", "/proc/none/report.jsonl"]
+    assert cli.main(command) == 1
+    captured = capsys.readouterr()
+    assert "empty: all/jump/empty.mp4" in captured.out and "the list is in" not in captured.out
+    assert "nothing can be written to '/proc/none'" in captured.err.splitlines()[0]
+
+
+def test_a_report_that_fails_at_the_end_loses_nothing(one_problem, tmp_path, caplog):
+    (tmp_path / "report").mkdir()
+    (problem,) = check.check(check.open_target(str(one_problem)), str(tmp_path / "report"))
+    assert problem.kind == "empty"
+    assert "the problems cannot be written to" in caplog.text

@@ -107,3 +107,10 @@ def test_a_video_whose_frames_are_counted_is_decoded_with_the_number_that_is_sto
     index = pathlib.Path(prepared.folder, records.index_name("train"))
     index.write_text(index.read_text().replace(', "counted": true', ""))
     assert not isinstance(records.RecordReader(prepared.folder, "train")[0], decode.StoredVideo)
+
+
+def test_whether_a_folder_can_be_written_to_is_known_before(tmp_path):
+    assert records.why_not_writable(tmp_path / "new" / "folder") == ""
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    assert "nothing can be written to" in records.why_not_writable(tmp_path / "file")
