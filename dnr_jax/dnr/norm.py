@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from annotated_types import Ge
 
 from dnr_jax.dnr import functional
-from dnr_jax.dnr.fields import Needs
+from dnr_jax.dnr.fields import Needs, Where
 from dnr_jax.dnr.functional import Affine, Moments
 from dnr_jax.dnr.inputs import as_features, check_state, check_width
 from dnr_jax.dnr.relay import POSITIONS, Prediction, RelayCell
@@ -247,6 +247,9 @@ class CrossTemporalDNR(FrameGroups, _DynamicNorm):
         return (forward[0] + backward[0]) / 2, (forward[1] + backward[1]) / 2
 
 
+Cell = Annotated[
+    Any, Where("a relay cell or None", lambda cell: cell is None or (callable(cell) and not isinstance(cell, type)))
+]
 LayerDistance = Annotated[int, Ge(1), Needs(POSITIONS, "cl"), Needs("relay", "lstm", "se", "fc")]
 
 
@@ -261,7 +264,7 @@ class CrossLayerDNR(_DynamicNorm):
     the first layer is given a carry it needs ``initialize_carry(batch_shape, dtype)`` too.
     """
 
-    cell: nn.Module | None = None
+    cell: Cell = None
     """The cell that the stage's blocks share, whose own fields then count; None: a cell of this layer alone, set by the
     fields of :class:`Prediction`. It is a field, and not hidden in a closure, so that lifted transforms (``nn.remat``,
     ``nn.scan``) see it."""
