@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnr_jax.config import ConfigError, ExperimentConfig, ModelConfig, from_json, validate_network
-from dnr_jax.convert.files import check_target, read_weight_file, write_weight_file
+from dnr_jax.convert.files import FOLDER_FILES, check_target, read_weight_file, write_weight_file
 from dnr_jax.convert.matching import GROUPS, ImportReport, Match, match, parse_allow, recognize
 from dnr_jax.convert.relays import check_start, start_relays
 from dnr_jax.convert.state_dict import NAMINGS, OWN, ConversionError, StateDict, Variables, flat, to_state_dict
-from dnr_jax.evaluation.run import load_run
+from dnr_jax.evaluation.run import CONFIG_FILE, load_run
 from dnr_jax.models import create_model
 from dnr_jax.models.blocks import stack_blocks, unstack_blocks
 from dnr_jax.models.complexity import abstract_variables
@@ -53,13 +53,14 @@ def read_source(path: str | os.PathLike[str], checkpoint: str = "latest") -> Sou
     """Read weights.
 
     Args:
-      path: a file (:func:`dnr_jax.convert.read_weight_file`), or the work directory of a training run.
+      path: the work directory of a training run, or a file of weights or a folder with one
+        (:func:`dnr_jax.convert.read_weight_file`).
       checkpoint: ``latest`` or ``best``, of a work directory.
 
     Raises:
       ConfigError: where nothing can be read.
     """
-    if pathlib.Path(path).is_dir():
+    if _is_run(pathlib.Path(path)):
         run = load_run(pathlib.Path(path), make_mesh(), checkpoint)
         name = f"{path} ({checkpoint} checkpoint, step {run.step})"
         state = to_state_dict(unstack_blocks(run.variables), OWN)
@@ -74,6 +75,11 @@ def read_source(path: str | os.PathLike[str], checkpoint: str = "latest") -> Sou
         from_json(text) if text else None,
         tuple(json.loads(file.metadata.get(CLASSES_ENTRY, "[]"))),
     )
+
+
+def _is_run(path: pathlib.Path) -> bool:
+    """Return whether a folder is a run's: those of exports have a configuration too, and a file of weights."""
+    return (path / CONFIG_FILE).is_file() and not any((path / name).is_file() for name in FOLDER_FILES)
 
 
 def own_metadata(config: ExperimentConfig, classes: tuple[str, ...], naming: str) -> dict[str, str]:
