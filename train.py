@@ -10,7 +10,7 @@ import sys
 
 from absl import app, flags, logging
 
-from dnr_jax.config import ConfigError, ExperimentConfig, read_command_line
+from dnr_jax.config import ConfigError, ExperimentConfig, RunError, read_command_line
 
 # Workers of the input pipeline import this file again, so nothing heavy is imported up here.
 # The config flags are read before all others, and stand here for --help.
@@ -45,6 +45,8 @@ def main(argv: list[str], config: ExperimentConfig, path: str) -> None:
         train(config, _WORKDIR.value or _default_workdir(path))
     except (ConfigError, NonFiniteError) as error:
         _fail(error)
+    except RunError as error:
+        _fail(error, 1)
 
 
 def _default_workdir(path: str) -> str:
@@ -53,9 +55,9 @@ def _default_workdir(path: str) -> str:
     return f"runs/{pathlib.Path(file).stem}{argument and '_' + argument}"
 
 
-def _fail(error: Exception) -> None:
+def _fail(error: Exception, status: int = 2) -> None:
     print(f"train.py: {error}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

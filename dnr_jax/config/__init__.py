@@ -12,10 +12,9 @@ from dnr_jax.config.experiment import (
     with_views,
 )
 from dnr_jax.config.network import Depth, Network, ZooNetwork
-from dnr_jax.config.norm import NormConfig
 from dnr_jax.config.optimizer import Optimizer
 from dnr_jax.config.overrides import load_config, override, read_command_line
-from dnr_jax.config.parts import ConfigError, Part, field_docs, flatten, named, register, registered
+from dnr_jax.config.parts import ConfigError, Part, RunError, field_docs, flatten, named, register, registered
 from dnr_jax.config.recipes import kinetics, ten_by_three
 from dnr_jax.config.serialization import from_json, to_dict, to_json
 from dnr_jax.config.validation import part_problems, validate, validate_network
@@ -30,10 +29,10 @@ __all__ = [
     "ExperimentConfig",
     "InitConfig",
     "Network",
-    "NormConfig",
     "Optimizer",
     "Part",
     "RandAugment",
+    "RunError",
     "Sampler",
     "TrainConfig",
     "ZooNetwork",

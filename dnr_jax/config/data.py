@@ -11,6 +11,7 @@ from dnr_jax.config.parts import Part, named
 
 Share = Annotated[float, Ge(0), Le(1)]
 Positive = Annotated[float, Gt(0)]
+SourceKind = Literal["list", "folder", "dataset", "records", "demo"]
 
 
 @dataclasses.dataclass
@@ -92,7 +93,7 @@ class RandAugment:
 class DataConfig:
     """Where the videos are, which frames are read, and what is done to them."""
 
-    source: Literal["list", "folder", "dataset", "records", "demo"] = "list"
+    source: SourceKind = "list"
     """``list``: annotation files with ``path label`` lines; ``folder``: one folder a class; ``dataset``: a public data
     set as it is on the disk; ``records``: what ``dnr prepare`` wrote; ``demo``: generated."""
     root: str = ""
@@ -109,7 +110,7 @@ class DataConfig:
     val_list: str = ""
     """For ``list``: that of the validation videos."""
     label_map: str = ""
-    """Optional text file, one class name a line, in the order of the labels."""
+    """Optional file of the classes, such as one name a line in the order of the labels; docs/data.md tells formats."""
     cache_dir: str = ""
     """Where the demo's videos are kept; empty: the user's cache folder."""
     demo_train_videos: Annotated[int, Ge(1)] = 480

@@ -1,15 +1,14 @@
 """What every network of an experiment has, and what a network answers to the parts around it."""
 
 import abc
-import copy
 import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from annotated_types import Ge, Lt
 
-from dnr_jax.config.norm import NormConfig
 from dnr_jax.config.parts import Part
+from dnr_jax.dnr.spec import DNRSpec
 
 Depth = Literal[18, 34, 50, 101, 152]
 """The ResNets there are."""
@@ -50,7 +49,7 @@ class Network(Part, abc.ABC):
     """Compute the inside of each ``block`` or ``stage`` again in the backward pass, to save memory; or ``none``."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Activations: ``float32`` or ``bfloat16``. Parameters, statistics and relay states stay in float32."""
-    norm: NormConfig = dataclasses.field(default_factory=NormConfig)
+    norm: DNRSpec = dataclasses.field(default_factory=DNRSpec)
     """Which normalisation stands where."""
 
     @abc.abstractmethod
@@ -90,9 +89,7 @@ class Network(Part, abc.ABC):
 
     def with_static_norms(self) -> Self:
         """Return the same network with batch normalisation, or what is the base of its norms, in place of DNR."""
-        network = copy.deepcopy(self)
-        network.norm.norm1 = network.norm.norm2 = network.norm.norm3 = "static"
-        return network
+        return dataclasses.replace(self, norm=self.norm.counterpart())
 
     def problems(self) -> Iterator[str]:
         """Refuse a norm at a position that no block has."""

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from absl import flags
 
 from dnr_jax.config.experiment import ExperimentConfig
-from dnr_jax.config.parts import ConfigError, Part, flatten, named, nearest
+from dnr_jax.config.parts import ConfigError, Part, flatten, named, nearest, with_fields
 from dnr_jax.dnr.fields import describe, field_types, has_type, split, unmet
 
 _OVERRIDE = re.compile(r"--?(?P<negated>no)?config\.(?P<name>[^=]+)(=(?P<value>.*))?", re.DOTALL)
@@ -118,7 +118,7 @@ def _parse_part(text: str, kind: Any, part: type, old: Any) -> Any:
     cls: Any = named(part, text)
     kept = field_types(cls)
     changed = {name: value for name, value in _changed(old).items() if name in kept and not unmet(value, kept[name])}
-    return cls(**changed)
+    return with_fields(cls(), changed)
 
 
 def _changed(part: Any) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _changed(part: Any) -> dict[str, Any]:
 
 def _replaced(part: Any, names: Sequence[str], value: Any) -> Any:
     name, *inner = names
-    return dataclasses.replace(part, **{name: _replaced(getattr(part, name), inner, value) if inner else value})
+    return with_fields(part, {name: _replaced(getattr(part, name), inner, value) if inner else value})
 
 
 def part_type(kind: Any) -> Any:

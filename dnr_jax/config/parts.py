@@ -7,6 +7,7 @@ can be chosen among several (a network, a sampler, an optimizer), these derive f
 
 import ast
 import collections
+import copy
 import dataclasses
 import difflib
 import functools
@@ -14,7 +15,7 @@ import importlib
 import inspect
 import os
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 PARTS_VARIABLE = "DNR_JAX_PARTS"
@@ -26,6 +27,10 @@ _registry: dict[type, dict[str, type]] = collections.defaultdict(dict)
 
 class ConfigError(ValueError):
     """Something that a person set is wrong; the message says what, where, and what would be right."""
+
+
+class RunError(RuntimeError):
+    """A run cannot go on, whatever its settings; the message says why, and what is left of it to go on from."""
 
 
 class Part:
@@ -86,6 +91,14 @@ def named(kind: type[Part], name: str) -> Any:
 def is_choice(part: Any) -> bool:
     """Return whether a part was chosen among several."""
     return isinstance(part, Part) and type(part).__name__ in _registry[kind_of(type(part))]
+
+
+def with_fields(part: T, values: Mapping[str, Any]) -> T:
+    """Return a copy of a part with other values, which are not checked; the validation tells all that is wrong."""
+    part = copy.copy(part)
+    for name, value in values.items():
+        setattr(part, name, value)
+    return part
 
 
 @functools.cache

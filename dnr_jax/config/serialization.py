@@ -6,7 +6,7 @@ from typing import Any
 
 from dnr_jax.config.experiment import ExperimentConfig
 from dnr_jax.config.overrides import part_type, unknown_field
-from dnr_jax.config.parts import ConfigError, Part, is_choice, named
+from dnr_jax.config.parts import ConfigError, Part, is_choice, named, with_fields
 from dnr_jax.config.validation import part_problems
 from dnr_jax.dnr.fields import field_types
 
@@ -52,7 +52,7 @@ def _read(kind: Any, values: dict[str, Any], prefix: str) -> Any:
     kinds = field_types(kind)
     if unknown := [name for name in values if name not in kinds]:
         raise ConfigError("\n".join(unknown_field(prefix + name, name, kind, prefix) for name in unknown))
-    return kind(**{name: _value(kinds[name], value, f"{prefix}{name}.") for name, value in values.items()})
+    return with_fields(kind(), {name: _value(kinds[name], value, f"{prefix}{name}.") for name, value in values.items()})
 
 
 def _value(kind: Any, value: Any, prefix: str) -> Any:

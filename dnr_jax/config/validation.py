@@ -10,7 +10,6 @@ from dnr_jax.config.data import DataConfig
 from dnr_jax.config.experiment import ExperimentConfig, InitConfig
 from dnr_jax.config.parts import ConfigError, flatten
 from dnr_jax.dnr import fields
-from dnr_jax.dnr.spec import DNRSpec
 
 
 def part_problems(part: Any, prefix: str = "") -> Iterator[str]:
@@ -66,23 +65,10 @@ def validate_network(config: ExperimentConfig) -> None:
 
 def _problems(config: ExperimentConfig) -> Iterator[str]:
     """Find fields out of range, and in experiments without such what the parts exclude in each other."""
-    found = [*part_problems(config), *_norm_problems(config)]
+    found = list(part_problems(config))
     yield from found
     if not found:
         yield from _clip_problems(config)
-
-
-def _norm_problems(config: ExperimentConfig) -> Iterator[str]:
-    # A spec with one field alone finds the problems one by one; what is left are fields that exclude each other.
-    fields = flatten(config.model.norm)
-    found = False
-    for settings in (*({name: value} for name, value in fields.items()), fields):
-        try:
-            DNRSpec(**settings)
-        except ValueError as error:
-            if len(settings) == 1 or not found:
-                yield f"model.norm.{error}"
-            found = True
 
 
 def _init_problems(config: ExperimentConfig) -> Iterator[str]:

@@ -11,6 +11,7 @@ from annotated_types import Ge
 
 from dnr_jax.config import ZooNetwork, register
 from dnr_jax.dnr import DNRSpec
+from dnr_jax.dnr.fields import changed
 from dnr_jax.dnr.functional import statistics_dtype
 from dnr_jax.models.layers import kaiming_normal
 from dnr_jax.models.naming import MMACTION2, Naming
@@ -92,7 +93,7 @@ class TemporalAdaptiveModule(nn.Module):
     @nn.nowrap
     def _norm(self, x: jax.Array, train: bool, name: str) -> jax.Array:
         """Normalise ``[N, T, S, C]`` over all axes but the last."""
-        spec = dataclasses.replace(self.spec, base="bn", statistics="clip")
+        spec = changed(self.spec.counterpart(), base="bn", statistics="clip")
         return spec.norm("static", name=name, param_dtype=self.param_dtype)(None, x, use_running_average=not train)[1]
 
     @nn.nowrap

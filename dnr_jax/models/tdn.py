@@ -221,7 +221,7 @@ class TDNBackbone(nn.Module):
         x = self._stem("", appearance, train)
         x = x if self.stem == "small" else _max_pool(x)
         x = self._fuse(x, motion)
-        static = dataclasses.replace(self.spec, norm1="static", norm2="static", norm3="static")
+        static = self.spec.counterpart()
         motion = self._stage(0, "difference_layer1", static)(motion, train)
         for i in range(4):
             x = self._stage(i, f"layer{i + 1}", self.spec)(x, train)

@@ -10,6 +10,7 @@ from dnr_jax.data.pipeline import train_iterator
 from dnr_jax.data.sampling import Dense, Linspace, Segments
 from dnr_jax.data.sources import load_sources
 from dnr_jax.data.transforms import MultiScaleCrop
+from dnr_jax.dnr.fields import changed
 from dnr_jax.models import SlowFast, create_model
 from tests.data import miniatures
 from tests.paths import REPOSITORY
@@ -136,11 +137,12 @@ def test_a_backbone_of_table_2_differs_from_another_in_nothing_else():
 @pytest.mark.parametrize("name", STH_NETWORKS)
 def test_the_arms_of_something_something_differ_in_norms(name, tmp_path):
     dnr, bn = (load("something_something.py", f"v1_{name}{arm}") for arm in ("", "_bn"))
-    changed = differences(flatten(dnr), flatten(bn))
-    assert changed == {"model.norm.norm1", "model.norm.norm2"} | (INTERLACE if name == "tsn" else set())
+    different = differences(flatten(dnr), flatten(bn))
+    assert different == {"model.norm.norm1", "model.norm.norm2"} | (INTERLACE if name == "tsn" else set())
     with_data(dnr, tmp_path)
     for config in (dnr, bn):
-        config.data.root, config.data.sampler.num_frames, config.model.norm.base = dnr.data.root, 16, "gn"
+        config.data.root, config.data.sampler.num_frames = dnr.data.root, 16
+        config.model.norm = changed(config.model.norm, base="gn")
         validate(config)
 
 

@@ -15,7 +15,7 @@ from tests.paths import REPOSITORY
         (["--config.learning_rate=1"], "(did you mean 'optimizer.learning_rate'?)"),
         (
             ["--config.model.norm.dept=1"],
-            "(did you mean 'depth'?). Fields of 'model.norm', which is NormConfig: norm1,",
+            "(did you mean 'depth'?). Fields of 'model.norm', which is DNRSpec: norm1,",
         ),
         (["--config.train.steps.x=1"], "no field 'train.steps.x'"),
         (["--config.train=1"], "--config.train: is a section; set one of its fields: batch_size,"),

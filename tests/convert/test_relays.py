@@ -16,7 +16,6 @@ from dnr_jax.config import (
     ExperimentConfig,
     InitConfig,
     Network,
-    NormConfig,
     registered,
     validate,
 )
@@ -25,7 +24,7 @@ from dnr_jax.convert.relays import _Gates, _last_maps, _proportion, _sigmoid, sc
 from dnr_jax.convert.source import Source, fit_source, template_of
 from dnr_jax.convert.state_dict import flat
 from dnr_jax.data.sampling import Dense
-from dnr_jax.dnr import RelayCell
+from dnr_jax.dnr import DNRSpec, RelayCell
 from dnr_jax.models import create_model
 from dnr_jax.models.blocks import predicting_norms, stack_blocks
 from dnr_jax.models.resnet import ARCHITECTURES, Architecture
@@ -47,7 +46,7 @@ def experiment(name: str = "tsn", depth: int = 50, **norm) -> ExperimentConfig:
     network = {kind.lower(): network for kind, network in registered(Network).items()}[name]
     fields = {} if name == "bninception" else {"depth": depth}
     model = network(width=8 if name == "slowfast" else 4, stem="small", num_classes=3, dropout=0.0, **fields)
-    model.dtype, model.norm = "float64", NormConfig(**{"sharing": "block"} | norm)
+    model.dtype, model.norm = "float64", DNRSpec(**{"sharing": "block"} | norm)
     frames = {"slowfast": 16, "tdn": 20}.get(name, 4)
     config = ExperimentConfig(model=model, data=DataConfig(sampler=Dense(frames), crop_size=16))
     config.init.allow, config.init.relays = "relays", "batch_norm"
