@@ -961,6 +961,19 @@ def _nearest(name: str, candidates: Sequence[str]) -> str:
     return f" (did you mean {found[0]!r}?)" if found else ""
 
 
+def unknown_flag(name: str, known: Sequence[str]) -> str:
+    """Say that there is no flag ``--name``, and which of those ``known``, or which field, may have been meant."""
+    plain = name.replace("-", "_")
+    leaves = [leaf for leaf in flatten(ExperimentConfig()) if f".{leaf}".endswith(f".{plain}")]
+    found = [f"config.{leaves[0]}"] if leaves else difflib.get_close_matches(plain, known, n=1)
+    if found:
+        suggestion = f" (did you mean --{found[0]}?)"
+    else:
+        suggestion = _nearest_leaf(plain).replace("'", "").replace("mean ", "mean --config.")
+    flags_there = ", ".join(f"--{flag}" for flag in known)
+    return f"there is no flag --{name}{suggestion}. Flags: {flags_there}, and --config.FIELD of the configuration"
+
+
 def split_config_path(path: str) -> tuple[str, str | None]:
     """Return file and argument of ``file.py:argument``; the argument is None where there is no colon."""
     if ".py:" in path:
@@ -1119,6 +1132,8 @@ def _loose_word(word: str, folder: pathlib.Path) -> str:
     if word.lower() in ("true", "false"):
         return f"{word!r} belongs to no flag; write it behind the flag's name: --config.data.flip={word}"
     try:
-        return f"{word!r} belongs to no flag; did you mean --config={find_config(word, folder)}?"
+        return (
+            f"{word!r} belongs to no flag; did you mean --config={os.path.relpath(find_config(word, folder), folder)}?"
+        )
     except ConfigError:
         return f"{word!r} belongs to no flag; expected --config=FILE.py[:ARGUMENT], --workdir=FOLDER, --help"

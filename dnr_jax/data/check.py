@@ -9,13 +9,13 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 
 from etils import epath
-from tqdm import tqdm
 
 from dnr_jax.data import media, records
 from dnr_jax.data.datasets import DATASETS
 from dnr_jax.data.decode import DecodeError
 from dnr_jax.data.parallel import ordered_map
 from dnr_jax.data.sources import Catalogue, has_lists, open_dataset, open_records, scan_folder
+from dnr_jax.progress import Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _decode_all(catalogue: Catalogue, partial: epath.Path, workers: int) -> Verd
     records.write_text(partial, header + "".join(_note(key, verdict) for key, verdict in known.items()))
     todo = [video for video in videos if keys[video] not in known]
     results = ordered_map(inspect, (catalogue.splits[split].media(i) for split, i in todo), workers, crashed)
-    progress = tqdm(total=len(videos), initial=len(videos) - len(todo), desc="checking", unit="video")
+    progress = Progress(len(videos), "checking", "video", initial=len(videos) - len(todo))
     with contextlib.closing(results), progress as bar, partial.open("a") as notes:
         for video, verdict in zip(todo, results, strict=True):
             known[keys[video]] = verdict

@@ -1,9 +1,9 @@
 """The training loop: from a configuration to a trained network in a folder.
 
-The folder of a run holds ``config.json``, ``classes.txt``, ``checkpoints/``, ``metrics.jsonl``, ``tensorboard/``,
-``training_curve.png``, ``init_report.txt`` where it started from given weights, and at the end ``evaluation.json`` and
-``confusion_matrix.png``. The same call again goes on from the latest checkpoint; the outcome is the same, bit for bit,
-as if the run had never stopped.
+The folder of a run holds ``config.json``, ``classes.txt``, ``checkpoints/``, ``metrics.jsonl``, TensorBoard's events,
+``training_curve.png``, ``init_report.txt`` where it started from given weights, and at the end the files of
+:mod:`dnr_jax.evaluation.outputs`. The same call again goes on from the latest checkpoint; the outcome is the same, bit
+for bit, as if the run had never stopped.
 """
 
 import contextlib
@@ -21,12 +21,12 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from tqdm import tqdm
 
 from dnr_jax.config import (
     ConfigError,
     EvaluationConfig,
     ExperimentConfig,
+    expand_path,
     flatten,
     from_json,
     single_view,
@@ -40,11 +40,12 @@ from dnr_jax.dnr import precise_statistics
 from dnr_jax.evaluation.evaluate import Report, score_videos, undecoded_note, views
 from dnr_jax.evaluation.run import CLASSES_FILE, CONFIG_FILE
 from dnr_jax.models import create_model
+from dnr_jax.progress import Progress, stage
 from dnr_jax.training.checkpoint import CHECKPOINTS_FOLDER, Checkpoints
 from dnr_jax.training.devices import Prefetcher, make_mesh
 from dnr_jax.training.metrics import MetricWindow, NonFiniteError
 from dnr_jax.training.optimizer import make_optimizer, make_schedule
-from dnr_jax.training.report import Recorder
+from dnr_jax.training.report import Recorder, describe
 from dnr_jax.training.state import abstract_state, create_state, with_variables
 from dnr_jax.training.step import all_finite, make_eval_step, make_observe_step, make_train_step
 
@@ -82,9 +83,11 @@ def train(config: ExperimentConfig, workdir: str | os.PathLike[str]) -> Report:
       RuntimeError: when too many videos cannot be decoded.
       SystemExit: after SIGINT or SIGTERM, when a checkpoint has been written.
     """
-    workdir = pathlib.Path(workdir)
-    validate(config, jax.device_count(), jax.process_count())
-    sources = _load_sources(config)
+    workdir = pathlib.Path(expand_path(workdir))
+    with stage("looking for devices"):
+        validate(config, jax.device_count(), jax.process_count())
+    with stage("reading the data"):
+        sources = _load_sources(config)
     with contextlib.ExitStack() as stack:
         _check_workdir(config, workdir)
         workdir.mkdir(parents=True, exist_ok=True)
@@ -161,7 +164,8 @@ class Trainer:
         self.window = MetricWindow(self.training.names)
         self.report: Report | None = None  # of the last evaluation of the state as it is now
         self.is_first_process = jax.process_index() == 0
-        self.step = self._restore()
+        with stage("building the network, or reading its checkpoint", self.is_first_process):
+            self.step = self._restore()
         self._write_settings()
         self.recorder = Recorder(workdir, self.step, self.is_first_process)
 
@@ -194,18 +198,16 @@ class Trainer:
         return start
 
     def _write_settings(self) -> None:
-        """Print and save the resolved configuration."""
+        """Save the resolved configuration, and print what matters of it."""
         if not self.is_first_process:
             return
         (self.workdir / CONFIG_FILE).write_text(to_json(self.config) + "\n")
         (self.workdir / CLASSES_FILE).write_text("\n".join(self.training.classes) + "\n")
         parameters = sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
-        print(to_json(self.config))
-        print(
-            f"{parameters:,} parameters; {len(self.training)} training and {len(self.validation)} validation videos of "
-            f"{len(self.training.classes)} classes; steps: {self.total_steps}; devices: {self.mesh.size}"
-        )
-        print(f"{'continuing' if self.step else 'starting'} at step {self.step} in {self.workdir}", flush=True)
+        videos, classes = (len(self.training), len(self.validation)), self.training.classes
+        print(describe(self.config, videos, classes, parameters, self.total_steps, self.mesh))
+        start = f"{'continuing' if self.step else 'starting'} at step {self.step}"
+        print(f"{'folder':<14} {self.workdir}, with the whole configuration in {CONFIG_FILE}\n{start}", flush=True)
 
     def fit(self) -> None:
         """Take the steps that are left."""
@@ -233,16 +235,15 @@ class Trainer:
             process_count=processes,
         )
 
-    def _progress_bar(self) -> tqdm:
+    def _progress_bar(self) -> Progress:
         clips = self.config.train.batch_size
-        return tqdm(
-            total=self.total_steps * clips,
+        return Progress(
+            self.total_steps * clips,
+            "training",
+            "clip",
             initial=self.step * clips,
-            desc="training",
-            unit="clip",
-            unit_scale=True,
-            mininterval=0.5 if sys.stderr.isatty() else 10.0,  # a line each time, where the output is a file
-            disable=not self.is_first_process,
+            first="compiling the first step, which takes about a minute the first time",
+            show=self.is_first_process,
         )
 
     def _take_step(self, host_batch: dict[str, np.ndarray], device_batch: dict[str, jax.Array]) -> None:
@@ -252,23 +253,23 @@ class Trainer:
         self.report = None
         self.window.add(self.step, metrics, host_batch["index"])
 
-    def _after_step(self, bar: tqdm) -> None:
+    def _after_step(self, bar: Progress) -> None:
         """Do what is due after this step, in the order that a resumed run relies on: rows first, then checkpoint."""
         train, last = self.config.train, self.step == self.total_steps
         if self.step % train.log_every == 0 or last:
             self._log(bar)
         if last or self.step % (train.eval_every or self.steps_per_epoch) == 0:
-            self._validate()
+            self._validate(bar)
             self._save(self.report)
         elif train.checkpoint_every and self.step % train.checkpoint_every == 0:
             self._save()
 
-    def _log(self, bar: tqdm) -> None:
+    def _log(self, bar: Progress) -> None:
         """Write the means since the last time."""
         means = self.window.take()
         (step, then), now = self._logged, time.monotonic()
         self._logged = self.step, now
-        bar.set_postfix(loss=f"{means['loss']:.3f}", accuracy=f"{means['accuracy']:.1%}", refresh=False)
+        bar.note(step=str(self.step), loss=f"{means['loss']:.3f}", accuracy=f"{means['accuracy']:.1%}")
         metrics = {"epoch": self.step / self.steps_per_epoch, **means, "undecoded": self.failures.count}
         rate = (self.step - step) * self.config.train.batch_size / (now - then)
         self.recorder.write("train", self.step, metrics, {"seconds": now - then, "clips_per_second": rate})
@@ -281,8 +282,8 @@ class Trainer:
             variables = precise_statistics(self.observe_step, self.state.variables, on_devices)
         self.state = self.state.replace(batch_stats=variables["batch_stats"])
 
-    def _validate(self) -> None:
-        """Evaluate with a single view and record the outcome."""
+    def _validate(self, bar: Progress) -> None:
+        """Evaluate with a single view, record the outcome and print it with the best so far."""
         self.window.check()
         started = time.monotonic()
         if self.config.train.precise_statistics:
@@ -290,12 +291,13 @@ class Trainer:
         self.report = self._evaluate(single_view(self.config.evaluation))
         self.recorder.write("validation", self.step, self.report.summary(), {"seconds": time.monotonic() - started})
         self.recorder.plot()
+        if self.recorder.best:
+            best = "the best so far" if self.recorder.best.step == self.step else f"best: {self.recorder.best}"
+            bar.print(f"step {self.step}: {self.report}, loss {self.report.loss:.3f}; {best}")
 
     def _evaluate(self, evaluation: EvaluationConfig) -> Report:
-        show = self.is_first_process and sys.stderr.isatty()
-        return score_videos(
-            self.eval_step, self.state.variables, self.validation, self.config, self.mesh, evaluation, show
-        )
+        variables, show = self.state.variables, self.is_first_process
+        return score_videos(self.eval_step, variables, self.validation, self.config, self.mesh, evaluation, show)
 
     def _save(self, report: Report | None = None) -> None:
         """Start to write a checkpoint, unless the state is no longer finite."""
@@ -339,8 +341,15 @@ class Trainer:
             self.recorder.plot()
             for note in (undecoded_note(self.failures.names), undecoded_note(report.undecoded)):
                 print(note, end="\n" if note else "")
-            print(report, flush=True)
+            print(f"{report}{self._better_checkpoint()}", flush=True)
         return report
+
+    def _better_checkpoint(self) -> str:
+        """Return what the last line of a run adds where an earlier checkpoint did better on one view of each video."""
+        best, last = self.recorder.best, self.recorder.last
+        if best is None or last is None or best.top1 <= last.top1:
+            return ""
+        return f"; the best checkpoint had {best}: --checkpoint best takes it"
 
 
 class StopRequest:
