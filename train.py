@@ -10,7 +10,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from dnr_jax.config import ConfigError, check_command_line
+from dnr_jax.config import ConfigError, RunError, check_command_line
 
 # Workers of the input pipeline import this file again, so nothing heavy is imported up here.
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, as file.py or file.py:argument.")
@@ -44,6 +44,8 @@ def main(argv: list[str]) -> None:
         train(_CONFIG.value, _WORKDIR.value or _default_workdir())
     except (ConfigError, NonFiniteError) as error:
         _fail(error)
+    except RunError as error:
+        _fail(error, 1)
 
 
 def _default_workdir() -> str:
@@ -52,9 +54,9 @@ def _default_workdir() -> str:
     return f"runs/{pathlib.Path(file).stem}{argument and '_' + argument}"
 
 
-def _fail(error: Exception) -> None:
+def _fail(error: Exception, status: int = 2) -> None:
     print(f"train.py: {error}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

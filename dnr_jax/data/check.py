@@ -6,7 +6,9 @@ import dataclasses
 import functools
 import hashlib
 import json
+import logging
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 
 from etils import epath
@@ -18,6 +20,8 @@ from dnr_jax.data.decode import DecodeError, told_frames
 from dnr_jax.data.parallel import ordered_map
 from dnr_jax.data.sources import Catalogue, Problem, has_lists, open_dataset, open_records, scan_folder
 from dnr_jax.data.textfiles import first_of, readable
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,14 +88,15 @@ def check(catalogue: Catalogue, report: str, min_frames: int = 8, workers: int =
     Args:
       catalogue: The data set.
       report: File for the problems, one JSON object a line. While the check runs, what is known already is noted in a
-        file beside it (``<report>.partial``), from which an interrupted check goes on.
+        file beside it (``<report>.partial``), from which an interrupted check goes on. Empty: nothing is written.
       min_frames: Videos with fewer frames are short.
       workers: Number of processes.
 
     Returns:
       The problems, videos in order.
     """
-    verdicts = _decode_all(catalogue, epath.Path(f"{report}.partial"), workers)
+    with tempfile.TemporaryDirectory() as nowhere:
+        verdicts = _decode_all(catalogue, epath.Path(f"{report or f'{nowhere}/report'}.partial"), workers)
     problems = list(catalogue.problems)
     problems += [
         Problem("unknown class", split, name, "its class is none of the data set's")
@@ -104,9 +109,18 @@ def check(catalogue: Catalogue, report: str, min_frames: int = 8, workers: int =
         if (problem := _judge(split, name, verdict, min_frames)) is not None
     ]
     problems += _same_content(catalogue, verdicts)
-    epath.Path(report).write_text(records.json_lines(dataclasses.asdict(problem) for problem in problems))
-    epath.Path(f"{report}.partial").unlink(missing_ok=True)
+    if report:
+        _write_report(report, problems)
     return problems
+
+
+def _write_report(report: str, problems: Sequence[Problem]) -> None:
+    """Write the problems to a file; where that fails, what took hours is not lost for it."""
+    try:
+        epath.Path(report).write_text(records.json_lines(dataclasses.asdict(problem) for problem in problems))
+        epath.Path(f"{report}.partial").unlink(missing_ok=True)
+    except OSError as error:
+        _logger.warning("the problems cannot be written to '%s': %s", report, error)
 
 
 def inspect(video: str | bytes) -> Verdict:
@@ -150,8 +164,9 @@ def _decode_all(catalogue: Catalogue, partial: epath.Path, workers: int) -> Verd
     with contextlib.closing(results), progress as bar, partial.open("a") as notes:
         for video, verdict in zip(todo, results, strict=True):
             known[keys[video]] = verdict
-            notes.write(_note(keys[video], verdict))
-            notes.flush()
+            with contextlib.suppress(OSError):  # of a full disk: an interrupted check then does more of it again
+                notes.write(_note(keys[video], verdict))
+                notes.flush()
             bar.update()
     return {key: known[key] for key in keys.values()}
 

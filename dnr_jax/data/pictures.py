@@ -109,6 +109,10 @@ def _vp9_frame_is_shown(first: int) -> bool:
     return bool(bits & 0x08 or bits & 0x02)
 
 
+# Fewer bytes may be what a cut left, of which no frame comes, or pictures of MPEG-4 whose ``vop_coded`` is 0.
+_LEAST_PICTURE = 40
+
+
 class TypedPictures(PictureOrder):
     """MPEG-1, 2 and 4: a B picture is shown when it is decoded, any other when the next of these is."""
 
@@ -157,25 +161,20 @@ class _Mpeg12Types:
             if self._sequence not in (b"", header):
                 return ["?"]  # another size or rate from here on
             self._sequence = header
-        return ["?IPB????"[content[at + 5] >> 3 & 7] for at in _find_all(content[:-5], b"\0\0\1\0")]
-
-
-# A picture of MPEG-4 whose ``vop_coded`` is 0, of which no frame comes, and one that is skipped whole take a few bytes.
-_LEAST_VOP = 24
+        return ["?IPB????"[content[at + 5] >> 3 & 7] for at in _find_all(content, b"\0\0\1\0")]
 
 
 def _mpeg4_types(content: bytes) -> list[str]:
     """ISO/IEC 14496-2, 6.2.5: ``vop_coding_type`` is the two bits after the start code; S is a P with warping."""
-    if len(content) < _LEAST_VOP:
-        return ["?"]
-    return ["IPBP"[content[at + 4] >> 6] for at in _find_all(content[:-1], b"\0\0\1\xb6")]
+    return ["IPBP"[content[at + 4] >> 6] for at in _find_all(content, b"\0\0\1\xb6")]
 
 
 def _find_all(content: bytes, code: bytes) -> list[int]:
-    found, at = [], content.find(code)
+    """Return where a start code is that enough follows."""
+    found, at = [], content.find(code, 0, -_LEAST_PICTURE)
     while at >= 0:
         found.append(at)
-        at = content.find(code, at + len(code))
+        at = content.find(code, at + len(code), -_LEAST_PICTURE)
     return found
 
 
@@ -235,6 +234,10 @@ class CountedPictures(PictureOrder):
         heads = [head.replace(b"\0\0\3", b"\0\0") for head in self._heads]
         counts = self._syntax.counts(np.array(heads, f"S{_READ}"))
         if counts is None or not counts.known.all() or not counts.restarts[0]:
+            return None
+        # A picture of which a cut left next to nothing, where a file ends or another was joined to it, gives no frame.
+        short = np.array([len(head) < _READ for head in heads])
+        if (short & np.append(counts.restarts[1:], True)).any():
             return None
         if not counts.modulus:
             return range(len(self._heads))

@@ -154,7 +154,7 @@ class RecordReader(Sequence[bytes]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         content = self._opened()[index]["video"]
-        frames = self._counted.get(index, 0)
+        frames = self._counted.get(range(len(self))[index], 0)
         return StoredVideo(content, frames) if frames else content
 
     def _opened(self) -> Any:
@@ -297,6 +297,16 @@ def write_text(file: epath.Path, text: str) -> None:
     temporary = file.with_name(f"{file.name}.incomplete")
     temporary.write_text(text)
     temporary.replace(file)
+
+
+def why_not_writable(folder: str | os.PathLike[str]) -> str:
+    """Return why no file can be written in a folder, which is made if need be; empty where one can."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return f"nothing can be written to '{os.fspath(folder)}' ({error.strerror or error})"
 
 
 def _link(source: str, target: str) -> None:

@@ -273,7 +273,7 @@ def load_sources(data: DataConfig) -> tuple[VideoSource, VideoSource]:
     loaders: dict[str, Callable[[DataConfig], tuple[VideoSource, VideoSource]]] = {
         "list": _load_lists,
         "folder": lambda data: _load_folders(data.root),
-        "dataset": _load_dataset,
+        "dataset": lambda data: _pair(_open_public(data)),
         "records": lambda data: _pair(open_records(data.root)),
         "demo": lambda data: _load_folders(
             demo.make_demo(data.cache_dir, data.demo_train_videos, data.demo_val_videos)
@@ -287,6 +287,35 @@ def load_sources(data: DataConfig) -> tuple[VideoSource, VideoSource]:
             message = "%d of %d classes have no %s video: %s"
             _logger.warning(message, len(empty), len(source.classes), split, first_of(empty, 10))
     return train, val
+
+
+def load_split(data: DataConfig, split: str = "val") -> VideoSource:
+    """Return the videos of one split that a configuration names; the others need not be there.
+
+    Without the training videos, classes are those that the split itself names: whoever compares them with others goes
+    by name (:func:`dnr_jax.data.classes.with_classes`).
+
+    Raises:
+      FileNotFoundError: A file or folder is missing.
+      ValueError: ``data.source`` is unknown, it has no such split, or a list or folder is malformed.
+    """
+    if data.source == "list":
+        if split not in ("train", "val"):
+            raise ValueError(f"data.source 'list' has no split '{split}'; expected train or val, or the list itself")
+        path = getattr(data, f"{split}_list")
+        if not path:
+            raise ValueError(f"data.{split}_list is empty; expected an annotation file")
+        return read_list(path, data.root, data.label_map)
+    if data.source == "folder":
+        return scan_folder(str(epath.Path(data.root) / split))
+    if data.source == "dataset":
+        return _open_public(data, (split,)).splits[split]
+    if data.source == "records":
+        return open_records(data.root, (split,)).splits[split]
+    if data.source == "demo":
+        root = demo.make_demo(data.cache_dir, data.demo_train_videos, data.demo_val_videos)
+        return scan_folder(str(epath.Path(root) / split))
+    raise ValueError(f"data.source is '{data.source}'; expected list, folder, dataset, records or demo")
 
 
 def _unrooted(names: Sequence[str]) -> list[str]:
@@ -340,8 +369,8 @@ def _load_folders(root: str) -> tuple[VideoSource, VideoSource]:
     return train, scan_folder(str(epath.Path(root) / "val"), train.classes)
 
 
-def _load_dataset(data: DataConfig) -> tuple[VideoSource, VideoSource]:
-    catalogue = open_dataset(data.dataset, data.root, data.annotations, data.fold)
+def _open_public(data: DataConfig, splits: Sequence[str] = ("train", "val")) -> Catalogue:
+    catalogue = open_dataset(data.dataset, data.root, data.annotations, data.fold, splits)
     for split, missing in catalogue.missing.items():
         if missing:
             message = "%s: %d of %d videos of the split '%s' are missing in '%s' and left out"
@@ -350,7 +379,7 @@ def _load_dataset(data: DataConfig) -> tuple[VideoSource, VideoSource]:
     if catalogue.problems:
         message = "%s: %d videos have several labels or are annotated several times, for example %s"
         _logger.warning(message, data.dataset, len(catalogue.problems), catalogue.problems[0])
-    return _pair(catalogue)
+    return catalogue
 
 
 def _scan_folder(root: str, classes: Sequence[str]) -> tuple[VideoSource, list[str]]:

@@ -23,6 +23,7 @@ def faulty(tmp_path) -> pathlib.Path:
     cut = root / "train" / "walk" / "cut.mp4"
     cut.write_bytes(cut.read_bytes()[:-2000])
     encode_video(str(root / "train" / "jump" / "short.mp4"), moving_frames(4, seed=9))
+    encode_video(str(root / "train" / "walk" / "odd.mkv"), moving_frames(9, seed=11), codec="ffv1")
     (root / "train" / "jump" / "empty.mp4").touch()
     (root / "train" / "jump" / "text.mp4").write_text("no video")
     write_frames(root / "train" / "walk" / "frames", moving_frames(9, seed=10))
@@ -41,6 +42,7 @@ FOUND = {
     ("broken", "train", "jump/text.mp4"),
     ("broken", "train", "walk/cut.mp4"),
     ("broken", "train", "walk/frames"),
+    ("slow", "train", "walk/odd.mkv"),
     ("mislabelled", "train", "walk/good.mp4"),
     ("duplicate", "val", "jump/again.mp4"),
 }
@@ -55,11 +57,12 @@ def test_everything_that_is_wrong_is_found(faulty, tmp_path, capsys, workers):
     details = {row["name"]: row["detail"] for row in rows}
     assert details["jump/short.mp4"] == "4 frames; expected at least 8"
     assert details["walk/frames"] == "1 damaged packets; 8 frames could be decoded"
+    assert "'dnr prepare --reencode access' mends it" in details["walk/odd.mkv"]
     assert details["jump/again.mp4"] == "the content of train/jump/good.mp4"
     assert details["walk/good.mp4"].endswith("with the label 'walk' instead of 'jump'")
     printed = capsys.readouterr().out.splitlines()
     assert "short: train/jump/short.mp4: 4 frames; expected at least 8" in printed
-    assert printed[-4:-2] == ["train: 8 videos", "val: 2 videos"]
+    assert printed[-4:-2] == ["train: 9 videos", "val: 2 videos"]
     assert printed[-2].startswith("3 broken") and printed[-1] == f"the list is in {report}"
 
 
@@ -162,3 +165,25 @@ def test_notes_of_other_videos_are_not_taken(video_folder, tmp_path):
     partial.write_text('"another hash"\n' + f'["train", "{catalogue.splits["train"].names[0]}", {verdict}]\n')
     problems = check.check(catalogue, str(tmp_path / "report.jsonl"), min_frames=1)
     assert not [problem for problem in problems if problem.kind in ("broken", "empty")]
+
+
+@pytest.fixture
+def one_problem(tmp_path) -> pathlib.Path:
+    (tmp_path / "videos" / "jump").mkdir(parents=True)
+    (tmp_path / "videos" / "jump" / "empty.mp4").touch()
+    return tmp_path / "videos"
+
+
+def test_problems_are_printed_where_no_report_can_be_written(one_problem, capsys):
+    command = ["check", str(one_problem), "--workers", "1", "--report", "/proc/none/report.jsonl"]
+    assert cli.main(command) == 1
+    captured = capsys.readouterr()
+    assert "empty: all/jump/empty.mp4" in captured.out and "the list is in" not in captured.out
+    assert "nothing can be written to '/proc/none'" in captured.err.splitlines()[0]
+
+
+def test_a_report_that_fails_at_the_end_loses_nothing(one_problem, tmp_path, caplog):
+    (tmp_path / "report").mkdir()
+    (problem,) = check.check(check.open_target(str(one_problem)), str(tmp_path / "report"))
+    assert problem.kind == "empty"
+    assert "the problems cannot be written to" in caplog.text

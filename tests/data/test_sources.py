@@ -305,3 +305,27 @@ def test_a_split_without_labels_is_refused(case, tmp_path):
     write(tmp_path)
     with pytest.raises(ValueError, match="the annotations of the split 'test' tell no class of any video"):
         sources.open_dataset(name, str(tmp_path), splits=("train", "test"))
+
+
+def test_a_split_is_read_without_the_others(kinetics, tmp_path):
+    data = DataConfig(root=str(kinetics / "videos"), val_list=str(kinetics / "list.txt"))
+    assert sources.load_split(data).classes == ("0", "1", "2")
+    (kinetics / "videos").rename(tmp_path / "test")
+    data = DataConfig(source="folder", root=str(tmp_path))
+    assert sources.load_split(data, "test").names == ("a/one.mp4", "a/with a space.mp4", "b/two.mp4")
+    for source, split, message in [
+        ("list", "test", "has no split 'test'"),
+        ("list", "train", "data.train_list is empty"),
+        ("films", "val", "data.source is 'films'"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            sources.load_split(DataConfig(source=source), split)
+
+
+def test_a_split_of_a_public_data_set_is_read_without_the_others(tmp_path):
+    annotations, make = MINIATURES["kinetics400"][:2]
+    make(tmp_path)
+    data = DataConfig(source="dataset", dataset="kinetics400", root=str(tmp_path))
+    train, val = sources.load_sources(data)
+    assert sources.load_split(data).names == val.names
+    assert sources.load_split(data, "train").names == train.names

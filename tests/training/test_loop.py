@@ -69,7 +69,7 @@ def test_a_run_leaves_its_records(whole_run, videos):
     workdir, report = whole_run
     assert {path.name for path in workdir.iterdir()} == {
         *("checkpoints", "config.json", "classes.txt", "metrics.jsonl", "tensorboard"),
-        *("training_curve.png", "evaluation.json", "confusion_matrix.png"),
+        *("training_curve.png", "evaluation.json", "confusion_matrix.png", "run.lock"),
     }
     assert (workdir / "classes.txt").read_text().split() == ["dark", "grey", "light"]
     assert from_json((workdir / "config.json").read_text()).model.num_classes == 3
