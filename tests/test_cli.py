@@ -171,7 +171,6 @@ def test_train_checks_the_config_before_anything_else(tmp_path):
     assert [line.partition(":")[0] for line in done.stderr.removeprefix("train.py: ").splitlines()] == [
         "model.depth",
         "data.root",
-        "data.root",
     ]
     assert list(tmp_path.iterdir()) == []
 
