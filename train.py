@@ -5,9 +5,14 @@ Every field of the configuration can be set on the command line; ``configs/READM
 """
 
 import functools
+import os
 import pathlib
+import signal
 import sys
 import textwrap
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # no traceback of the imports, which take seconds
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -130,5 +135,7 @@ def _workdir(path: str) -> str:
 
 
 if __name__ == "__main__":
+    if callable(signal.getsignal(signal.SIGINT)):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     command = functools.partial(app.run, main, flags_parser=_parse)
     sys.exit(console.run("train.py", command, "the same command goes on where the run stopped"))

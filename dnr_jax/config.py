@@ -797,20 +797,21 @@ def _path_problems(data: DataConfig) -> Iterator[str]:
     if data.source == "dataset" and not data.dataset:
         yield "data.dataset: is empty; data.source 'dataset' needs a name, such as 'kinetics400'"
     if data.source == "folder":
-        yield from _folder_problems(data.root)
+        if problem := folder_problem(data.root):
+            yield f"data.root: {problem}"
 
 
-def _folder_problems(root: str) -> Iterator[str]:
-    """Find what a folder of videos lacks, and offer what can be done with what it holds."""
+def folder_problem(root: str) -> str:
+    """Return what a folder of videos lacks, and what can be done with what it holds; empty where it lacks nothing."""
     if not root:
-        yield "data.root: is empty; data.source 'folder' needs a folder with train/<class> and val/<class>"
-    elif not epath.Path(root).is_dir():
-        yield f"data.root: {missing_path('folder', root)}; expected one with train/<class> and val/<class>"
-    else:
-        missing = [split for split in ("train", "val") if not (epath.Path(root) / split).is_dir()]
-        if missing:
-            folders = " and ".join(f"'{root}/{split}'" for split in missing)
-            yield f"data.root: there is no folder {folders}; expected <class>/<video> in it. {_offer(root, missing)}"
+        return "is empty; data.source 'folder' needs a folder with train/<class> and val/<class>"
+    if not epath.Path(root).is_dir():
+        return f"{missing_path('folder', root)}; expected one with train/<class> and val/<class>"
+    missing = [split for split in ("train", "val") if not (epath.Path(root) / split).is_dir()]
+    if not missing:
+        return ""
+    folders = " and ".join(f"'{root}/{split}'" for split in missing)
+    return f"there is no folder {folders}; expected <class>/<video> in it. {_offer(root, missing)}"
 
 
 _SPLIT_NAMES = {"train": ("training", "trainset"), "val": ("valid", "validation", "test", "testing", "eval")}

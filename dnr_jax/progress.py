@@ -5,6 +5,7 @@ that cannot.
 """
 
 import contextlib
+import functools
 import os
 import sys
 import threading
@@ -22,7 +23,17 @@ _SLOW, _LONG = 1.0, 5.0
 
 def on_terminal() -> bool:
     """Return whether somebody watches the standard error stream on a terminal that can overwrite a line."""
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        return False
+    try:
+        size = os.get_terminal_size(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return True
+    return min(size) > 0  # programs that run others in a terminal may give it no size, and a bar no room
+
+
+_WAITING = "{desc} ... {elapsed}"
+_tqdm = functools.partial(tqdm, leave=False, dynamic_ncols=True)
 
 
 class Progress:
@@ -77,17 +88,15 @@ class _Bar:
     """A bar that is drawn again and again in the last line of the terminal."""
 
     def __init__(self, total: int, description: str, unit: str, initial: int, first: str):
-        label = f"{description}: {first}" if first else description
-        self._description = description
-        self._bar = tqdm(
+        self._bar = _tqdm(
             total=total,
             initial=initial,
-            desc=label,
+            desc=f"{description}: {first}" if first else description,
             unit=unit,
             unit_scale=total > 9999,
-            dynamic_ncols=True,
-            leave=False,
+            bar_format=_WAITING if first else None,
         )
+        self._description = description
         self._ticks = _Ticks(self._bar.refresh) if first else None
 
     def update(self, count: int) -> None:
@@ -95,6 +104,7 @@ class _Bar:
             self._ticks.close()
             self._ticks = None
             self._bar.unpause()  # the rate, and what is left, are those of what follows
+            self._bar.bar_format = None
             self._bar.set_description(self._description, refresh=False)
         self._bar.update(count)
 
@@ -171,7 +181,7 @@ def stage(text: str, show: bool = True) -> Iterator[None]:
     if not show:
         yield
     elif on_terminal():
-        bar = tqdm(bar_format="{desc} ... {elapsed}", desc=text, leave=False, dynamic_ncols=True)
+        bar = _tqdm(desc=text, bar_format=_WAITING)
         with contextlib.closing(bar), contextlib.closing(_Ticks(bar.refresh)):
             yield
     else:

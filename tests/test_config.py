@@ -22,6 +22,7 @@ from dnr_jax.config import (
     load_config,
     single_view,
     to_json,
+    unknown_flag,
     validate,
     with_variant,
     with_views,
@@ -467,6 +468,22 @@ def test_words_that_mean_nothing_are_refused_with_what_would_be_right(arguments,
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=message):
         check_command_line(["train.py", *arguments], "configs/demo.py", REPOSITORY)
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("workdr", " (did you mean --workdir?)"),
+        ("print-config", " (did you mean --print_config?)"),
+        ("batch_size", " (did you mean --config.train.batch_size?)"),
+        ("data.root", " (did you mean --config.data.root?)"),
+        ("learning_rat", " (did you mean --config.optimizer.learning_rate?)"),
+        ("xyzzy", ""),
+    ],
+)
+def test_an_unknown_flag_is_told_the_nearest(name, suggestion):
+    message = unknown_flag(name, ["config", "workdir", "print_config"])
+    assert message.startswith(f"there is no flag --{name}{suggestion}. Flags: --config, --workdir")
 
 
 def test_values_of_flags_are_no_loose_words():

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import sys
 import time
 
@@ -103,7 +104,7 @@ def test_a_terminal_has_a_bar_that_goes_away(capsys):
         contextlib.redirect_stderr(Terminal()) as terminal,
         Progress(4, "checking", "video", first="compiling") as work,
     ):
-        assert "checking: compiling:   0%" in terminal.getvalue()
+        assert "checking: compiling ... 00:00" in terminal.getvalue()
         work.update(2)
         work.note(loss="0.5")
         work.print("jump")
@@ -145,3 +146,11 @@ def test_a_dumb_terminal_is_none(monkeypatch):
         assert on_terminal()
         monkeypatch.setenv("TERM", "dumb")
         assert not on_terminal()
+
+
+@pytest.mark.parametrize(("size", "expected"), [((80, 24), True), ((0, 0), False), ((80, 0), False)])
+def test_a_terminal_without_room_is_none(size, expected, monkeypatch):
+    monkeypatch.setattr(Terminal, "fileno", lambda terminal: 2)
+    monkeypatch.setattr(progress.os, "get_terminal_size", lambda descriptor: os.terminal_size(size))
+    with contextlib.redirect_stderr(Terminal()):
+        assert on_terminal() is expected

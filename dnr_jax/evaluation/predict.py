@@ -120,17 +120,12 @@ def predict(
         try:
             scores = score(path)
         except DecodeError as error:
-            yield Prediction(path, error=_about(path, str(error)))
+            yield Prediction(path, error=str(error))
         except Exception as error:  # whatever it is: the videos behind this one have nothing to do with it
             yield Prediction(path, error=f"{path}: {type(error).__name__}: {error}")
         else:
             best = ranking(scores[None], top)[0]
             yield Prediction(path, tuple(run.classes[i] for i in best), tuple(float(scores[i]) for i in best))
-
-
-def _about(path: str, reason: str) -> str:
-    """Return a reason that names the video, which may have been read under another name."""
-    return reason if path in reason else f"{path}: {reason.partition(': ')[2] or reason}"
 
 
 @contextlib.contextmanager
@@ -148,12 +143,15 @@ def _local_file(path: str) -> Iterator[str]:
                 _fetch(path, copy)
             except (OSError, ValueError, http.client.HTTPException) as error:
                 raise DecodeError(f"{path}: {error}") from error
-            yield copy.name
+            try:
+                yield copy.name
+            except DecodeError as error:
+                raise DecodeError(str(error).replace(copy.name, path)) from error
         return
     if scheme not in ("", "gs", "s3"):
         raise DecodeError(f"{path}: {scheme}:// is not read; expected a file, http://, https://, gs:// or s3://")
     if not scheme and os.path.isdir(path) and not _holds_frames(pathlib.Path(path)):
-        raise DecodeError(f"{path}: a folder without videos; expected video files or JPEG frames in it")
+        raise DecodeError(f"{path}: a folder without videos; expected video files or frames in it")
     yield path
 
 
