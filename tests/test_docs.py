@@ -65,12 +65,15 @@ def config_fields(config: object, prefix: str = "config") -> set[str]:
 FIELDS = config_fields(ExperimentConfig())
 
 
+PROGRAMS = [(page, i) for page in PAGES for i, _ in enumerate(blocks(page, "python"))]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=page_id)
-def test_the_python_of_a_page_runs(page, tmp_path):
-    """A page's snippets are one program, run in an empty folder by a user's Python: no setting of these tests."""
+@pytest.mark.parametrize(("page", "i"), PROGRAMS, ids=[f"{page_id(page)}-{i}" for page, i in PROGRAMS])
+def test_every_program_of_a_page_runs_alone(page, i, tmp_path):
+    """Copied from the page into an empty folder and run by a user's Python: no setting of these tests."""
     program = tmp_path / "page.py"
-    program.write_text("\n".join(blocks(page, "python")))
+    program.write_text(blocks(page, "python")[i])
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(REPOSITORY),

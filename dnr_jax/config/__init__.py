@@ -11,10 +11,13 @@ from dnr_jax.config.experiment import (
     with_variant,
     with_views,
 )
+from dnr_jax.config.files import find_config, load_config, split_config_path
+from dnr_jax.config.listing import list_fields
 from dnr_jax.config.network import Depth, Network, ZooNetwork
 from dnr_jax.config.optimizer import Optimizer
-from dnr_jax.config.overrides import load_config, override, read_command_line
+from dnr_jax.config.overrides import override, read_command_line, unknown_flag
 from dnr_jax.config.parts import ConfigError, Part, RunError, field_docs, flatten, named, register, registered
+from dnr_jax.config.paths import expand_path, folder_problem, missing_path
 from dnr_jax.config.recipes import kinetics, ten_by_three
 from dnr_jax.config.serialization import from_json, to_dict, to_json
 from dnr_jax.config.validation import part_problems, validate, validate_network
@@ -36,11 +39,16 @@ __all__ = [
     "Sampler",
     "TrainConfig",
     "ZooNetwork",
+    "expand_path",
     "field_docs",
+    "find_config",
     "flatten",
+    "folder_problem",
     "from_json",
     "kinetics",
+    "list_fields",
     "load_config",
+    "missing_path",
     "named",
     "override",
     "part_problems",
@@ -48,9 +56,11 @@ __all__ = [
     "register",
     "registered",
     "single_view",
+    "split_config_path",
     "ten_by_three",
     "to_dict",
     "to_json",
+    "unknown_flag",
     "validate",
     "validate_network",
     "with_variant",

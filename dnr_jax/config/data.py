@@ -8,6 +8,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from dnr_jax.config.parts import Part, named
+from dnr_jax.config.paths import ExpandsPaths
 
 Share = Annotated[float, Ge(0), Le(1)]
 Positive = Annotated[float, Gt(0)]
@@ -90,9 +91,10 @@ class RandAugment:
 
 
 @dataclasses.dataclass
-class DataConfig:
+class DataConfig(ExpandsPaths):
     """Where the videos are, which frames are read, and what is done to them."""
 
+    PATHS = ("root", "annotations", "train_list", "val_list", "label_map", "cache_dir")
     source: SourceKind = "list"
     """``list``: annotation files with ``path label`` lines; ``folder``: one folder a class; ``dataset``: a public data
     set as it is on the disk; ``records``: what ``dnr prepare`` wrote; ``demo``: generated."""

@@ -15,6 +15,7 @@ from dnr_jax.config.data import DataConfig
 from dnr_jax.config.network import Network
 from dnr_jax.config.optimizer import Optimizer
 from dnr_jax.config.parts import ConfigError, named, nearest
+from dnr_jax.config.paths import ExpandsPaths
 
 VARIANTS = ("dnr", "bn", "bn_interlace", "dnr_no_interlace")
 """The four arms that tell the contribution of DNR from that of the channel interlacing; see :func:`with_variant`."""
@@ -97,9 +98,10 @@ class InitConfig:
 
 
 @dataclasses.dataclass
-class ExperimentConfig:
+class ExperimentConfig(ExpandsPaths):
     """Everything a run depends on."""
 
+    PATHS = ("init_from",)
     model: Network = dataclasses.field(default_factory=lambda: named(Network, "TSN")())
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     optimizer: Optimizer = dataclasses.field(default_factory=lambda: named(Optimizer, "SGD")())

@@ -2,17 +2,19 @@
 
 import ast
 import dataclasses
-import importlib.util
+import difflib
+import os
 import pathlib
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from absl import flags
 
 from dnr_jax.config.experiment import ExperimentConfig
+from dnr_jax.config.files import find_config, load_config
 from dnr_jax.config.parts import ConfigError, Part, flatten, named, nearest, with_fields
 from dnr_jax.dnr.fields import describe, field_types, has_type, split, unmet
 
@@ -167,21 +169,18 @@ def _nearest_leaf(name: str, config: Any) -> str:
     return re.sub(r"'(.*)'", lambda match: repr(leaves[match[1]]), found)
 
 
-def load_config(path: str) -> ExperimentConfig:
-    """Return the config of a file in the form ``file.py`` or ``file.py:argument``.
-
-    Raises:
-      ConfigError: where the file does not exist or refuses the argument.
-    """
-    file, _, argument = path.partition(":")
-    spec = importlib.util.spec_from_file_location("config_config", file)
-    if not pathlib.Path(file).is_file() or spec is None or spec.loader is None:
-        siblings = sorted(str(sibling) for sibling in pathlib.Path(file).parent.glob("*.py"))
-        beside = f". Files beside it: {', '.join(siblings)}" if siblings else ""
-        raise ConfigError(f"there is no config file {file!r}{nearest(file, siblings)}{beside}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(argument)
+def unknown_flag(name: str, known: Sequence[str]) -> str:
+    """Say that there is no flag ``--name``, and which of those ``known``, or which field, may have been meant."""
+    plain = name.replace("-", "_")
+    config = ExperimentConfig()
+    leaves = [leaf for leaf in flatten(config) if f".{leaf}".endswith(f".{plain}")]
+    found = [f"config.{leaves[0]}"] if leaves else difflib.get_close_matches(plain, known, n=1)
+    if found:
+        suggestion = f" (did you mean --{found[0]}?)"
+    else:
+        suggestion = _nearest_leaf(plain, config).replace("'", "").replace("mean ", "mean --config.")
+    flags_there = ", ".join(f"--{flag}" for flag in known)
+    return f"there is no flag --{name}{suggestion}. Flags: {flags_there}, and --config.FIELD of the configuration"
 
 
 def read_command_line(
@@ -198,20 +197,50 @@ def read_command_line(
       The experiment with its overrides; the file it is from, as ``file.py:argument``; the command line without them.
 
     Raises:
-      ConfigError: for a config file that cannot be loaded, and as :func:`override` does.
+      ConfigError: for a word that belongs to no flag, for a config file that cannot be loaded, and as
+        :func:`override` does.
     """
     program, *arguments = argv
-    path, rest = default, []
+    paths, rest = [], []
     remaining = iter(arguments)
     for argument in remaining:
         if re.fullmatch(r"--?config", argument):
-            path = next(remaining, "")
-        elif match := re.fullmatch(r"--?config=(.*)", argument):
-            path = match[1]
+            paths.append(next(remaining, ""))
+        elif match := re.fullmatch(r"--?config=(.*)", argument, re.DOTALL):
+            paths.append(match[1])
         else:
             rest.append(argument)
-    file, colon, variant = path.partition(":")
-    if not pathlib.Path(file).is_file():
-        path = f"{folder / file}{colon}{variant}"
+    if len(paths) > 1:
+        raise ConfigError(f"--config is given {len(paths)} times; expected one config file: {', '.join(paths)}")
+    path = find_config(paths[0] if paths else default, folder)
     config, rest = override(load_config(path), rest)
+    for word in _loose_words(rest):
+        raise ConfigError(_loose_word(word, folder))
     return config, path, [program, *rest]
+
+
+def _loose_words(argv: Sequence[str]) -> Iterator[str]:
+    """Find the words that are no flags, and no values of flags either."""
+    for before, word in zip(["", *argv], argv, strict=False):
+        if not word.startswith("-") and not _takes_value(before):
+            yield word
+
+
+def _takes_value(argument: str) -> bool:
+    """Return whether the word behind an argument is its value."""
+    name = argument.lstrip("-")
+    if not argument.startswith("-") or "=" in argument:
+        return False
+    return name not in flags.FLAGS or not flags.FLAGS[name].boolean
+
+
+def _loose_word(word: str, folder: pathlib.Path) -> str:
+    """Say what a word on the command line may have been meant for."""
+    if word.lower() in ("true", "false"):
+        return f"{word!r} belongs to no flag; write it behind the flag's name: --config.data.flip={word}"
+    try:
+        return (
+            f"{word!r} belongs to no flag; did you mean --config={os.path.relpath(find_config(word, folder), folder)}?"
+        )
+    except ConfigError:
+        return f"{word!r} belongs to no flag; expected --config=FILE.py[:ARGUMENT], --workdir=FOLDER, --help"

@@ -10,7 +10,6 @@ import collections
 import copy
 import dataclasses
 import difflib
-import functools
 import importlib
 import inspect
 import os
@@ -101,8 +100,7 @@ def with_fields(part: T, values: Mapping[str, Any]) -> T:
     return part
 
 
-@functools.cache
-def field_docs(cls: type) -> dict[str, str]:
+def field_docs(cls: Any) -> dict[str, str]:
     """Return the docstrings that stand below the fields of a dataclass, in one line each; inherited ones too."""
     docs: dict[str, str] = {}
     for base in reversed(cls.__mro__):

@@ -4,11 +4,9 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from etils import epath
-
-from dnr_jax.config.data import DataConfig
 from dnr_jax.config.experiment import ExperimentConfig, InitConfig
 from dnr_jax.config.parts import ConfigError, flatten
+from dnr_jax.config.paths import path_problems
 from dnr_jax.dnr import fields
 
 
@@ -48,7 +46,7 @@ def validate(config: ExperimentConfig, num_devices: int = 1, num_processes: int 
         problems += _init_problems(config)
         problems += _batch_problems(config, num_devices, num_processes)
     if not any(problem.startswith("data.") for problem in problems):
-        problems += _path_problems(config.data)
+        problems += path_problems(config.data)
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -108,32 +106,3 @@ def _batch_problems(config: ExperimentConfig, num_devices: int, num_processes: i
         )
     if clips > 0 and size % clips:
         yield f"model.norm.clips_per_statistics: {clips} does not divide train.batch_size, which is {size}"
-
-
-def _path_problems(data: DataConfig) -> Iterator[str]:
-    if data.source == "list":
-        for name in ("train_list", "val_list"):
-            path = getattr(data, name)
-            if not path:
-                yield f"data.{name}: is empty; data.source 'list' needs an annotation file with 'path label' lines"
-            elif not epath.Path(path).is_file():
-                yield f"data.{name}: there is no file {path!r}"
-        if data.root and not epath.Path(data.root).is_dir():
-            yield f"data.root: there is no folder {data.root!r}; the lists' paths are relative to it"
-        if data.label_map and not epath.Path(data.label_map).is_file():
-            yield f"data.label_map: there is no file {data.label_map!r}"
-    if data.source in ("dataset", "records"):
-        if not data.root:
-            yield f"data.root: is empty; data.source '{data.source}' needs the folder of the data set"
-        elif not epath.Path(data.root).is_dir():
-            yield f"data.root: there is no folder {data.root!r}"
-        if data.annotations and not epath.Path(data.annotations).is_dir():
-            yield f"data.annotations: there is no folder {data.annotations!r}"
-    if data.source == "dataset" and not data.dataset:
-        yield "data.dataset: is empty; data.source 'dataset' needs a name, such as 'kinetics400'"
-    if data.source == "folder":
-        if not data.root:
-            yield "data.root: is empty; data.source 'folder' needs a folder with train/<class> and val/<class>"
-        for split in ("train", "val") if data.root else ():
-            if not (epath.Path(data.root) / split).is_dir():
-                yield f"data.root: there is no folder '{data.root}/{split}'; expected <class>/<video> in it"

@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 
 from etils import epath
-from tqdm import tqdm
 
 from dnr_jax.data import media, records
 from dnr_jax.data.datasets import DATASETS
@@ -20,6 +19,7 @@ from dnr_jax.data.decode import DecodeError, told_frames
 from dnr_jax.data.parallel import ordered_map
 from dnr_jax.data.sources import Catalogue, Problem, has_lists, open_dataset, open_records, scan_folder
 from dnr_jax.data.textfiles import first_of, readable
+from dnr_jax.progress import Progress
 
 _logger = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ def _decode_all(catalogue: Catalogue, partial: epath.Path, workers: int) -> Verd
     records.write_text(partial, header + "".join(_note(key, verdict) for key, verdict in known.items()))
     todo = [video for video in videos if keys[video] not in known]
     results = ordered_map(inspect, (catalogue.splits[split].media(i) for split, i in todo), workers, crashed)
-    progress = tqdm(total=len(videos), initial=len(videos) - len(todo), desc="checking", unit="video")
+    progress = Progress(len(videos), "checking", "video", initial=len(videos) - len(todo))
     with contextlib.closing(results), progress as bar, partial.open("a") as notes:
         for video, verdict in zip(todo, results, strict=True):
             known[keys[video]] = verdict

@@ -1,7 +1,7 @@
 """What is done to whole videos before training: looking into them, checking every frame, and encoding them anew.
 
-A video is a file or a folder of JPEG frames. Such a folder becomes one record as an archive: a ZIP file, without
-further compression, of the JPEG files as they are. So training from records decodes the very same bytes as training
+A video is a file or a folder of JPEG or PNG frames. Such a folder becomes one record as an archive: a ZIP file, without
+further compression, of the files as they are. So training from records decodes the very same bytes as training
 from the folder, each frame can still be read alone, and any tool can open the record.
 """
 
@@ -89,7 +89,7 @@ class Reencoding:
 
 
 def read_media(path: str) -> bytes:
-    """Reads a video file, or packs a folder of JPEG frames into an archive.
+    """Reads a video file, or packs a folder of frames into an archive.
 
     Raises:
       DecodeError: There is nothing at ``path``, or no frame in the folder.
@@ -116,11 +116,10 @@ def size(media: str | bytes) -> int:
 
 
 def pack_frames(folder: str) -> bytes:
-    """Packs a folder of JPEG frames into an archive; the same files give the same bytes.
+    """Packs a folder of frames into an archive; the same files give the same bytes.
 
     Args:
-      folder: Its frames are the JPEG files in it, in the order of their names; pictures of optical flow
-        (``flow_*.jpg``) are left out.
+      folder: Its frames are those of :class:`dnr_jax.data.frame_files.FrameFiles`.
 
     Raises:
       DecodeError: There is no frame.

@@ -1,6 +1,6 @@
 """Prepared data sets: videos as records of sharded ArrayRecord files, in TFDS's layout and read through TFDS.
 
-A record holds the encoded video (or, for a folder of frames, an archive of its JPEG files), its label and its name.
+A record holds the encoded video (or, for a folder of frames, an archive of its files), its label and its name.
 Beside the shards lies an index, a line of JSON for each video, from which names and labels are known without reading
 any record. TFDS works without TensorFlow here; it is imported when a data set is written or its first record is read.
 """

@@ -351,11 +351,13 @@ def _load_lists(data: DataConfig) -> tuple[VideoSource, VideoSource]:
             f"{data.train_list} and {data.val_list}: one names classes, the other gives numbers; expected the same in "
             "both, or data.label_map"
         )
+    train.require_known()
     try:
-        sources = _accept(train, root), _accept(val, root)
+        val.require_known()
     except ValueError as error:
         advice = "" if data.label_map else ". If classes without training videos are meant, name all in data.label_map"
         raise ValueError(f"{error}{advice}") from None
+    sources = _accept(train, root), _accept(val, root)
     _compare_lists(train, val)
     return sources
 

@@ -74,6 +74,8 @@ def run_folder(workdir: str | os.PathLike[str]) -> pathlib.Path:
 def read_config(workdir: pathlib.Path) -> ExperimentConfig:
     """Return the configuration of the run in a folder; raises ConfigError where its file cannot be read."""
     file = workdir / CONFIG_FILE
+    if not file.is_file():
+        raise ConfigError(f"'{workdir}' holds no {CONFIG_FILE}, so it is not the work directory of a training run")
     try:
         return from_json(file.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
@@ -159,16 +161,29 @@ def load_run(workdir: str | pathlib.Path, mesh: Mesh, checkpoint: str = "latest"
     workdir = run_folder(workdir)
     if not workdir.is_dir():
         raise ConfigError(f"there is no folder '{workdir}'; expected the work directory of a training run")
-    if not (workdir / CONFIG_FILE).is_file():
-        raise ConfigError(f"'{workdir}' holds no {CONFIG_FILE}, so it is not the work directory of a training run")
     config = read_config(workdir)
-    no_checkpoint = ConfigError(f"'{workdir}' holds no checkpoint yet: the run stopped before it wrote its first one")
-    if not (workdir / CHECKPOINTS_FOLDER).is_dir():
-        raise no_checkpoint
+    while True:
+        step = _find_step(workdir, checkpoint)
+        try:
+            return _load_step(workdir, config, mesh, step)
+        except ConfigError:
+            if (workdir / CHECKPOINTS_FOLDER / str(step)).is_dir():
+                raise
+            # Training goes on, and has put a newer checkpoint in the place of this one.
+
+
+def _find_step(workdir: pathlib.Path, checkpoint: str) -> int:
+    step = None
+    if (workdir / CHECKPOINTS_FOLDER).is_dir():
+        with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
+            step = checkpoints.best_step if checkpoint == "best" else checkpoints.latest_step
+    if step is None:
+        raise ConfigError(f"'{workdir}' holds no checkpoint yet: the run stopped before it wrote its first one")
+    return step
+
+
+def _load_step(workdir: pathlib.Path, config: ExperimentConfig, mesh: Mesh, step: int) -> Run:
     with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
-        step = checkpoints.best_step if checkpoint == "best" else checkpoints.latest_step
-        if step is None:
-            raise no_checkpoint
         classes = saved_classes(workdir, checkpoints.progress(step), config.model.num_classes)
         model = create_model(config.model)
         # The length of the schedule does not matter: only the structure of the optimiser's state does.

@@ -14,6 +14,7 @@ import pathlib
 import shlex
 import socket
 import sys
+import textwrap
 from collections.abc import Iterator
 
 import filelock
@@ -57,7 +58,8 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
 def _sign(descriptor: int) -> None:
     """Note who holds the lock, in its file."""
     now = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
-    owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": now, "command": shlex.join(sys.argv)}
+    command = textwrap.shorten(shlex.join(sys.argv), 200, placeholder=" ...")
+    owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": now, "command": command}
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps(owner).encode() + b"\n", 0)
 

@@ -1,9 +1,9 @@
 """The training loop: from a configuration to a trained network in a folder.
 
-The folder of a run holds ``config.json``, ``classes.txt``, ``checkpoints/``, ``metrics.jsonl``, ``tensorboard/``,
-``training_curve.png``, ``init_report.txt`` where it started from given weights, ``run.lock``, and at the end
-``evaluation.json`` and ``confusion_matrix.png``. The same call again goes on from the latest checkpoint; the outcome is
-the same, bit for bit, as if the run had never stopped.
+The folder of a run holds ``config.json``, ``classes.txt``, ``checkpoints/``, ``metrics.jsonl``, TensorBoard's events,
+``training_curve.png``, ``init_report.txt`` where it started from given weights, ``run.lock``, and at the end the files
+of :mod:`dnr_jax.evaluation.outputs`. The same call again goes on from the latest checkpoint; the outcome is the same,
+bit for bit, as if the run had never stopped.
 """
 
 import contextlib
@@ -24,7 +24,6 @@ import jax
 import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
-from tqdm import tqdm
 
 from dnr_jax.config import (
     ConfigError,
@@ -52,12 +51,13 @@ from dnr_jax.evaluation.run import (
     saved_classes,
 )
 from dnr_jax.models import create_model
+from dnr_jax.progress import Progress, stage
 from dnr_jax.training.checkpoint import Checkpoints, what_is_left
 from dnr_jax.training.devices import Prefetcher, make_mesh
 from dnr_jax.training.lock import locked
 from dnr_jax.training.metrics import MetricWindow, NonFiniteError
 from dnr_jax.training.optimizer import make_optimizer, make_schedule
-from dnr_jax.training.report import Recorder
+from dnr_jax.training.report import Recorder, describe
 from dnr_jax.training.state import abstract_state, create_state, with_variables
 from dnr_jax.training.step import all_finite, make_eval_step, make_observe_step, make_train_step
 
@@ -109,9 +109,11 @@ def train(config: ExperimentConfig, workdir: str | os.PathLike[str]) -> Report:
       SystemExit: after SIGINT or SIGTERM, when a checkpoint has been written.
     """
     workdir = run_folder(workdir)
-    validate(config, jax.device_count(), jax.process_count())
+    with stage("looking for devices"):
+        validate(config, jax.device_count(), jax.process_count())
     _make_paths_absolute(config)
-    sources = _load_sources(config)
+    with stage("reading the data"):
+        sources = _load_sources(config)
     begun = None if workdir.is_dir() else _begin(config, sources)  # what is refused here leaves no folder behind
     try:
         with contextlib.ExitStack() as stack:
@@ -263,7 +265,8 @@ class Trainer:
         self.report: Report | None = None  # of the last evaluation of the state as it is now
         self.is_first_process = jax.process_index() == 0
         self.contents = {"training": _content(self.training), "validation": _content(self.validation)}
-        self.step = self._restore(start)
+        with stage("building the network, or reading its checkpoint", self.is_first_process):
+            self.step = self._restore(start)
         self._write_settings()
         self.recorder = Recorder(workdir, self.step, self.is_first_process)
 
@@ -288,18 +291,16 @@ class Trainer:
         return step
 
     def _write_settings(self) -> None:
-        """Print and save the resolved configuration, and the names of the classes as the checkpoints have them."""
+        """Save the resolved configuration and the classes as the checkpoints have them, and print what matters."""
         if not self.is_first_process:
             return
         records.write_text(epath.Path(self.workdir) / CONFIG_FILE, to_json(self.config) + "\n")
         self._write_classes()
         parameters = sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
-        print(to_json(self.config))
-        print(
-            f"{parameters:,} parameters; {len(self.training)} training and {len(self.validation)} validation videos of "
-            f"{len(self.training.classes)} classes; steps: {self.total_steps}; devices: {self.mesh.size}"
-        )
-        print(f"{'continuing' if self.step else 'starting'} at step {self.step} in {self.workdir}", flush=True)
+        videos, classes = (len(self.training), len(self.validation)), self.training.classes
+        print(describe(self.config, videos, classes, parameters, self.total_steps, self.mesh))
+        start = f"{'continuing' if self.step else 'starting'} at step {self.step}"
+        print(f"{'folder':<14} {self.workdir}, with the whole configuration in {CONFIG_FILE}\n{start}", flush=True)
 
     def _write_classes(self) -> None:
         """Write ``classes.txt`` once; one that somebody changed stays, and does not count."""
@@ -346,16 +347,15 @@ class Trainer:
             process_count=processes,
         )
 
-    def _progress_bar(self) -> tqdm:
+    def _progress_bar(self) -> Progress:
         clips = self.config.train.batch_size
-        return tqdm(
-            total=self.total_steps * clips,
+        return Progress(
+            self.total_steps * clips,
+            "training",
+            "clip",
             initial=self.step * clips,
-            desc="training",
-            unit="clip",
-            unit_scale=True,
-            mininterval=0.5 if sys.stderr.isatty() else 10.0,  # a line each time, where the output is a file
-            disable=not self.is_first_process,
+            first="compiling the first step, which takes about a minute the first time",
+            show=self.is_first_process,
         )
 
     def _take_step(self, host_batch: dict[str, np.ndarray], device_batch: dict[str, jax.Array]) -> None:
@@ -364,23 +364,23 @@ class Trainer:
         self.report = None
         self.window.add(self.step, metrics, host_batch["index"])
 
-    def _after_step(self, bar: tqdm) -> None:
+    def _after_step(self, bar: Progress) -> None:
         """Do what is due after this step, in the order that a resumed run relies on: rows first, then checkpoint."""
         train, last = self.config.train, self.step == self.total_steps
         if self.step % train.log_every == 0 or last:
             self._log(bar)
         if last or self.step % (train.eval_every or self.steps_per_epoch) == 0:
-            self._validate()
+            self._validate(bar)
             self._save(self.report)
         elif train.checkpoint_every and self.step % train.checkpoint_every == 0:
             self._save()
 
-    def _log(self, bar: tqdm) -> None:
+    def _log(self, bar: Progress) -> None:
         """Write the means since the last time."""
         means = self.window.take()
         (step, then), now = self._logged, time.monotonic()
         self._logged = self.step, now
-        bar.set_postfix(loss=f"{means['loss']:.3f}", accuracy=f"{means['accuracy']:.1%}", refresh=False)
+        bar.note(step=str(self.step), loss=f"{means['loss']:.3f}", accuracy=f"{means['accuracy']:.1%}")
         metrics = {"epoch": self.step / self.steps_per_epoch, **means, "undecoded": self.failures.count}
         rate = (self.step - step) * self.config.train.batch_size / (now - then)
         self.recorder.write("train", self.step, metrics, {"seconds": now - then, "clips_per_second": rate})
@@ -393,8 +393,8 @@ class Trainer:
             variables = precise_statistics(self.observe_step, self.state.variables, on_devices)
         self.state = self.state.replace(batch_stats=variables["batch_stats"])
 
-    def _validate(self) -> None:
-        """Evaluate with a single view and record the outcome."""
+    def _validate(self, bar: Progress) -> None:
+        """Evaluate with a single view, record the outcome and print it with the best so far."""
         self.window.check()
         started = time.monotonic()
         if self.config.train.precise_statistics:
@@ -402,12 +402,13 @@ class Trainer:
         self.report = self._evaluate(single_view(self.config.evaluation))
         self.recorder.write("validation", self.step, self.report.summary(), {"seconds": time.monotonic() - started})
         self.recorder.plot()
+        if self.recorder.best:
+            best = "the best so far" if self.recorder.best.step == self.step else f"best: {self.recorder.best}"
+            bar.print(f"step {self.step}: {self.report}, loss {self.report.loss:.3f}; {best}")
 
     def _evaluate(self, evaluation: EvaluationConfig) -> Report:
-        show = self.is_first_process and sys.stderr.isatty()
-        return score_videos(
-            self.eval_step, self.state.variables, self.validation, self.config, self.mesh, evaluation, show
-        )
+        variables, show = self.state.variables, self.is_first_process
+        return score_videos(self.eval_step, variables, self.validation, self.config, self.mesh, evaluation, show)
 
     def _save(self, report: Report | None = None) -> None:
         """Start to write a checkpoint, unless the state is no longer finite."""
@@ -458,10 +459,17 @@ class Trainer:
         if self.is_first_process:
             for note in (undecoded_note(self.failures.names), undecoded_note(report.undecoded)):
                 print(note, end="\n" if note else "")
-            print(report, flush=True)  # first of all: nothing that fails below takes it away
+            print(f"{report}{self._better_checkpoint()}", flush=True)  # before the files: what fails there costs them
             report.write(self.workdir, step=self.step, views=protocol)
             self.recorder.plot()
         return report
+
+    def _better_checkpoint(self) -> str:
+        """Return what the last line of a run adds where an earlier checkpoint did better on one view of each video."""
+        best, last = self.recorder.best, self.recorder.last
+        if best is None or last is None or best.top1 <= last.top1:
+            return ""
+        return f"; the best checkpoint had {best}: --checkpoint best takes it"
 
 
 class StopRequest:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dnr_jax.config import ConfigError, ExperimentConfig, load_config, override, read_command_line
+from dnr_jax.config import ConfigError, ExperimentConfig, load_config, override, read_command_line, unknown_flag
 from dnr_jax.models import TSM, TSN, Interlace, SlowFast, TemporalShift
 from tests.paths import REPOSITORY
 
@@ -54,6 +54,8 @@ def test_the_config_flags_are_read_wherever_they_stand(tmp_path, monkeypatch):
     assert (config.train.steps, path, rest) == (3, f"{demo}:bn", ["train.py", "--workdir=w"])
     with pytest.raises(ConfigError, match="there is no config file .*dem.py' \\(did you mean .*demo.py'\\?\\)"):
         read_command_line(["train.py", "--config=configs/dem.py"], *default)
+    for name, found in [("demo", demo), ("demo:bn", f"{demo}:bn"), ("configs/demo", demo)]:
+        assert read_command_line(["train.py", f"--config={name}"], *default)[1] == str(found)
     (tmp_path / "mine.py").write_text(
         "from dnr_jax import config\ndef get_config(arg): return config.ExperimentConfig()"
     )
@@ -87,3 +89,44 @@ def test_an_optional_section_is_switched_off_and_on():
         override(off, ["--config.model.interlace.every=2"])
     on, _ = override(off, ["--config.model.interlace=Interlace", "--config.model.interlace.every=2"])
     assert on.model.interlace == Interlace(every=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["demo"], "'demo' belongs to no flag; did you mean --config=.*configs/demo.py"),
+        (["runs/x"], "'runs/x' belongs to no flag; expected --config="),
+        (["--config.data.flip", "false"], "'false' belongs to no flag; write it behind the flag's name"),
+        (["--workdir=w", "x"], "'x' belongs to no flag"),
+        (["--config=demo", "--config=demo:bn"], "--config is given 2 times"),
+        (["--config="], "--config is empty"),
+        (["--config"], "--config is empty"),
+        (["--config=configs"], "'configs' is a folder; expected a config file. Config files: .*demo.py"),
+        (["--config=README.md"], "'.*README.md' is no file in Python"),
+    ],
+)
+def test_words_that_mean_nothing_are_refused_with_what_would_be_right(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        read_command_line(["train.py", *arguments], "configs/demo.py", REPOSITORY)
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("workdr", " (did you mean --workdir?)"),
+        ("print-config", " (did you mean --print_config?)"),
+        ("batch_size", " (did you mean --config.train.batch_size?)"),
+        ("data.root", " (did you mean --config.data.root?)"),
+        ("learning_rat", " (did you mean --config.optimizer.learning_rate?)"),
+        ("xyzzy", ""),
+    ],
+)
+def test_an_unknown_flag_is_told_the_nearest(name, suggestion):
+    message = unknown_flag(name, ["config", "workdir", "print_config"])
+    assert message.startswith(f"there is no flag --{name}{suggestion}. Flags: --config, --workdir")
+
+
+def test_values_of_flags_are_no_loose_words():
+    arguments = ["--workdir", "w", "--config.train.steps", "7", "--config.data.flip", "--config", "demo", "--workdir=w"]
+    assert read_command_line(["train.py", *arguments], "configs/demo.py", REPOSITORY)[2][1:3] == ["--workdir", "w"]

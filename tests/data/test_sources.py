@@ -178,7 +178,7 @@ def test_load_sources_of_lists(kinetics):
     train, val = sources.load_sources(config)
     assert train.classes == val.classes == ("0", "1", "2")
     (kinetics / "val.txt").write_text("a/one.mp4 5\n")
-    with pytest.raises(ValueError, match=r"val\.txt:1: label 5 is out of range; the training list names 3 classes"):
+    with pytest.raises(ValueError, match=r"val\.txt:1: label 5 is out of range; .* names 3 classes.*data\.label_map"):
         sources.load_sources(config)
 
 
@@ -191,7 +191,7 @@ def write_lists(folder, train: str, val: str) -> DataConfig:
 
 def test_a_video_with_two_labels_is_refused_with_the_places(kinetics):
     config = write_lists(kinetics, "a/one.mp4 0\nb/two.mp4 1\n./a/one.mp4 1\n", "b/two.mp4 1\n")
-    with pytest.raises(ValueError, match=r"two labels.*: 1: a/one\.mp4 is '0' at .*list\.txt:1, '1' at .*list\.txt:3"):
+    with pytest.raises(ValueError, match=r"two labels.*: 1: a/one\.mp4 is '0' at .*list\.txt:1, '1' at .*list\.txt:3$"):
         sources.load_sources(config)
     shutil.copy(kinetics / "val.txt", kinetics / "val_list.txt")
     shutil.copy(kinetics / "list.txt", kinetics / "train_list.txt")

@@ -1,7 +1,10 @@
 """The choice of norms, and what it refuses: all layers refuse the same, in the same words."""
 
+import ast
 import dataclasses
 import inspect
+import re
+import typing
 
 import jax.numpy as jnp
 import pytest
@@ -15,11 +18,12 @@ from dnr_jax.dnr import (
     RelayCell,
     StaticNorm,
 )
-from dnr_jax.dnr.fields import changed, problems
+from dnr_jax.dnr.fields import changed, field_types, problems, split
 from dnr_jax.dnr.norm import FrameGroups
 from dnr_jax.dnr.relay import Prediction
 from dnr_jax.dnr.spec import Positions
 from dnr_jax.dnr.standardize import Standardization
+from tests.paths import REPOSITORY
 
 LAYERS = (StaticNorm, CrossTemporalDNR, CrossLayerDNR, InstanceLevelMetaNorm, AttentiveNorm, RelayCell)
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(DNRSpec)}
@@ -115,6 +119,16 @@ def test_what_the_spec_refuses_every_layer_refuses_with_the_same_words(field, va
 
 def test_every_field_is_in_the_table():
     assert set(REFUSED) == set(DEFAULTS)
+
+
+def test_the_documentation_lists_every_field_with_its_default_and_choices():
+    page = (REPOSITORY / "docs/method.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|$", page, re.MULTILINE))
+    for name, kind in field_types(DNRSpec).items():
+        default, values, *_ = rows[name].split(" | ")
+        assert ast.literal_eval(default) == DEFAULTS[name] if "`" not in default else default == f"`{DEFAULTS[name]}`"
+        choices = [f"`{choice}`" for choice in typing.get_args(split(kind)[0]) if isinstance(choice, str)]
+        assert not choices or values in (", ".join(choices), "likewise"), name
 
 
 def unchecked(**fields) -> DNRSpec:

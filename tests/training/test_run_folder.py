@@ -266,6 +266,26 @@ def test_a_damaged_checkpoint_is_a_sentence_and_names_the_other(part, workdir, v
     gc.collect()  # orbax leaves an event loop open where it fails
 
 
+def test_a_checkpoint_that_gives_way_to_a_newer_one_is_no_damage(workdir, monkeypatch):
+    """As it happens where a run is evaluated while it is trained."""
+    restore = run.Checkpoints.restore
+
+    def late(checkpoints, abstract, step):
+        if step == 2:
+            (workdir / "checkpoints" / "2").rename(workdir / "checkpoints" / "3")
+            raise ConfigError("gone")
+        return restore(checkpoints, abstract, step)
+
+    monkeypatch.setattr(run.Checkpoints, "restore", late)
+    assert load_run(workdir, mesh()).step == 3
+
+
+def test_checkpoints_without_their_configuration_are_refused(workdir, videos):
+    (workdir / "config.json").unlink()
+    with pytest.raises(ConfigError, match="holds no config.json"):
+        loop.train(short_config(videos), workdir)
+
+
 def test_a_checkpoint_of_another_network_is_a_sentence(workdir):
     text = (workdir / "config.json").read_text()
     (workdir / "config.json").write_text(text.replace('"num_classes": 3', '"num_classes": 4'))

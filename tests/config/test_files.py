@@ -1,0 +1,42 @@
+"""Config files."""
+
+import pytest
+
+from dnr_jax.config import ConfigError, ExperimentConfig, load_config, read_command_line, to_json
+from tests.config.experiments import valid_config
+from tests.paths import REPOSITORY
+
+
+@pytest.mark.parametrize(
+    ("content", "argument", "message"),
+    [
+        ("def get_config(:", "", r"line 1: SyntaxError: invalid syntax"),
+        ("import nothing_of_this_name", "", "line 1: ModuleNotFoundError: No module named"),
+        ("x = 1", "", "has no function get_config"),
+        ("def get_config(): pass", "", "get_config returned nothing; expected an ExperimentConfig"),
+        ("def get_config(arg=''): return {}", "", "get_config returned a dict; expected an ExperimentConfig"),
+        ("def get_config(arg=''):\n  return {}[arg]", ":bn", "line 2: KeyError: 'bn'"),
+        ("def get_config(): pass", ":bn", "TypeError: get_config.. takes 0 positional arguments but 1 was given"),
+        ("raise __import__('dnr_jax').config.ConfigError('no such arm')", "", "^no such arm$"),
+    ],
+)
+def test_a_config_file_that_cannot_be_used_is_named(content, argument, message, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        load_config(f"{file}{argument}")
+
+
+def test_the_config_of_a_run_is_no_config_file(tmp_path):
+    (tmp_path / "config.json").write_text(to_json(valid_config()))
+    with pytest.raises(ConfigError, match="is what a run saved; expected a config file in Python"):
+        load_config(str(tmp_path / "config.json"))
+
+
+def test_a_colon_in_a_path_is_no_argument(tmp_path):
+    folder = tmp_path / "12:30"
+    folder.mkdir()
+    (folder / "mine.py").write_text("from dnr_jax.config import *\ndef get_config(arg=''): return ExperimentConfig()")
+    assert load_config(f"{folder}/mine.py:arm") == load_config(f"{folder}/mine.py") == ExperimentConfig()
+    given = ["train.py", f"--config={folder}/mine.py:arm"]
+    assert read_command_line(given, "configs/demo.py", REPOSITORY)[1] == f"{folder}/mine.py:arm"
