@@ -4,14 +4,76 @@ Modules that take long to import are imported by the subcommand that needs them,
 """
 
 import argparse
+import difflib
+import pathlib
 import re
 import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from etils import epath
 
-from dnr_jax.config import ConfigError, with_views
+from dnr_jax import console
+from dnr_jax.config import ConfigError, expand_path, folder_problem, missing_path, with_views
 from dnr_jax.data.parallel import available_cores
+from dnr_jax.progress import Progress, stage
+
+_CHECKPOINT = """\
+--checkpoint says which network is taken. 'latest' is the one after the last step: nothing about it was chosen by the
+validation videos, so its score on them is an honest one, and with a learning rate that falls to 0 it is mostly the best
+one too. 'best' is the one with the highest validation top-1 during training, the wiser choice where validation fell
+towards the end; its score on the same videos flatters it.
+
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what may have been meant where it does not understand."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the arguments, as the base class does."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            parsed.parser.error(f"{unknown[0]!r} is one argument too many; flags: {', '.join(parsed.parser._flags)}")
+        return parsed
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the arguments, as the base class does, but refuse flags that there are not before missing ones."""
+        for word in () if self._subparsers else args or ():
+            if word == "--":
+                break
+            if word.startswith("--") and (flag := word.partition("=")[0]) not in self._flags:
+                self.error(f"there is no flag {flag}{_nearest(flag, self._flags)}; flags: {', '.join(self._flags)}")
+        return super().parse_known_args(args, namespace)
+
+    @property
+    def _flags(self) -> list[str]:
+        return [flag for flag in self._option_string_actions if flag.startswith("--")]
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = [str(choice) for choice in action.choices]
+            hint = "; python train.py trains" if value == "train" else _nearest(str(value), choices)
+            message = f"there is no {value!r}{hint}; expected one of {', '.join(choices)}"
+            raise argparse.ArgumentError(action, message)
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with one line, and the status for what a person has to correct."""
+        self.exit(2, f"{self.prog}: {message}; {self.prog} --help explains\n")
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    found = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {found[0]}?)" if found else ""
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; expected a path")
+    return expand_path(text)
 
 
 def _views(text: str) -> tuple[int, int]:
@@ -34,22 +96,62 @@ def _count(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dnr", description="Video action recognition with DNR.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    evaluate = commands.add_parser("evaluate", help="score the validation videos of a run")
+    description = (
+        "Video action recognition with DNR. 'python train.py' trains; 'dnr COMMAND --help' explains a command."
+    )
+    parser = _Parser(prog="dnr", description=description, epilog=console.EXIT_STATUS)
+    parser.add_argument("--version", action="version", version=console.version(), help="print the versions")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_run_commands(commands)
+    _add_weight_commands(commands)
+    _add_data_commands(commands)
+    for command in commands.choices.values():
+        command.set_defaults(parser=command)
+    return parser
+
+
+def _add_run_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    evaluate = commands.add_parser("evaluate", help="score the validation videos of a run", epilog=_CHECKPOINT)
     evaluate.add_argument("--batch-size", type=_positive, help="videos a step; default: as in the run's configuration")
-    predict = commands.add_parser("predict", help="label video files")
+    _add_evaluated_data(evaluate)
+    predict = commands.add_parser("predict", help="label video files", epilog=f"{_CHECKPOINT}{console.EXIT_STATUS}")
     predict.add_argument("--top", type=_positive, default=5, help="labels a video (default: 5)")
-    predict.add_argument("videos", nargs="+", metavar="VIDEO", help="video file of any format that FFmpeg reads")
+    predict.add_argument(
+        "videos",
+        nargs="+",
+        type=_path,
+        metavar="VIDEO",
+        help="video file of any format that FFmpeg reads, folder of JPEG frames, or folder with videos at any depth",
+    )
     for command in (evaluate, predict):
-        command.add_argument("--workdir", required=True, help="work directory of a training run")
-        command.add_argument("--checkpoint", choices=("latest", "best"), default="latest")
         command.add_argument(
             "--views", type=_views, metavar="CLIPSxCROPS", help="views of a video, such as 10x3; default: as in the run"
         )
+    export = commands.add_parser(
+        "export", help="write a trained network as files that run without this package", epilog=_CHECKPOINT
+    )
+    export.add_argument("--out", required=True, type=_path, metavar="FOLDER", help="folder to write")
+    for command, run in ((evaluate, _evaluate), (predict, _predict), (export, _export)):
+        command.add_argument(
+            "--workdir", required=True, type=_path, metavar="FOLDER", help="work directory of a training run"
+        )
+        _add_checkpoint(command)
+        command.set_defaults(run=run)
+
+
+def _add_checkpoint(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--checkpoint",
+        choices=("latest", "best"),
+        default="latest",
+        help="latest (default): after the last step; best: with the best validation top-1; see below",
+    )
+
+
+def _add_weight_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
     profile = commands.add_parser("profile", help="parameters, multiply-accumulates, memory and latency of networks")
     what = profile.add_mutually_exclusive_group(required=True)
-    what.add_argument("--config", metavar="FILE[:ARGUMENT]", help="configuration whose network is profiled")
+    what.add_argument("--config", type=_path, metavar="FILE[:ARGUMENT]", help="configuration whose network is profiled")
     what.add_argument("--all", action="store_true", help="all networks, on clips of 224 x 224 pixels")
     profile.add_argument("--size", type=_positive, metavar="PIXELS", help="height and width of the clip")
     profile.add_argument(
@@ -60,28 +162,42 @@ def _parser() -> argparse.ArgumentParser:
         help="clips scored for the latency (default: 5); 0: counts only",
     )
     profile.add_argument("--markdown", action="store_true", help="print a Markdown table, with times as ratios only")
-    convert = commands.add_parser("convert", help="turn weights of any source into a file of another code base")
-    convert.add_argument("source", help="file of weights (.safetensors, .pth, .pt, .pyth), or work directory of a run")
-    convert.add_argument("target", help="file to write: .safetensors, or .pth with torch installed")
-    convert.add_argument("--config", metavar="FILE[:ARGUMENT]", help="the network; default: what the source says")
+    profile.set_defaults(run=_profile)
+    convert = commands.add_parser(
+        "convert", help="turn weights of any source into a file of another code base", epilog=_CHECKPOINT
+    )
+    convert.add_argument(
+        "source", type=_path, help="file of weights (.safetensors, .pth, .pt, .pyth), or work directory of a run"
+    )
+    convert.add_argument("target", type=_path, help="file to write: .safetensors, or .pth with torch installed")
+    convert.add_argument(
+        "--config", type=_path, metavar="FILE[:ARGUMENT]", help="the network; default: what the source says"
+    )
     convert.add_argument("--to", default="own", metavar="CODE", help="code base whose names are written (default: own)")
     convert.add_argument("--naming", default="", metavar="CODE", help="code base of the source; default: recognised")
     convert.add_argument("--allow", default="", metavar="LIST", help="what may differ, such as head,relays")
     convert.add_argument(
         "--relays", choices=("fresh", "batch_norm"), default="fresh", help="how relays start that the source lacks"
     )
-    convert.add_argument("--checkpoint", choices=("latest", "best"), default="latest", help="of a work directory")
-    export = commands.add_parser("export", help="write a trained network as files that run without this package")
-    export.add_argument("--workdir", required=True, help="work directory of a training run")
-    export.add_argument("--out", required=True, metavar="FOLDER", help="folder to write")
-    export.add_argument("--checkpoint", choices=("latest", "best"), default="latest")
+    _add_checkpoint(convert)
     convert.set_defaults(run=_convert)
-    export.set_defaults(run=_export)
-    evaluate.set_defaults(run=_evaluate)
-    profile.set_defaults(run=_profile)
-    predict.set_defaults(run=_predict)
-    _add_data_commands(commands)
-    return parser
+
+
+def _add_evaluated_data(evaluate: argparse.ArgumentParser) -> None:
+    data = evaluate.add_argument_group("data", "other videos than the run's, or its own where they were moved to")
+    data.add_argument("--root", type=_path, help="folder of the videos")
+    data.add_argument("--list", type=_path, metavar="FILE", help="annotation file of the videos to score")
+    data.add_argument(
+        "--label-map", type=_path, metavar="FILE", help="names of the classes that a list gives by number"
+    )
+    data.add_argument("--annotations", type=_path, metavar="FOLDER", help="annotation files of a public data set")
+    data.add_argument("--split", default="val", help="which videos of the data (default: val)")
+    data.add_argument(
+        "--source",
+        choices=("list", "folder", "dataset", "records"),
+        help="what the data is, as data.source; default: list with --list, otherwise as in the run",
+    )
+    data.add_argument("--out", type=_path, metavar="FOLDER", help="folder for the report; default: the run's")
 
 
 def _size(text: str) -> int | tuple[int, int]:
@@ -96,12 +212,12 @@ def _size(text: str) -> int | tuple[int, int]:
     return int(match[2]), int(match[1])
 
 
-def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_data_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
     prepare = commands.add_parser("prepare", help="write a data set as records, with a card that describes it")
     prepare.add_argument(
         "name", metavar="NAME", help="kinetics400, ucf101, ...; or folder, or list, for your own videos"
     )
-    prepare.add_argument("--out", required=True, help="folder for the records")
+    prepare.add_argument("--out", required=True, type=_path, metavar="FOLDER", help="folder for the records")
     prepare.add_argument(
         "--reencode", choices=("none", "access"), default="none", help="access: for fast random access"
     )
@@ -113,13 +229,17 @@ def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     )
     prepare.add_argument("--limit", type=_positive, default=0, help="at most so many videos a split")
     check = commands.add_parser("check", help="decode every video, and list what is wrong")
-    check.add_argument("name", metavar="NAME|DIR", help="a data set as for prepare, or a folder of videos or records")
+    check.add_argument(
+        "name", type=_path, metavar="NAME|DIR", help="a data set as for prepare, or a folder of videos or records"
+    )
     check.add_argument("--min-frames", type=_positive, default=8, help="fewer frames are short (default: 8)")
-    check.add_argument("--report", default="dnr_check.jsonl", help="file for the problems (default: dnr_check.jsonl)")
+    check.add_argument(
+        "--report", type=_path, default="dnr_check.jsonl", help="file for the problems (default: dnr_check.jsonl)"
+    )
     for command in (prepare, check):
-        command.add_argument("--root", default="", help="folder of the videos", required=command is prepare)
+        command.add_argument("--root", type=_path, help="folder of the videos", required=command is prepare)
         command.add_argument(
-            "--annotations", default="", help="folder of the annotation files, if it is not in the root"
+            "--annotations", type=_path, help="folder of the annotation files, if it is not in the root"
         )
         command.add_argument(
             "--fold", type=_positive, default=1, help="official division of UCF101 and HMDB51 (1 to 3)"
@@ -138,14 +258,19 @@ def _prepare(args: argparse.Namespace) -> int:
     from dnr_jax.data.prepare import prepare
     from dnr_jax.data.sources import open_dataset
 
+    out = console.local_folder("--out", args.out)
+    if args.name == "folder" and not args.split and (problem := folder_problem(args.root)):
+        raise ConfigError(f"--root: {problem}")
     size = args.size if isinstance(args.size, tuple) else None
     settings = Reencoding(short_side=0 if size else args.size, size=size) if args.reencode == "access" else None
     described = DATASETS.get(args.name)
     try:
-        catalogue = open_dataset(args.name, args.root, args.annotations, args.fold, args.split or ("train", "val"))
+        catalogue = open_dataset(
+            args.name, args.root, args.annotations or "", args.fold, args.split or ("train", "val")
+        )
         prepared = prepare(
             catalogue,
-            args.out,
+            out,
             settings,
             args.workers,
             args.limit,
@@ -161,87 +286,113 @@ def _prepare(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     from dnr_jax.data.check import check, open_target, summary
+    from dnr_jax.data.records import why_not_writable
 
+    if not (folder := epath.Path(args.report).parent).is_dir():
+        raise ConfigError(f"--report: {missing_path('folder', str(folder))}")
     try:
-        catalogue = open_target(args.name, args.root, args.annotations, args.fold, args.split)
+        catalogue = open_target(args.name, args.root or "", args.annotations or "", args.fold, args.split)
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(str(error)) from error
-    problems = check(catalogue, args.report, args.min_frames, args.workers)
+    is_local = "://" not in args.report
+    unwritable = why_not_writable(pathlib.Path(args.report).absolute().parent) if is_local else ""
+    if unwritable:
+        print(f"dnr check: {unwritable}; problems are printed only. --report names another file", file=sys.stderr)
+    problems = check(catalogue, "" if unwritable else args.report, args.min_frames, args.workers)
     for problem in problems:
         print(problem)
     print(summary(catalogue, problems))
-    if problems:
+    if problems and not unwritable:
         print(f"the list is in {args.report}")
-    return 1 if problems else 0
+    return 1 if problems or unwritable else 0
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from dnr_jax.data.sources import load_sources
-    from dnr_jax.evaluation.evaluate import evaluate, undecoded_note, views
-    from dnr_jax.evaluation.run import load_run
-    from dnr_jax.training.devices import make_mesh
+    with stage("importing"):
+        from dnr_jax.data.records import why_not_writable
+        from dnr_jax.evaluation.evaluate import evaluate, undecoded_note, views
+        from dnr_jax.evaluation.run import load_run, open_data
+        from dnr_jax.training.devices import make_mesh
 
-    mesh = make_mesh()
-    run = load_run(args.workdir, mesh, args.checkpoint)
+    with stage("loading the network"):
+        mesh = make_mesh()
+        run = load_run(args.workdir, mesh, args.checkpoint)
     config = run.config
     config.evaluation = with_views(config.evaluation, args.views)
     config.evaluation.batch_size = args.batch_size or config.evaluation.batch_size
-    try:
-        _, source = load_sources(config.data)
-    except (FileNotFoundError, ValueError) as error:
-        raise ConfigError(str(error)) from error
+    paths = {"root": args.root, "val_list": args.list, "label_map": args.label_map, "annotations": args.annotations}
+    with stage("reading the data"):
+        source = open_data(run, args.split, args.source, paths)
+    folder = pathlib.Path(args.out) if args.out else run.workdir
+    if problem := why_not_writable(folder):
+        print(f"dnr evaluate: {problem}; the result is printed only. --out names another folder", file=sys.stderr)
     report = evaluate(run.model, run.variables, source, config, mesh, progress=True)
     protocol = views(config.evaluation, config.data.crop_size)
-    report.write(args.workdir, step=run.step, checkpoint=args.checkpoint, views=protocol)
     print(f"{args.checkpoint} checkpoint, step {run.step}, views {protocol}")
     print(f"top-5 {report.top5:.1%}, mean class accuracy {report.mean_class_accuracy:.1%}")
+    print(f"loss {report.loss:.3f}")
     if report.undecoded:
         print(undecoded_note(report.undecoded))
-    print(report)
-    return 0
+    print(report, flush=True)
+    if not problem:
+        details = {"step": run.step, "checkpoint": args.checkpoint, "views": protocol}
+        try:
+            report.write(folder, **details, root=config.data.root, split=args.split, fingerprint=source.fingerprint())
+        except OSError as error:
+            problem = f"the report cannot be written to '{folder}' ({error.strerror or error})"
+            print(f"dnr evaluate: {problem}", file=sys.stderr)
+    return 1 if problem or not len(report.labels) else 0
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from tqdm import tqdm
+    with stage("importing"):
+        from dnr_jax.evaluation.predict import find_videos, predict
 
-    from dnr_jax.evaluation.predict import predict
-
+    paths = find_videos(args.videos)
     failures = 0
-    predictions = predict(args.workdir, args.videos, args.top, args.views, args.checkpoint)
-    with tqdm(predictions, total=len(args.videos), unit="video", disable=len(args.videos) == 1, leave=False) as bar:
-        for prediction in bar:
+    with Progress(len(paths), "predicting", "video", first="loading and compiling the network") as progress:
+        for prediction in predict(args.workdir, paths, args.top, args.views, args.checkpoint):
             failures += bool(prediction.error)
-            # Written between two states of the progress bar, which stands on the same terminal.
-            bar.write(str(prediction), file=sys.stderr if prediction.error else sys.stdout)
+            progress.print(str(prediction), sys.stderr if prediction.error else sys.stdout)
+            progress.update()
     return 1 if failures else 0
 
 
 def _convert(args: argparse.Namespace) -> int:
-    from dnr_jax.config import InitConfig, load_config
-    from dnr_jax.convert.source import convert, read_source
+    with stage("importing"):
+        from dnr_jax.config import InitConfig, load_config
+        from dnr_jax.convert.source import convert, read_source
 
-    source = read_source(args.source, args.checkpoint)
-    config = load_config(args.config) if args.config else source.config
+    config = load_config(args.config) if args.config else None
+    with stage("reading the weights"):
+        source = read_source(args.source, args.checkpoint)
+    config = config or source.config
     if config:
         config.init = InitConfig(naming=args.naming, allow=args.allow, relays=args.relays)
-    print(convert(source, args.target, config, args.to).summary())
+    with stage("converting"):
+        report = convert(source, args.target, config, args.to)
+    print(report.summary())
     print(f"wrote {args.target} ({args.to})")
     return 0
 
 
 def _export(args: argparse.Namespace) -> int:
-    from dnr_jax.evaluation.export import export_run
-    from dnr_jax.evaluation.run import load_run
-    from dnr_jax.training.devices import make_mesh
+    out = console.local_folder("--out", args.out)
+    with stage("importing"):
+        from dnr_jax.evaluation.export import export_run
+        from dnr_jax.evaluation.run import load_run
+        from dnr_jax.training.devices import make_mesh
 
-    for path in export_run(load_run(args.workdir, make_mesh(), args.checkpoint), args.out):
+    with stage("loading the network"):
+        run = load_run(args.workdir, make_mesh(), args.checkpoint)
+    with stage("exporting the network"):
+        files = export_run(run, out)
+    for path in files:
         print(f"wrote {path}")
     return 0
 
 
 def _profile(args: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from dnr_jax.config import load_config, validate_network
     from dnr_jax.evaluation.profile import profile, table
     from dnr_jax.models.zoo import ZOO
@@ -252,9 +403,11 @@ def _profile(args: argparse.Namespace) -> int:
         validate_network(config)
         networks = [(config.model.name, config.model, config.data.clip_shape)]
     results = []
-    for name, model, (frames, height, width, colors) in tqdm(networks, unit="network", disable=len(networks) == 1):
-        shape = (frames, args.size or height, args.size or width, colors)
-        results += profile(name, model, shape, args.repeats)
+    with Progress(len(networks), "profiling", "network", first="compiling") as progress:
+        for name, model, (frames, height, width, colors) in networks:
+            shape = (frames, args.size or height, args.size or width, colors)
+            results += profile(name, model, shape, args.repeats)
+            progress.update()
     print(table(results, args.markdown))
     return 0
 
@@ -266,22 +419,22 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: arguments after the program's name; default: those of the process.
 
     Returns:
-      The exit status: 0; 1 where a video could not be decoded, or something else is wrong with one; 2 for what a person
-      has to correct; 130 where it was interrupted.
+      The exit status: see :data:`dnr_jax.console.EXIT_STATUS`.
     """
+    return console.run("dnr", lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
+    advice = "the same command goes on" if args.command in ("prepare", "check") else ""
+    return console.run(f"dnr {args.command}", lambda: _run(args), advice)
+
+
+def _run(args: argparse.Namespace) -> int:
     from dnr_jax.training.devices import enable_compilation_cache
 
     enable_compilation_cache()
-    try:
-        return args.run(args)
-    except ConfigError as error:
-        print(f"dnr {args.command}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        advice = "; the same command goes on" if args.command in ("prepare", "check") else ""
-        print(f"dnr {args.command}: interrupted{advice}", file=sys.stderr)
-        return 130
+    return args.run(args)
 
 
 if __name__ == "__main__":  # python -m dnr_jax.cli, where the dnr script is not on the path

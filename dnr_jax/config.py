@@ -9,13 +9,18 @@ import ast
 import dataclasses
 import difflib
 import importlib.util
+import inspect
 import json
 import math
+import os
 import pathlib
 import re
+import traceback
 import typing
+import urllib.parse
 from collections.abc import Iterator, Sequence
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar
 
 from absl import flags
 from etils import epath
@@ -37,6 +42,41 @@ VARIANTS = ("dnr", "bn", "bn_interlace", "dnr_no_interlace")
 
 class ConfigError(ValueError):
     """Something that a person set is wrong; the message says what, where, and what would be right."""
+
+
+class RunError(RuntimeError):
+    """A run cannot go on, whatever its settings; the message says why, and what is left of it to go on from."""
+
+
+def expand_path(path: str | os.PathLike[str]) -> str:
+    """Return a path that a person wrote, as all of this package takes it.
+
+    ``~`` and ``~user`` become home folders, ``file://`` URLs local paths, and slashes at the end are dropped, so that
+    one folder has one name. Environment variables are left alone: the shell has replaced them already, and a file name
+    may hold a dollar sign; :func:`missing_path` says so.
+    """
+    text = os.fspath(path)
+    if match := re.fullmatch(r"file://(?:localhost)?(/.*)", text, re.DOTALL):
+        text = urllib.parse.unquote(match[1])
+    text = os.path.expanduser(text)
+    return text.rstrip("/") or text[:1]
+
+
+def missing_path(kind: str, path: str) -> str:
+    """Return the sentence that a ``file`` or a ``folder`` is not there, and why that may be."""
+    variables = [name for name in re.findall(r"\$\{?(\w+)", path) if name in os.environ]
+    hint = f" (the shell puts in the value of ${variables[0]}, but not within single quotes)" if variables else ""
+    return f"there is no {kind} {path!r}{hint}"
+
+
+class _ExpandsPaths:
+    """Passes the fields that ``PATHS`` names through :func:`expand_path`, whoever sets them."""
+
+    PATHS: ClassVar[tuple[str, ...]] = ()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        is_path = name in self.PATHS and isinstance(value, str | os.PathLike)
+        super().__setattr__(name, expand_path(value) if is_path else value)
 
 
 @dataclasses.dataclass
@@ -151,9 +191,10 @@ class RandAugmentConfig:
 
 
 @dataclasses.dataclass
-class DataConfig:
+class DataConfig(_ExpandsPaths):
     """Where the videos are, which frames are read, and what is done to them."""
 
+    PATHS = ("root", "annotations", "train_list", "val_list", "label_map", "cache_dir")
     source: str = "list"
     """``list``: annotation files with ``path label`` lines; ``folder``: one folder a class; ``dataset``: a public data
     set as it is on the disk; ``records``: what ``dnr prepare`` wrote; ``demo``: generated."""
@@ -169,7 +210,7 @@ class DataConfig:
     train_list: str = ""
     val_list: str = ""
     label_map: str = ""
-    """Optional text file, one class name a line, in the order of the labels."""
+    """Optional file of the classes, such as one name a line in the order of the labels; docs/data.md tells formats."""
     cache_dir: str = ""
     """Where the demo's videos are kept; empty: the user's cache folder."""
     demo_train_videos: int = 480
@@ -316,9 +357,10 @@ class InitConfig:
 
 
 @dataclasses.dataclass
-class ExperimentConfig:
+class ExperimentConfig(_ExpandsPaths):
     """Everything a run depends on."""
 
+    PATHS = ("init_from",)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
@@ -740,26 +782,67 @@ def _path_problems(data: DataConfig) -> Iterator[str]:
             if not path:
                 yield f"data.{name}: is empty; data.source 'list' needs an annotation file with 'path label' lines"
             elif not epath.Path(path).is_file():
-                yield f"data.{name}: there is no file {path!r}"
+                yield f"data.{name}: {missing_path('file', path)}"
         if data.root and not epath.Path(data.root).is_dir():
-            yield f"data.root: there is no folder {data.root!r}; the lists' paths are relative to it"
+            yield f"data.root: {missing_path('folder', data.root)}; the lists' paths are relative to it"
         if data.label_map and not epath.Path(data.label_map).is_file():
-            yield f"data.label_map: there is no file {data.label_map!r}"
+            yield f"data.label_map: {missing_path('file', data.label_map)}"
     if data.source in ("dataset", "records"):
         if not data.root:
             yield f"data.root: is empty; data.source '{data.source}' needs the folder of the data set"
         elif not epath.Path(data.root).is_dir():
-            yield f"data.root: there is no folder {data.root!r}"
+            yield f"data.root: {missing_path('folder', data.root)}"
         if data.annotations and not epath.Path(data.annotations).is_dir():
-            yield f"data.annotations: there is no folder {data.annotations!r}"
+            yield f"data.annotations: {missing_path('folder', data.annotations)}"
     if data.source == "dataset" and not data.dataset:
         yield "data.dataset: is empty; data.source 'dataset' needs a name, such as 'kinetics400'"
     if data.source == "folder":
-        if not data.root:
-            yield "data.root: is empty; data.source 'folder' needs a folder with train/<class> and val/<class>"
-        for split in ("train", "val") if data.root else ():
-            if not (epath.Path(data.root) / split).is_dir():
-                yield f"data.root: there is no folder '{data.root}/{split}'; expected <class>/<video> in it"
+        if problem := folder_problem(data.root):
+            yield f"data.root: {problem}"
+
+
+def folder_problem(root: str) -> str:
+    """Return what a folder of videos lacks, and what can be done with what it holds; empty where it lacks nothing."""
+    if not root:
+        return "is empty; data.source 'folder' needs a folder with train/<class> and val/<class>"
+    if not epath.Path(root).is_dir():
+        return f"{missing_path('folder', root)}; expected one with train/<class> and val/<class>"
+    missing = [split for split in ("train", "val") if not (epath.Path(root) / split).is_dir()]
+    if not missing:
+        return ""
+    folders = " and ".join(f"'{root}/{split}'" for split in missing)
+    return f"there is no folder {folders}; expected <class>/<video> in it. {_offer(root, missing)}"
+
+
+_SPLIT_NAMES = {"train": ("training", "trainset"), "val": ("valid", "validation", "test", "testing", "eval")}
+
+
+def _offer(root: str, missing: Sequence[str]) -> str:
+    """Say what a folder without ``train/`` or ``val/`` holds, and how to train on that."""
+    children = sorted(child for child in epath.Path(root).iterdir() if not child.name.startswith((".", "@", "__")))
+    folders = [child.name for child in children if child.is_dir()]
+    lists = [child.name for child in children if child.suffix in (".txt", ".csv") and not child.is_dir()]
+    for split in missing:
+        if alike := [name for name in folders if name.lower() in (split, *_SPLIT_NAMES[split])]:
+            return f"It holds '{alike[0]}': rename that to '{split}'"
+    if found := [f"{root}/{name}" for split in ("train", "val") for name in lists if split in name]:
+        flags_of = " ".join(f"--config.data.{'train' if 'train' in f else 'val'}_list={f}" for f in found[:2])
+        return f"It holds lists: --config.data.source=list {flags_of} trains on them"
+    if any(
+        next(epath.Path(root).glob(f"{depth}dataset_info.json"), None)
+        for depth in ("", "*/", "*/*/")[: 4 - len(folders)]
+    ):
+        return "It holds records of 'dnr prepare': --config=configs/prepared.py trains on them"
+    if missing == ["val"]:
+        return f"Move about a fifth of the videos of each class from {root}/train/<class> to {root}/val/<class>"
+    if folders:
+        shown = f"{', '.join(folders[:3])}{', ...' if len(folders) > 3 else ''}"
+        return (
+            f"It holds {len(folders)} folders ({shown}): if these are classes, move about a fifth of the videos of "
+            f"each to {root}/val/<class> and the others to {root}/train/<class>; keep videos of one scene together"
+        )
+    what = f"{len(children)} files and no folder" if children else "nothing"
+    return f"It holds {what}; 'dnr prepare' reads public data sets as they were unpacked"
 
 
 # The command line
@@ -852,21 +935,118 @@ def _nearest(name: str, candidates: Sequence[str]) -> str:
     return f" (did you mean {found[0]!r}?)" if found else ""
 
 
-def load_config(path: str) -> ExperimentConfig:
-    """Return the config of a file in the form ``file.py`` or ``file.py:argument``.
+def unknown_flag(name: str, known: Sequence[str]) -> str:
+    """Say that there is no flag ``--name``, and which of those ``known``, or which field, may have been meant."""
+    plain = name.replace("-", "_")
+    leaves = [leaf for leaf in flatten(ExperimentConfig()) if f".{leaf}".endswith(f".{plain}")]
+    found = [f"config.{leaves[0]}"] if leaves else difflib.get_close_matches(plain, known, n=1)
+    if found:
+        suggestion = f" (did you mean --{found[0]}?)"
+    else:
+        suggestion = _nearest_leaf(plain).replace("'", "").replace("mean ", "mean --config.")
+    flags_there = ", ".join(f"--{flag}" for flag in known)
+    return f"there is no flag --{name}{suggestion}. Flags: {flags_there}, and --config.FIELD of the configuration"
+
+
+def split_config_path(path: str) -> tuple[str, str | None]:
+    """Return file and argument of ``file.py:argument``; the argument is None where there is no colon."""
+    if ".py:" in path:
+        file, _, argument = path.partition(".py:")
+        return f"{file}.py", argument
+    if os.path.exists(path) or ":" not in path:
+        return path, None
+    file, _, argument = path.partition(":")
+    return file, argument
+
+
+def find_config(path: str, folder: pathlib.Path = pathlib.Path()) -> str:
+    """Return the path of the config file that a person means, with its argument.
+
+    Args:
+      path: ``file.py`` or ``file.py:argument``, in the working directory or in ``folder``; the suffix and the folder
+        ``configs`` may be left out: ``demo``.
+      folder: where a relative path is looked for when the working directory does not have it.
+
+    Returns:
+      The path, with ``:argument`` where one is given.
 
     Raises:
-      ConfigError: where the file does not exist or refuses the argument.
+      ConfigError: where there is no such file; the message names what there is.
     """
-    file, _, argument = path.partition(":")
+    if not path:
+        raise ConfigError("--config is empty; expected a config file, such as configs/demo.py")
+    file, argument = split_config_path(expand_path(path))
+    suffixes = ("",) if file.endswith(".py") else ("", ".py")
+    forms = [f"{place}{file}{suffix}" for place in ("", "configs/") for suffix in suffixes]
+    candidates = [base / form for base in (pathlib.Path(), folder) for form in forms]
+    for candidate in candidates:
+        if candidate.is_file():
+            return str(candidate) if argument is None else f"{candidate}:{argument}"
+    raise ConfigError(_no_config(file, candidates, folder))
+
+
+def _no_config(file: str, candidates: Sequence[pathlib.Path], folder: pathlib.Path) -> str:
+    """Say what is wrong with the name of a config file, and which ones there are."""
+    folders = [candidate for candidate in candidates if candidate.is_dir()]
+    places = folders[:1] or [*(candidate.parent for candidate in candidates), folder / "configs"]
+    there = {child.stem: child for place in reversed(places) for child in sorted(place.glob("*.py"))}
+    configs = f". Config files: {', '.join(sorted(map(str, there.values())))}" if there else ""
+    if folders:
+        return f"{file!r} is a folder; expected a config file{configs}"
+    found = difflib.get_close_matches(pathlib.Path(file).stem, there, n=1)
+    nearest = f" (did you mean '{there[found[0]]}'?)" if found else ""
+    return f"{missing_path('config file', file)}{nearest}{configs}"
+
+
+def load_config(path: str) -> ExperimentConfig:
+    """Return the config of a file in the form ``file.py`` or ``file.py:argument``; see :func:`find_config`.
+
+    Raises:
+      ConfigError: where the file does not exist, cannot be run, has no ``get_config`` that returns an
+        :class:`ExperimentConfig`, or refuses the argument.
+    """
+    file, argument = split_config_path(find_config(path))
+    if file.endswith(".json"):
+        raise ConfigError(
+            f"{file!r} is what a run saved; expected a config file in Python. One that repeats the run holds "
+            f"'get_config = lambda: dnr_jax.config.from_json(open({file!r}).read())'"
+        )
+    module = _load_module(file)
+    if not callable(getattr(module, "get_config", None)):
+        raise ConfigError(f"config file {file!r} has no function get_config, which returns an ExperimentConfig")
+    try:
+        takes_none = argument is None and not inspect.signature(module.get_config).parameters
+        config = module.get_config() if takes_none else module.get_config(argument or "")
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(_failure(file, error)) from error
+    if not isinstance(config, ExperimentConfig):
+        returned = "nothing" if config is None else f"a {type(config).__name__}"
+        raise ConfigError(f"config file {file!r}: get_config returned {returned}; expected an ExperimentConfig")
+    return config
+
+
+def _load_module(file: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location("config_config", file)
-    if not pathlib.Path(file).is_file() or spec is None or spec.loader is None:
-        siblings = sorted(str(sibling) for sibling in pathlib.Path(file).parent.glob("*.py"))
-        beside = f". Files beside it: {', '.join(siblings)}" if siblings else ""
-        raise ConfigError(f"there is no config file {file!r}{_nearest(file, siblings)}{beside}")
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{file!r} is no file in Python; expected a config file, such as configs/demo.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(argument)
+    try:
+        spec.loader.exec_module(module)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(_failure(file, error)) from error
+    return module
+
+
+def _failure(file: str, error: Exception) -> str:
+    """Say where in a config file an error happened."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+    what = error.msg if isinstance(error, SyntaxError) else error
+    return f"config file {file!r}{f', line {line}' if line else ''}: {type(error).__name__}: {what}"
 
 
 def check_command_line(argv: Sequence[str], default: str, folder: pathlib.Path) -> list[str]:
@@ -878,28 +1058,60 @@ def check_command_line(argv: Sequence[str], default: str, folder: pathlib.Path) 
       folder: where a relative config file is looked for when the working directory does not have it.
 
     Returns:
-      The command line with ``--config=file`` as its first argument, where ``ml_collections`` expects it.
+      The command line with ``--config=file`` as its first argument.
 
     Raises:
-      ConfigError: for a config file that cannot be loaded, and as :func:`check_overrides` does.
+      ConfigError: for a word that belongs to no flag, for a config file that cannot be loaded, and as
+        :func:`check_overrides` does.
     """
     program, *arguments = argv
-    path, rest = default, []
+    paths, rest = [], []
     remaining = iter(arguments)
     for argument in remaining:
         if re.fullmatch(r"--?config", argument):
-            path = next(remaining, "")
-        elif match := re.fullmatch(r"--?config=(.*)", argument):
-            path = match[1]
+            paths.append(next(remaining, ""))
+        elif match := re.fullmatch(r"--?config=(.*)", argument, re.DOTALL):
+            paths.append(match[1])
         else:
             rest.append(argument)
-    file, colon, variant = path.partition(":")
-    if not pathlib.Path(file).is_file():
-        path = f"{folder / file}{colon}{variant}"
+    if len(paths) > 1:
+        raise ConfigError(f"--config is given {len(paths)} times; expected one config file: {', '.join(paths)}")
+    path = find_config(paths[0] if paths else default, folder)
     config = load_config(path)
     check_overrides(rest, config)
     _register_parsers(config)
+    for word in _loose_words(rest, config):
+        raise ConfigError(_loose_word(word, folder))
     return [program, f"--config={path}", *rest]
+
+
+def _loose_words(argv: Sequence[str], config: ExperimentConfig) -> Iterator[str]:
+    """Find the words that are no flags, and no values of flags either."""
+    for before, word in zip(["", *argv], argv, strict=False):
+        if not word.startswith("-") and not _takes_value(before, config):
+            yield word
+
+
+def _takes_value(argument: str, config: ExperimentConfig) -> bool:
+    """Return whether the word behind an argument is its value."""
+    name = argument.lstrip("-")
+    if not argument.startswith("-") or "=" in argument:
+        return False
+    if match := _OVERRIDE.fullmatch(argument):
+        return not match["negated"] and _field_type(config, match["name"]) is not bool
+    return name not in flags.FLAGS or not flags.FLAGS[name].boolean
+
+
+def _loose_word(word: str, folder: pathlib.Path) -> str:
+    """Say what a word on the command line may have been meant for."""
+    if word.lower() in ("true", "false"):
+        return f"{word!r} belongs to no flag; write it behind the flag's name: --config.data.flip={word}"
+    try:
+        return (
+            f"{word!r} belongs to no flag; did you mean --config={os.path.relpath(find_config(word, folder), folder)}?"
+        )
+    except ConfigError:
+        return f"{word!r} belongs to no flag; expected --config=FILE.py[:ARGUMENT], --workdir=FOLDER, --help"
 
 
 def _register_parsers(config: Any) -> None:

@@ -2,14 +2,16 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
 from dnr_jax import cli
-from dnr_jax.evaluation import run
+from dnr_jax.evaluation import evaluate, outputs, run
 from dnr_jax.models import zoo
 from dnr_jax.training import devices, loop
 from tests.paths import REPOSITORY
@@ -44,11 +46,41 @@ def test_evaluate_ends_with_the_line_and_writes_the_report(workdir, capsys):
     assert cli.main(["evaluate", "--workdir", str(workdir), "--views", "2x3", "--batch-size", "3"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "latest checkpoint, step 8, views 2x3 of 16"
+    assert re.fullmatch(r"loss \d+\.\d{3}", out[2])
     assert re.fullmatch(r"top-5 100.0%, mean class accuracy \d+\.\d%", out[1])
     assert re.fullmatch(r"validation top-1 \d+\.\d% \(\d/7 videos\)", out[-1])
     written = json.loads((workdir / "evaluation.json").read_text())
     assert (written["views"], written["checkpoint"], written["videos"]) == ("2x3 of 16", "latest", 7)
-    assert (workdir / "confusion_matrix.png").is_file()
+    assert {file for file in outputs.FILES if not (workdir / file).is_file()} == set()
+
+
+def test_evaluate_takes_other_data_by_name_and_prints_what_it_cannot_write(workdir, videos, tmp_path, capsys):
+    """Only two of the classes are there, in folders that sort otherwise, and the report has no place."""
+    shutil.copytree(videos / "val", tmp_path / "moved" / "test")
+    shutil.rmtree(tmp_path / "moved" / "test" / "dark")
+    where = ["--root", str(tmp_path / "moved"), "--split", "test", "--source", "folder"]
+    assert cli.main(["evaluate", "--workdir", str(workdir), *where, "--out", "/proc/none"]) == 1
+    captured = capsys.readouterr()
+    assert re.fullmatch(r"validation top-1 \d+\.\d% \(\d/4 videos\)", captured.out.splitlines()[-1])
+    assert "nothing can be written to '/proc/none'" in captured.err
+
+
+def test_evaluate_refuses_classes_that_the_run_does_not_have(workdir, videos, tmp_path, capsys):
+    shutil.copytree(videos / "val", tmp_path / "val")
+    (tmp_path / "val" / "dark").rename(tmp_path / "val" / "night")
+    assert cli.main(["evaluate", "--workdir", str(workdir), "--root", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "its videos show 'night', which is none of the 3 classes: 'dark', 'grey', 'light'" in line
+
+
+def test_a_report_that_cannot_be_written_is_told_behind_the_result(workdir, tmp_path, monkeypatch, capsys):
+    report = evaluate.Report(np.eye(3, dtype=np.float32), np.arange(3), ("a", "b", "c"), ("dark", "grey", "light"))
+    monkeypatch.setattr(evaluate, "evaluate", lambda *args, **kwargs: report)
+    (tmp_path / "evaluation.json").mkdir()
+    assert cli.main(["evaluate", "--workdir", str(workdir), "--out", str(tmp_path)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-1] == "validation top-1 100.0% (3/3 videos)"
+    assert "the report cannot be written to" in captured.err
 
 
 def test_profile_prints_a_table_of_the_network_of_a_config(capsys):
@@ -86,6 +118,87 @@ def test_predict_labels_what_it_can_and_names_what_it_cannot(workdir, videos, tm
     assert cli.main(["predict", "--workdir", str(workdir), str(good)]) == 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluat"], "there is no 'evaluat' (did you mean evaluate?)"),
+        (["train"], "python train.py trains"),
+        (["evaluate"], "the following arguments are required: --workdir"),
+        (["evaluate", "--workdr", "w"], "there is no flag --workdr (did you mean --workdir?)"),
+        (["evaluate", "--workdir", "w", "more"], "'more' is one argument too many"),
+        (["evaluate", "--workdir="], "--workdir: is empty; expected a path"),
+        (["predict", "--workdir", "w", "--checkpoint=last", "a"], "there is no 'last' (did you mean latest?)"),
+        (["check"], "the following arguments are required: NAME|DIR"),
+        ([], "the following arguments are required: COMMAND"),
+    ],
+)
+def test_arguments_that_are_not_understood_are_one_line(arguments, message, capsys):
+    with pytest.raises(SystemExit) as refused:
+        cli.main(arguments)
+    assert refused.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_every_path_of_the_command_line_is_expanded(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    parse = cli._parser().parse_args
+    predict = parse(["predict", "--workdir", "~/w/", "~/a b.mp4", "file:///b%20c.mp4", "2021-05-03T12:30:00.mp4"])
+    assert predict.workdir == "/home/me/w"
+    assert predict.videos == ["/home/me/a b.mp4", "/b c.mp4", "2021-05-03T12:30:00.mp4"]
+    for words in (
+        ["export", "--workdir", "~/x", "--out", "~/x"],
+        ["convert", "~/x", "~/x", "--config", "~/x"],
+        ["profile", "--config", "~/x"],
+        ["check", "~/x", "--report", "~/x", "--root", "~/x", "--annotations", "~/x"],
+        ["prepare", "list", "--root", "~/x", "--out", "~/x"],
+    ):
+        assert list(vars(parse(words)).values()).count("/home/me/x") == words.count("~/x")
+
+
+def test_help_tells_which_checkpoint_is_taken_and_how_a_command_ends(capsys):
+    for command in ("evaluate", "predict", "export", "convert"):
+        with pytest.raises(SystemExit) as ended:
+            cli.main([command, "--help"])
+        assert ended.value.code == 0
+        assert "latest (default)" in (text := capsys.readouterr().out) and "flatters" in text
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    assert "exit status:" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out.startswith("dnr_jax ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["export", "--workdir", "w", "--out", "gs://b/x"], "--out is gs://b/x; expected a folder on a local disk"),
+        (["export", "--workdir", "w", "--out", "{here}/file"], "a file; expected a folder"),
+        (["prepare", "folder", "--root", "{here}/videos", "--out", "{here}"], "It holds 2 folders (jump, run)"),
+        (["check", "{here}", "--report", "{here}/none/r.jsonl"], "--report: there is no folder '{here}/none'"),
+        (["profile", "--config", "{here}"], "is a folder; expected a config file"),
+        (["profile", "--config", "{here}/none.py"], "there is no config file"),
+    ],
+)
+def test_paths_that_cannot_be_used_are_one_line(arguments, message, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for name in ("jump", "run"):
+        (tmp_path / "videos" / name).mkdir(parents=True)
+    assert cli.main([word.format(here=tmp_path) for word in arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message.format(here=tmp_path) in line
+
+
+def test_an_interrupted_command_is_one_line(monkeypatch, capsys):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "load_run", interrupted)
+    assert cli.main(["evaluate", "--workdir", "w"]) == 130
+    assert capsys.readouterr().err == "dnr evaluate: interrupted\n"
+
+
 @pytest.mark.parametrize("command", [["evaluate"], ["predict", "a.mp4"]])
 def test_a_missing_run_is_one_line(command, tmp_path, capsys):
     assert cli.main([*command, "--workdir", str(tmp_path / "none")]) == 2
@@ -118,6 +231,13 @@ def test_views_that_make_no_sense_are_refused(views, capsys):
     assert "CLIPSxCROPS" in capsys.readouterr().err
 
 
+def test_train_explains_itself(tmp_path):
+    done = train("-h", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: python train.py")
+    assert all(word in done.stdout for word in ("--print_config", "own_videos", "--checkpoint best", "exit status:"))
+
+
 def train(*arguments: str, cwd: pathlib.Path) -> subprocess.CompletedProcess:
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, str(REPOSITORY / "train.py"), *arguments]
@@ -139,7 +259,6 @@ def test_train_checks_the_config_before_anything_else(tmp_path):
     assert done.returncode == 2
     assert [line.partition(":")[0] for line in done.stderr.removeprefix("train.py: ").splitlines()] == [
         "model.depth",
-        "data.root",
         "data.root",
     ]
     assert list(tmp_path.iterdir()) == []

@@ -9,17 +9,20 @@ from dnr_jax.config import (
     DEPTHS,
     VARIANTS,
     ConfigError,
+    DataConfig,
     EvaluationConfig,
     ExperimentConfig,
     ModelConfig,
     SlowFastConfig,
     check_command_line,
     check_overrides,
+    expand_path,
     flatten,
     from_json,
     load_config,
     single_view,
     to_json,
+    unknown_flag,
     validate,
     with_variant,
     with_views,
@@ -304,7 +307,76 @@ def test_paths_are_looked_for(tmp_path):
     config.data.val_list = config.data.train_list
     validate(config)
     config.data.source = "folder"
-    assert problems(config) == f"data.root: there is no folder '{tmp_path}/videos/val'; expected <class>/<video> in it"
+    message = (
+        f"data.root: there is no folder '{tmp_path}/videos/val'; expected <class>/<video> in it. Move about a fifth"
+    )
+    assert problems(config).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("there", "offer"),
+    [
+        ([], "It holds nothing; 'dnr prepare' reads public data sets"),
+        (["a.mp4", "b.mp4"], "It holds 2 files and no folder"),
+        (["jump/a.mp4", "run/b.mp4", ".cache/x", "@eaDir/x"], "It holds 2 folders (jump, run): if these are classes"),
+        (["training/jump/a.mp4", "val/jump/b.mp4"], "It holds 'training': rename that to 'train'"),
+        (["train/jump/a.mp4", "test/jump/b.mp4"], "It holds 'test': rename that to 'val'"),
+        (
+            ["videos/a.mp4", "train_list.txt", "val_list.txt"],
+            "train_list={root}/train_list.txt --config.data.val_list=",
+        ),
+        (["ucf101/1.0.0/dataset_info.json"], "--config=configs/prepared.py"),
+    ],
+)
+def test_a_folder_without_splits_is_offered_what_it_holds(there, offer, tmp_path):
+    for name in there:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    config = valid_config()
+    config.data.source, config.data.root = "folder", str(tmp_path)
+    (line,) = problems(config).splitlines()
+    assert offer.format(root=tmp_path) in line
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("", ""),
+        ("/", "/"),
+        ("videos/", "videos"),
+        ("~/my videos//", "/home/me/my videos"),
+        ("a~b", "a~b"),
+        ("file:///data/my%20videos/", "/data/my videos"),
+        ("file://localhost/data", "/data"),
+        ("gs://bucket/videos/", "gs://bucket/videos"),
+        ("$HOME/videos", "$HOME/videos"),
+        ("2021-05-03T12:30:00.mp4", "2021-05-03T12:30:00.mp4"),
+        (pathlib.Path("a") / "b", "a/b"),
+    ],
+)
+def test_paths_are_read_as_people_write_them(written, read, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert expand_path(written) == read
+
+
+def test_every_field_that_is_a_path_is_expanded_whoever_sets_it(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    paths = {name: "~/x" for name in DataConfig.PATHS}
+    config = ExperimentConfig(init_from="~/w.pth", data=DataConfig(**paths))
+    config.data.root = "~/y/"
+    assert (config.init_from, config.data.val_list, config.data.root) == ("/home/me/w.pth", "/home/me/x", "/home/me/y")
+    assert from_json('{"data": {"cache_dir": "~"}}').data.cache_dir == "/home/me"
+    assert set(flatten(config)) >= {"init_from", *(f"data.{name}" for name in DataConfig.PATHS)}
+    assert config.data.dataset == ""
+
+
+def test_a_variable_that_the_shell_did_not_replace_is_pointed_out(monkeypatch):
+    monkeypatch.setenv("DATA", "/data")
+    config = valid_config()
+    config.data.source, config.data.root = "folder", "$DATA/videos"
+    assert "no folder '$DATA/videos' (the shell puts in the value of $DATA, but not within single quotes)" in problems(
+        config
+    )
 
 
 def test_the_folder_of_a_data_set_is_looked_for(tmp_path):
@@ -374,6 +446,84 @@ def test_the_command_line_names_its_config_first(tmp_path, monkeypatch):
         "from dnr_jax import config\ndef get_config(arg): return config.ExperimentConfig()"
     )
     assert check_command_line(["train.py", "--config=mine.py"], *default) == ["train.py", "--config=mine.py"]
+    for name, found in [("demo", demo), ("demo:bn", f"{demo}:bn"), ("configs/demo", demo), ("mine", "mine.py")]:
+        assert check_command_line(["train.py", f"--config={name}"], *default) == ["train.py", f"--config={found}"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["demo"], "'demo' belongs to no flag; did you mean --config=.*configs/demo.py"),
+        (["runs/x"], "'runs/x' belongs to no flag; expected --config="),
+        (["--config.data.flip", "false"], "'false' belongs to no flag; write it behind the flag's name"),
+        (["--workdir=w", "x"], "'x' belongs to no flag"),
+        (["--config=demo", "--config=demo:bn"], "--config is given 2 times"),
+        (["--config="], "--config is empty"),
+        (["--config"], "--config is empty"),
+        (["--config=configs"], "'configs' is a folder; expected a config file. Config files: .*demo.py"),
+        (["--config=README.md"], "'.*README.md' is no file in Python"),
+    ],
+)
+def test_words_that_mean_nothing_are_refused_with_what_would_be_right(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        check_command_line(["train.py", *arguments], "configs/demo.py", REPOSITORY)
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("workdr", " (did you mean --workdir?)"),
+        ("print-config", " (did you mean --print_config?)"),
+        ("batch_size", " (did you mean --config.train.batch_size?)"),
+        ("data.root", " (did you mean --config.data.root?)"),
+        ("learning_rat", " (did you mean --config.optimizer.learning_rate?)"),
+        ("xyzzy", ""),
+    ],
+)
+def test_an_unknown_flag_is_told_the_nearest(name, suggestion):
+    message = unknown_flag(name, ["config", "workdir", "print_config"])
+    assert message.startswith(f"there is no flag --{name}{suggestion}. Flags: --config, --workdir")
+
+
+def test_values_of_flags_are_no_loose_words():
+    arguments = ["--workdir", "w", "--config.train.steps", "7", "--config.data.flip", "--config", "demo", "--workdir=w"]
+    assert check_command_line(["train.py", *arguments], "configs/demo.py", REPOSITORY)[2:4] == ["--workdir", "w"]
+
+
+@pytest.mark.parametrize(
+    ("content", "argument", "message"),
+    [
+        ("def get_config(:", "", r"line 1: SyntaxError: invalid syntax"),
+        ("import nothing_of_this_name", "", "line 1: ModuleNotFoundError: No module named"),
+        ("x = 1", "", "has no function get_config"),
+        ("def get_config(): pass", "", "get_config returned nothing; expected an ExperimentConfig"),
+        ("def get_config(arg=''): return {}", "", "get_config returned a dict; expected an ExperimentConfig"),
+        ("def get_config(arg=''):\n  return {}[arg]", ":bn", "line 2: KeyError: 'bn'"),
+        ("def get_config(): pass", ":bn", "TypeError: get_config.. takes 0 positional arguments but 1 was given"),
+        ("raise __import__('dnr_jax').config.ConfigError('no such arm')", "", "^no such arm$"),
+    ],
+)
+def test_a_config_file_that_cannot_be_used_is_named(content, argument, message, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        load_config(f"{file}{argument}")
+
+
+def test_the_config_of_a_run_is_no_config_file(tmp_path):
+    (tmp_path / "config.json").write_text(to_json(valid_config()))
+    with pytest.raises(ConfigError, match="is what a run saved; expected a config file in Python"):
+        load_config(str(tmp_path / "config.json"))
+
+
+def test_a_colon_in_a_path_is_no_argument(tmp_path):
+    folder = tmp_path / "12:30"
+    folder.mkdir()
+    (folder / "mine.py").write_text("from dnr_jax.config import *\ndef get_config(arg=''): return ExperimentConfig()")
+    assert load_config(f"{folder}/mine.py:arm") == load_config(f"{folder}/mine.py") == ExperimentConfig()
+    given = ["train.py", f"--config={folder}/mine.py:arm"]
+    assert check_command_line(given, "configs/demo.py", REPOSITORY) == given
 
 
 @pytest.mark.parametrize(

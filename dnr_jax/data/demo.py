@@ -15,9 +15,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from dnr_jax.data import decode
+from dnr_jax.progress import Progress
 
 CLASSES = (
     "moves_right",
@@ -155,7 +155,7 @@ def make_demo(cache_dir: str, train_videos: int, val_videos: int, size: int = 40
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".demo-") as temporary:
         built = Path(temporary) / folder.name
-        with tqdm(total=train_videos + val_videos, desc="generating the demo's videos", unit="video") as bar:
+        with Progress(train_videos + val_videos, "generating the demo's videos", "video") as bar:
             for stream, (split, count) in enumerate([("train", train_videos), ("val", val_videos)]):
                 _write_split(built / split, stream, count, size, frames, bar.update)
         _publish(built, folder)

@@ -15,7 +15,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from etils import epath
-from tqdm import tqdm
 
 from dnr_jax.data import media, records
 from dnr_jax.data.card import left_out_name, write_card
@@ -24,6 +23,7 @@ from dnr_jax.data.media import Reencoding
 from dnr_jax.data.parallel import ordered_map
 from dnr_jax.data.records import RecordWriter, Shard, json_lines, write_text
 from dnr_jax.data.sources import Catalogue, VideoSource
+from dnr_jax.progress import Progress
 
 PLAN_FILE = "preparation.json"
 
@@ -97,13 +97,14 @@ def prepare(
       The prepared data set.
 
     Raises:
-      ValueError: ``out`` is a bucket, or holds another preparation of the same name.
+      ValueError: ``out`` is a bucket, or holds another preparation of the same name, or a video has two labels.
       RuntimeError: No video of a split could be read.
     """
     if "://" in out:
         raise ValueError(
             f"--out is {out}; expected a folder on a local disk, which can be copied to a bucket afterwards"
         )
+    catalogue.require_one_label()
     home = epath.Path(out) / catalogue.name / records.VERSION
     work = epath.Path(out) / f".{catalogue.name}.incomplete"
     splits = {split: _tasks(source, limit) for split, source in catalogue.splits.items()}
@@ -200,7 +201,7 @@ def _write_shards(
     results = ordered_map(read, (task for _, _, tasks in todo for task in tasks), workers, crashed)
     total = sum(map(len, splits.values()))
     done = total - sum(len(tasks) for _, _, tasks in todo)
-    with contextlib.closing(results), tqdm(total=total, initial=done, desc="preparing", unit="video") as bar:
+    with contextlib.closing(results), Progress(total, "preparing", "video", initial=done) as bar:
         for _, name, tasks in todo:
             _write_shard(work, name, itertools.islice(results, len(tasks)), catalogue.classes, bar)
     shards, left_out = [], {split: [] for split in splits}  # type: tuple[list[Shard], dict[str, Rows]]
@@ -211,7 +212,7 @@ def _write_shards(
     return shards, left_out
 
 
-def _write_shard(work: epath.Path, name: str, results: Iterator[Loaded], classes: Sequence[str], bar: tqdm) -> None:
+def _write_shard(work: epath.Path, name: str, results: Iterator[Loaded], classes: Sequence[str], bar: Progress) -> None:
     """Writes one shard; its list of videos, which is written last, says that it is complete."""
     rows = []
     with contextlib.closing(RecordWriter(str(work / f"{name}.array_record"), classes)) as writer:

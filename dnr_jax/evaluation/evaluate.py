@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -11,18 +10,14 @@ import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from dnr_jax.config import EvaluationConfig, ExperimentConfig
 from dnr_jax.data.pipeline import evaluation_iterator
 from dnr_jax.data.sources import VideoSource
-from dnr_jax.evaluation import metrics
+from dnr_jax.evaluation import metrics, outputs
+from dnr_jax.progress import Progress
 from dnr_jax.training.devices import Prefetcher
 from dnr_jax.training.step import EvalStep, make_eval_step
-
-REPORT_FILE = "evaluation.json"
-CONFUSION_FILE = "confusion_matrix.png"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,6 +54,11 @@ class Report:
         return metrics.mean_class_accuracy(self.scores, self.labels)
 
     @property
+    def loss(self) -> float:
+        """Cross-entropy of the probabilities, in nats."""
+        return metrics.cross_entropy(self.scores, self.labels)
+
+    @property
     def correct(self) -> int:
         """Number of videos whose best class is right."""
         return int(np.trace(self.confusion))
@@ -74,6 +74,7 @@ class Report:
             "top1": self.top1,
             "top5": self.top5,
             "mean_class_accuracy": self.mean_class_accuracy,
+            "loss": self.loss,
             "correct": self.correct,
             "videos": len(self.labels),
             "undecoded": len(self.undecoded),
@@ -84,34 +85,9 @@ class Report:
         return f"validation top-1 {self.top1:.1%} ({self.correct}/{len(self.labels)} videos)"
 
     def write(self, workdir: str | pathlib.Path, **details: Any) -> None:
-        """Write ``evaluation.json``, with ``details`` first, and the picture of the confusion matrix."""
-        per_class = {
-            name: {"correct": int(row[label]), "videos": int(row.sum())}
-            for label, (name, row) in enumerate(zip(self.classes, self.confusion, strict=True))
-        }
-        content = details | self.summary() | {"undecoded_videos": self.undecoded, "classes": per_class}
-        pathlib.Path(workdir, REPORT_FILE).write_text(json.dumps(content, indent=2) + "\n")
-        plot_confusion(self.confusion, self.classes, pathlib.Path(workdir, CONFUSION_FILE))
-
-
-def plot_confusion(confusion: np.ndarray, classes: tuple[str, ...], path: str | pathlib.Path) -> None:
-    """Draw a confusion matrix, each row as shares of its class; up to 50 classes are named.
-
-    Args:
-      confusion: int64 ``[classes, classes]``.
-      classes: their names.
-      path: the picture to write; its suffix is the format.
-    """
-    side = min(3 + 0.35 * len(classes), 12)
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
-    axes = figure.subplots()
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    figure.colorbar(axes.imshow(shares, vmin=0, vmax=1, cmap="Blues"), label="share of the class's videos")
-    if len(classes) <= 50:
-        axes.set_xticks(range(len(classes)), classes, rotation=90)
-        axes.set_yticks(range(len(classes)), classes)
-    axes.set(xlabel="predicted", ylabel="true")
-    figure.savefig(path, dpi=120)
+        """Write the files of an evaluation: see :func:`dnr_jax.evaluation.outputs.write`, which ``details`` go to."""
+        content = details | self.summary() | {"undecoded_videos": self.undecoded}
+        outputs.write(pathlib.Path(workdir), content, self.scores, self.labels, self.names, self.classes)
 
 
 def score_videos(
@@ -133,17 +109,25 @@ def score_videos(
       mesh: the devices.
       evaluation: how many clips and crops a video.
       progress: whether to show a progress bar.
+
+    Raises:
+      ValueError: where the videos' labels do not count in the classes of the network.
     """
+    if len(source.classes) != (config.model.num_classes or len(source.classes)):
+        raise ValueError(
+            f"the videos have {len(source.classes)} classes, and the network {config.model.num_classes}; "
+            "dnr_jax.evaluation.run.Run.labelled finds those of a run by name"
+        )
     size = -(-(config.evaluation.batch_size or config.train.batch_size) // mesh.size) * mesh.size
     batches = evaluation_iterator(
         source, config.data, evaluation, size // jax.process_count(), jax.process_index(), jax.process_count()
     )
     results = []
-    shown = tqdm(total=len(batches), desc="evaluating", unit="batch", disable=not progress, leave=False)
+    shown = Progress(len(source), "evaluating", "video", first="compiling the network", show=progress)
     with contextlib.closing(Prefetcher(batches, mesh)) as prefetched, shown as bar:
         for _, batch in prefetched:
             results.append(jax.device_get(eval_step(variables, batch)))
-            bar.update()
+            bar.update(min(size, len(source) - size * (len(results) - 1)))
     return _report(results, source)
 
 

@@ -32,3 +32,31 @@ def mean_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
     videos = counts.sum(axis=1)
     present = videos > 0
     return float(np.mean(np.diag(counts)[present] / videos[present])) if present.any() else 0.0
+
+
+def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean negative logarithm, in nats, of the probability float32 ``[videos, classes]`` of the label.
+
+    A probability of 0 counts as the smallest number of its type, so the mean stays finite.
+    """
+    of_labels = probabilities[np.arange(len(labels)), labels]
+    smallest = np.finfo(probabilities.dtype).tiny
+    return float(np.mean(-np.log(np.maximum(of_labels, smallest), dtype=np.float64))) if len(labels) else 0.0
+
+
+def class_accuracies(confusion: np.ndarray) -> np.ndarray:
+    """Return the share of each class's videos that are right, float64 ``[classes]``; NaN for a class without videos."""
+    videos = confusion.sum(axis=1)
+    return np.where(videos, np.diag(confusion) / np.maximum(videos, 1), np.nan)
+
+
+def most_confused(confusion: np.ndarray, count: int) -> list[tuple[int, int]]:
+    """Return the pairs ``(true, predicted)`` of different classes that are confused most, at most ``count`` of them.
+
+    They are ordered by the number of videos, then by the share of the true class's videos, then as the classes are.
+    """
+    off = confusion * ~np.eye(len(confusion), dtype=bool)
+    true, predicted = np.nonzero(off)
+    videos, shares = off[true, predicted], off[true, predicted] / confusion[true].sum(axis=1)
+    order = np.lexsort((predicted, true, -shares, -videos))[:count]
+    return [(int(true[i]), int(predicted[i])) for i in order]

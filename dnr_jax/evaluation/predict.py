@@ -1,14 +1,26 @@
 """Labels for single video files."""
 
+import contextlib
 import dataclasses
+import http.client
+import os
 import pathlib
+import re
+import shutil
+import tempfile
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator, Sequence
+from typing import IO
 
 import jax
 import numpy as np
 
 from dnr_jax.config import with_views
+from dnr_jax.data.annotations import VIDEO_SUFFIXES, is_hidden
 from dnr_jax.data.decode import DecodeError
+from dnr_jax.data.folders import find_media
+from dnr_jax.data.frame_files import FRAME_SUFFIXES
 from dnr_jax.data.pipeline import load_clip
 from dnr_jax.evaluation.metrics import ranking
 from dnr_jax.evaluation.run import load_run
@@ -22,9 +34,9 @@ class Prediction:
 
     Attributes:
       path: the video file.
-      labels: names of the best classes, the best first; empty where the video could not be decoded.
+      labels: names of the best classes, the best first; empty where the video could not be scored.
       scores: their probabilities.
-      error: why the video could not be decoded; empty where it could.
+      error: why the video could not be scored; empty where it could. Names the video.
     """
 
     path: str
@@ -40,6 +52,35 @@ class Prediction:
         return "\n".join([self.path, *lines])
 
 
+def find_videos(paths: Sequence[str | pathlib.Path]) -> list[str]:
+    """Return paths with each folder of videos replaced by the videos in it, at any depth, sorted.
+
+    A folder of frames is a video itself. Files, URLs and folders without videos stay as they are.
+    """
+    found: list[str] = []
+    for path in map(str, paths):
+        found += _videos_in(pathlib.Path(path)) or [path]
+    return found
+
+
+def _videos_in(folder: pathlib.Path) -> list[str]:
+    """Return the videos below a folder that is no video itself; whatever cannot be read is left to the decoder."""
+    try:
+        if not folder.is_dir() or _holds_frames(folder):
+            return []
+        found = find_media(str(folder))
+    except OSError:
+        return []
+    found.left_out.warn(str(folder))
+    return [str(folder / name) for name in found.videos]
+
+
+def _holds_frames(folder: pathlib.Path) -> bool:
+    """Return whether a folder is a video: one of frames, without video files beside them."""
+    suffixes = {file.suffix.lower() for file in folder.iterdir() if not is_hidden(file.name)}
+    return bool(suffixes & FRAME_SUFFIXES) and not suffixes & VIDEO_SUFFIXES
+
+
 def predict(
     workdir: str | pathlib.Path,
     paths: Sequence[str | pathlib.Path],
@@ -49,15 +90,18 @@ def predict(
 ) -> Iterator[Prediction]:
     """Label video files with the network of a run, one at a time, on one device.
 
+    Whatever is wrong with one of them costs none of the others.
+
     Args:
       workdir: folder of the run.
-      paths: video files of any format that FFmpeg reads.
+      paths: video files of any format that FFmpeg reads, folders of frames, and folders of videos
+        (:func:`find_videos`).
       top: how many labels.
       views: clips and crops of each video; default: as the run's configuration says.
       checkpoint: ``latest`` or ``best``.
 
     Yields:
-      A prediction for each path, in order; a file that cannot be decoded yields its reason.
+      A prediction for each video, in order; one that cannot be scored yields the reason.
 
     Raises:
       ConfigError: where the folder holds no trained network; before the first prediction.
@@ -66,12 +110,54 @@ def predict(
     run = load_run(workdir, mesh, checkpoint)
     step = make_eval_step(run.model, run.config, mesh)
     evaluation = with_views(run.config.evaluation, views)
-    for path in map(str, paths):
+
+    def score(path: str) -> np.ndarray:
+        with _local_file(path) as file:
+            video = load_clip(file, run.config.data, evaluation)
+        return np.asarray(step(run.variables, place_batch({"video": video[None]}, mesh))["scores"])[0]
+
+    for path in find_videos(paths):
         try:
-            video = load_clip(path, run.config.data, evaluation)
+            scores = score(path)
         except DecodeError as error:
             yield Prediction(path, error=str(error))
-            continue
-        scores = np.asarray(step(run.variables, place_batch({"video": video[None]}, mesh))["scores"])
-        best = ranking(scores, top)[0]
-        yield Prediction(path, tuple(run.classes[i] for i in best), tuple(float(scores[0, i]) for i in best))
+        except Exception as error:  # whatever it is: the videos behind this one have nothing to do with it
+            yield Prediction(path, error=f"{path}: {type(error).__name__}: {error}")
+        else:
+            best = ranking(scores[None], top)[0]
+            yield Prediction(path, tuple(run.classes[i] for i in best), tuple(float(scores[i]) for i in best))
+
+
+@contextlib.contextmanager
+def _local_file(path: str) -> Iterator[str]:
+    """Lend what the decoder reads: the path itself, or of a web address a copy for as long as it is needed.
+
+    Raises:
+      DecodeError: for what is no video by its name alone, and for what cannot be fetched.
+    """
+    url = re.match(r"([A-Za-z][\w+.-]*)://", path)
+    scheme = url[1].lower() if url else ""
+    if scheme in ("http", "https"):
+        with tempfile.NamedTemporaryFile(suffix=pathlib.PurePath(urllib.parse.urlsplit(path).path).suffix) as copy:
+            try:
+                _fetch(path, copy)
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                raise DecodeError(f"{path}: {error}") from error
+            try:
+                yield copy.name
+            except DecodeError as error:
+                raise DecodeError(str(error).replace(copy.name, path)) from error
+        return
+    if scheme not in ("", "gs", "s3"):
+        raise DecodeError(f"{path}: {scheme}:// is not read; expected a file, http://, https://, gs:// or s3://")
+    if not scheme and os.path.isdir(path) and not _holds_frames(pathlib.Path(path)):
+        raise DecodeError(f"{path}: a folder without videos; expected video files or frames in it")
+    yield path
+
+
+def _fetch(url: str, copy: IO[bytes]) -> None:
+    with urllib.request.urlopen(url, timeout=30) as response:
+        if response.headers.get_content_type() == "text/html":
+            raise OSError("this is a web page and no video file")
+        shutil.copyfileobj(response, copy)
+    copy.flush()

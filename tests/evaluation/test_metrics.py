@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from dnr_jax.evaluation.metrics import confusion_matrix, mean_class_accuracy, ranking, top_k_accuracy
+from dnr_jax.evaluation.metrics import (
+    class_accuracies,
+    confusion_matrix,
+    cross_entropy,
+    mean_class_accuracy,
+    most_confused,
+    ranking,
+    top_k_accuracy,
+)
 
 
 @pytest.fixture
@@ -50,3 +58,22 @@ def test_no_videos_score_nothing():
     nothing = np.zeros((0, 3), np.float32), np.zeros(0, np.int64)
     assert top_k_accuracy(*nothing) == mean_class_accuracy(*nothing) == 0.0
     assert confusion_matrix(*nothing).sum() == 0
+
+
+def test_cross_entropy_is_the_mean_negative_logarithm_of_the_labels_probability():
+    probabilities = np.array([[0.5, 0.5], [0.25, 0.75], [1.0, 0.0]], np.float32)
+    assert cross_entropy(probabilities[:2], np.array([0, 1])) == pytest.approx(-(np.log(0.5) + np.log(0.75)) / 2)
+    assert cross_entropy(probabilities, np.array([0, 0, 1])) < 100  # and finite, although one is impossible
+    assert cross_entropy(np.zeros((0, 2), np.float32), np.zeros(0, np.int64)) == 0.0
+
+
+def test_accuracies_of_classes():
+    confusion = np.array([[3, 1, 0], [0, 0, 0], [0, 2, 2]])
+    np.testing.assert_equal(class_accuracies(confusion), [0.75, np.nan, 0.5])
+
+
+def test_pairs_that_are_confused_most_come_first():
+    confusion = np.array([[5, 2, 0], [2, 0, 3], [1, 0, 9]])
+    assert most_confused(confusion, 9) == [(1, 2), (1, 0), (0, 1), (2, 0)]
+    assert most_confused(confusion, 1) == [(1, 2)]
+    assert most_confused(np.eye(3, dtype=int), 5) == []

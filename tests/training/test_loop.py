@@ -16,18 +16,24 @@ import numpy as np
 import pytest
 
 from dnr_jax.config import ConfigError, ExperimentConfig, flatten, from_json
+from dnr_jax.evaluation import outputs
+from dnr_jax.evaluation.evaluate import Report
+from dnr_jax.progress import Progress
 from dnr_jax.training import loop
 from dnr_jax.training.checkpoint import Checkpoints
 from dnr_jax.training.devices import make_mesh
 from dnr_jax.training.metrics import MetricWindow, NonFiniteError
 from dnr_jax.training.optimizer import make_optimizer
-from dnr_jax.training.report import CURVE_FILE, METRICS_FILE, read_metrics
+from dnr_jax.training.report import CURVE_FILE, METRICS_FILE, Recorder, read_metrics
 from dnr_jax.training.state import abstract_state
 from dnr_jax.training.step import normalize
 from tests.paths import REPOSITORY
 from tests.training.tiny import tiny_config, tiny_network, write_videos
 
-LAST_LINE = re.compile(r"validation top-1 (\d+\.\d)% \((\d+)/(\d+) videos\)")
+LAST_LINE = re.compile(
+    r"validation top-1 (\d+\.\d)% \((\d+)/(\d+) videos\)"
+    r"(; the best checkpoint had \d+\.\d% at step \d+: --checkpoint best takes it)?"
+)
 
 
 def rows_without_time(workdir: pathlib.Path) -> list[dict]:
@@ -67,9 +73,11 @@ def whole_run(videos, tmp_path_factory):
 
 def test_a_run_leaves_its_records(whole_run, videos):
     workdir, report = whole_run
+    events = [path.name for path in workdir.glob("events.out.tfevents.*")]
+    assert len(events) == 1
     assert {path.name for path in workdir.iterdir()} == {
-        *("checkpoints", "config.json", "classes.txt", "metrics.jsonl", "tensorboard"),
-        *("training_curve.png", "evaluation.json", "confusion_matrix.png"),
+        *("checkpoints", "config.json", "classes.txt", "metrics.jsonl", *events),
+        *("training_curve.png", "run.lock", *outputs.FILES),
     }
     assert (workdir / "classes.txt").read_text().split() == ["dark", "grey", "light"]
     assert from_json((workdir / "config.json").read_text()).model.num_classes == 3
@@ -88,6 +96,23 @@ def test_the_last_line_says_how_good_it_is(videos, tmp_path, tiny_loop, capsys):
     assert int(match[3]) == 7
     assert int(match[2]) == report.correct == round(report.top1 * 7)
     assert match[1] == f"{100 * report.correct / 7:.1f}"
+
+
+def test_validations_are_printed_with_the_best_so_far(videos, tmp_path, capsys):
+    trainer = object.__new__(loop.Trainer)
+    trainer.config, trainer.recorder, trainer.window = tiny_config(videos), Recorder(tmp_path), MetricWindow([])
+    with contextlib.closing(trainer.recorder), Progress(3, "training", "clip", show=False) as bar:
+        for trainer.step, right in enumerate([1, 2, 1], start=1):
+            scores = np.where(np.arange(4)[:, None] < right, [0.75, 0.25], [0.25, 0.75]).astype(np.float32)
+            report = Report(scores, np.zeros(4, np.int32), tuple("abcd"), ("x", "y"))
+            trainer._evaluate = lambda evaluation, report=report: report
+            trainer._validate(bar)
+        assert trainer._better_checkpoint() == "; the best checkpoint had 50.0% at step 2: --checkpoint best takes it"
+    assert capsys.readouterr().out.splitlines() == [
+        "step 1: validation top-1 25.0% (1/4 videos), loss 1.112; the best so far",
+        "step 2: validation top-1 50.0% (2/4 videos), loss 0.837; the best so far",
+        "step 3: validation top-1 25.0% (1/4 videos), loss 1.112; best: 50.0% at step 2",
+    ]
 
 
 def test_half_a_run_and_the_other_half_are_a_run(whole_run, videos, tmp_path, tiny_loop, monkeypatch):
@@ -162,7 +187,8 @@ def test_precise_statistics_are_those_of_the_first_batches(videos, tmp_path, tin
 def test_a_finished_run_only_repeats_its_last_line(whole_run, videos, tmp_path, tiny_loop, capsys):
     shutil.copytree(whole_run[0], tmp_path, dirs_exist_ok=True)
     report = loop.train(tiny_config(videos, checkpoint_every=3), tmp_path)
-    assert capsys.readouterr().out.splitlines()[-1] == str(whole_run[1]) == str(report)
+    assert capsys.readouterr().out.splitlines()[-1].startswith(str(report))
+    assert str(report) == str(whole_run[1])
     assert_same_run(tmp_path, whole_run[0])
 
 

@@ -1,0 +1,159 @@
+"""The files of an evaluation: numbers as JSON and CSV, and the picture of the confusion matrix."""
+
+import csv
+import json
+import pathlib
+import textwrap
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+
+from dnr_jax.evaluation import metrics
+
+REPORT_FILE = "evaluation.json"
+PREDICTIONS_FILE = "predictions.csv"
+CONFUSION_FILE = "confusion.csv"
+CLASSES_FILE = "per_class.csv"
+PICTURE_FILE = "confusion_matrix.png"
+FILES = (REPORT_FILE, PREDICTIONS_FILE, CONFUSION_FILE, CLASSES_FILE, PICTURE_FILE)
+"""What :func:`write` writes."""
+
+_NUMBERED, _NAMED = 30, 50
+"""Up to so many classes a matrix has room for numbers, and for names."""
+_PAIRS = 25
+"""Confused pairs in the picture, where there are more classes than that."""
+
+
+def write(
+    folder: pathlib.Path,
+    content: dict[str, Any],
+    scores: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+    classes: Sequence[str],
+) -> None:
+    """Write :data:`FILES`.
+
+    Args:
+      folder: where they go.
+      content: what ``evaluation.json`` begins with; the videos and correct ones of each class follow.
+      scores: probabilities float32 ``[videos, classes]``.
+      labels: int32 ``[videos]``.
+      names: names of the videos.
+      classes: names of the classes.
+    """
+    confusion = metrics.confusion_matrix(scores, labels)
+    per_class = {
+        name: {"correct": int(row[label]), "videos": int(row.sum())}
+        for label, (name, row) in enumerate(zip(classes, confusion, strict=True))
+    }
+    text = json.dumps(content | {"classes": per_class}, indent=2)
+    (folder / REPORT_FILE).write_text(f"{text}\n", encoding="utf-8")
+    _write_csv(folder / PREDICTIONS_FILE, _prediction_rows(scores, labels, names, classes))
+    _write_csv(folder / CONFUSION_FILE, _confusion_rows(confusion, classes))
+    _write_csv(folder / CLASSES_FILE, _class_rows(confusion, classes))
+    plot_confusion(confusion, classes, folder / PICTURE_FILE)
+
+
+def _write_csv(path: pathlib.Path, rows: Iterable[Sequence[object]]) -> None:
+    # Names that are no valid text on this system come out as the bytes that they went in as.
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def _prediction_rows(
+    scores: np.ndarray, labels: np.ndarray, names: Sequence[str], classes: Sequence[str]
+) -> Iterable[Sequence[object]]:
+    """One row a video: its label, and the best five classes with their probabilities."""
+    best = metrics.ranking(scores, 5)
+    yield ["video", "label", *(f"{what}_{i + 1}" for i in range(best.shape[1]) for what in ("class", "score"))]
+    for name, label, row, ranked in zip(names, labels, scores, best, strict=True):
+        yield [name, classes[label], *(cell for i in ranked for cell in (classes[i], f"{row[i]:.6f}"))]
+
+
+def _confusion_rows(confusion: np.ndarray, classes: Sequence[str]) -> Iterable[Sequence[object]]:
+    """One row a true class, one column a predicted one: numbers of videos."""
+    yield ["true class / predicted class", *classes]
+    yield from ([name, *row.tolist()] for name, row in zip(classes, confusion, strict=True))
+
+
+def _class_rows(confusion: np.ndarray, classes: Sequence[str]) -> Iterable[Sequence[object]]:
+    """One row a class, the least accurate first: what is right of it, and what it is taken for most."""
+    accuracies, videos = metrics.class_accuracies(confusion), confusion.sum(axis=1)
+    yield ["class", "accuracy", "correct", "videos", "most_confused_with", "times"]
+    for label in np.lexsort((-videos, accuracies)).tolist():  # classes without videos, of NaN, come last
+        others = np.where(np.arange(len(classes)) == label, -1, confusion[label])
+        times = int(others.max())
+        confused = [classes[int(others.argmax())], times] if times > 0 else ["", 0]
+        accuracy = f"{accuracies[label]:.4f}" if videos[label] else ""
+        yield [classes[label], accuracy, int(confusion[label, label]), int(videos[label]), *confused]
+
+
+def plot_confusion(confusion: np.ndarray, classes: Sequence[str], path: str | pathlib.Path) -> None:
+    """Draw a confusion matrix, its rows coloured by shares of the class.
+
+    Few classes have their numbers of videos in the cells. Where there are many, the pairs that are confused most stand
+    beside the matrix, by name.
+
+    Args:
+      confusion: int64 ``[classes, classes]``, true classes in rows.
+      classes: their names.
+      path: the picture to write; its suffix is the format.
+    """
+    names = [_readable(name) for name in classes]
+    count = len(names)
+    side = min(max(0.28 * count, 2.5), 9) + 2
+    figure = Figure(figsize=(side + (7 if count > _NUMBERED else 1), side), layout="constrained")
+    if count > _NUMBERED:
+        matrix, pairs = figure.subplots(1, 2, width_ratios=(side, 6))
+        _draw_pairs(pairs, confusion, names)
+    else:
+        matrix = figure.subplots()
+    _draw_matrix(figure, matrix, confusion, names)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # drawn as a box
+        figure.savefig(path, dpi=120)
+
+
+def _readable(name: str) -> str:
+    """Return a name as it can be drawn: on one line, not too long."""
+    text = name.encode("utf-8", "replace").decode()
+    return textwrap.shorten(text, 32, placeholder=" ...") if " " in text else text[:32]
+
+
+def _draw_matrix(figure: Figure, axes: Axes, confusion: np.ndarray, names: Sequence[str]) -> None:
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    # A root, so that single mistakes among many videos can be seen.
+    norm = PowerNorm(0.5 if len(names) > _NUMBERED else 1.0, vmin=0, vmax=1)
+    image = axes.imshow(shares, norm=norm, cmap="Blues", interpolation="none")
+    figure.colorbar(image, ax=axes, label="share of the class's videos", shrink=0.8)
+    if len(names) <= _NAMED:
+        axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
+        axes.set_yticks(range(len(names)), names, parse_math=False)
+    if len(names) <= _NUMBERED:
+        for true, predicted in zip(*np.nonzero(confusion), strict=True):
+            colour = "white" if shares[true, predicted] > 0.5 else "black"
+            text = str(confusion[true, predicted])
+            axes.text(predicted, true, text, ha="center", va="center", color=colour, fontsize=9 if len(text) < 4 else 6)
+    axes.set(xlabel="predicted", ylabel="true")
+
+
+def _draw_pairs(axes: Axes, confusion: np.ndarray, names: Sequence[str]) -> None:
+    pairs = metrics.most_confused(confusion, _PAIRS)
+    videos = [confusion[pair] for pair in pairs]
+    bars = axes.barh(range(len(pairs)), videos, color="tab:blue")
+    labels = [f"{count} of {confusion[true].sum()}" for count, (true, _) in zip(videos, pairs, strict=True)]
+    axes.bar_label(bars, labels, padding=3, fontsize=8)
+    axes.set_yticks(
+        range(len(pairs)), [f"{names[true]} \N{RIGHTWARDS ARROW} {names[other]}" for true, other in pairs], fontsize=8
+    )
+    for label in axes.get_yticklabels():
+        label.set_parse_math(False)
+    axes.set(title="most confused: true \N{RIGHTWARDS ARROW} predicted", xlabel="videos")
+    axes.margins(x=0.15)
+    axes.invert_yaxis()

@@ -1,0 +1,78 @@
+"""How the commands end, whatever happens in them."""
+
+import contextlib
+import errno
+import io
+import os
+
+import pytest
+
+from dnr_jax import console
+from dnr_jax.config import ConfigError
+from dnr_jax.training.metrics import NonFiniteError
+
+
+def fail(error: BaseException):
+    def command():
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (ConfigError("no such field"), 2, "dnr x: no such field"),
+        (NonFiniteError("the loss is nan"), 2, "dnr x: the loss is nan"),
+        (KeyboardInterrupt(), 130, "dnr x: interrupted; the same command goes on"),
+        (PermissionError(errno.EACCES, "Permission denied", "/runs"), 2, "dnr x: Permission denied: '/runs'"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "dnr x: No space left on device"),
+    ],
+)
+def test_what_a_person_can_correct_is_one_line(error, status, message, capsys):
+    assert console.run("dnr x", fail(error), "the same command goes on") == status
+    assert capsys.readouterr() == ("", f"{message}\n")
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), OSError("no number"), ValueError("a fault of ours")])
+def test_faults_of_the_program_keep_their_traceback(error):
+    with pytest.raises(type(error)):
+        console.run("dnr x", fail(error))
+
+
+def test_the_status_of_the_command_is_that_of_the_program():
+    assert [console.run("dnr x", lambda status=status: status) for status in (None, 0, 1)] == [0, 0, 1]
+    with pytest.raises(SystemExit):
+        console.run("dnr x", fail(SystemExit(3)))
+
+
+def test_a_reader_that_has_gone_is_no_fault():
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe, contextlib.redirect_stdout(pipe):
+        assert console.run("dnr x", lambda: print("jump")) == 141
+        print("what Python flushes when it ends")
+
+
+def test_names_are_printed_whatever_the_terminal_understands():
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), "ascii")) as terminal:
+        console.run("dnr x", lambda: print("caf\xe9 \udcff"))
+        assert terminal.buffer.getvalue() == b"caf\\xe9 \\udcff\n"
+
+
+def test_versions_are_those_that_are_installed():
+    assert console.version().startswith("dnr_jax 0.")
+    assert "jax " in console.version()
+
+
+def test_folders_are_told_from_files_and_buckets(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert console.local_folder("--out", "~/new folder/") == f"{tmp_path}/new folder"
+    (tmp_path / "file").touch()
+    for text, message in [
+        ("", "--out is empty; expected a folder"),
+        ("gs://bucket/run", "--out is gs://bucket/run; expected a folder on a local disk"),
+        ("~/file", "file, a file; expected a folder"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            console.local_folder("--out", text)
