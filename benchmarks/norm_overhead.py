@@ -24,7 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dnr_jax.config import ModelConfig, NormConfig
+from dnr_jax.config import ModelConfig
+from dnr_jax.dnr import DNRSpec
 from dnr_jax.models import create_model
 
 STATIC = {"norm1": "static", "norm2": "static"}
@@ -72,7 +73,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 def variants() -> dict[str, ModelConfig]:
     """Return the networks by name: each norm, and the first four of them in each way to run the blocks."""
-    named = {name: ModelConfig(interlace=False, norm=NormConfig(**fields)) for name, fields in NORMS.items()}
+    named = {name: ModelConfig(interlace=False, norm=DNRSpec(**fields)) for name, fields in NORMS.items()}
     for way, fields in NETWORKS.items():
         named |= {f"{way} {name}": dataclasses.replace(named[name], **fields) for name in ("bn", "cl", "ct", "dnr")}
     return named

@@ -29,7 +29,8 @@ def get_config(arg: str = "") -> ExperimentConfig:
         config.data.sampling, config.data.target_fps = "linspace", 30.0
         config.data.mean, config.data.std = (114.75, 114.75, 114.75), (57.375, 57.375, 57.375)
     # A group of frames is 32 frames of video, as in the paper's clips: 4 of the slow pathway's in 8x8, 2 in 4x16.
-    config.model.norm.relay_distance = 4 if variant == "8x8" else 2
+    if "bn" not in parts:
+        config.model.norm.relay_distance = 4 if variant == "8x8" else 2
     config.data.root = "data/kinetics400"
     config.data.train_list = "data/kinetics400/train_list.txt"
     config.data.val_list = "data/kinetics400/val_list.txt"

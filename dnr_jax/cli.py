@@ -5,6 +5,7 @@ Modules that take long to import are imported by the subcommand that needs them,
 
 import argparse
 import difflib
+import pathlib
 import re
 import sys
 from collections.abc import Sequence
@@ -112,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_run_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
     evaluate = commands.add_parser("evaluate", help="score the validation videos of a run", epilog=_CHECKPOINT)
     evaluate.add_argument("--batch-size", type=_positive, help="videos a step; default: as in the run's configuration")
+    _add_evaluated_data(evaluate)
     predict = commands.add_parser("predict", help="label video files", epilog=f"{_CHECKPOINT}{console.EXIT_STATUS}")
     predict.add_argument("--top", type=_positive, default=5, help="labels a video (default: 5)")
     predict.add_argument(
@@ -179,6 +181,23 @@ def _add_weight_commands(commands: "argparse._SubParsersAction[_Parser]") -> Non
     )
     _add_checkpoint(convert)
     convert.set_defaults(run=_convert)
+
+
+def _add_evaluated_data(evaluate: argparse.ArgumentParser) -> None:
+    data = evaluate.add_argument_group("data", "other videos than the run's, or its own where they were moved to")
+    data.add_argument("--root", type=_path, help="folder of the videos")
+    data.add_argument("--list", type=_path, metavar="FILE", help="annotation file of the videos to score")
+    data.add_argument(
+        "--label-map", type=_path, metavar="FILE", help="names of the classes that a list gives by number"
+    )
+    data.add_argument("--annotations", type=_path, metavar="FOLDER", help="annotation files of a public data set")
+    data.add_argument("--split", default="val", help="which videos of the data (default: val)")
+    data.add_argument(
+        "--source",
+        choices=("list", "folder", "dataset", "records"),
+        help="what the data is, as data.source; default: list with --list, otherwise as in the run",
+    )
+    data.add_argument("--out", type=_path, metavar="FOLDER", help="folder for the report; default: the run's")
 
 
 def _size(text: str) -> int | tuple[int, int]:
@@ -267,6 +286,7 @@ def _prepare(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     from dnr_jax.data.check import check, open_target, summary
+    from dnr_jax.data.records import why_not_writable
 
     if not (folder := epath.Path(args.report).parent).is_dir():
         raise ConfigError(f"--report: {missing_path('folder', str(folder))}")
@@ -274,20 +294,24 @@ def _check(args: argparse.Namespace) -> int:
         catalogue = open_target(args.name, args.root or "", args.annotations or "", args.fold, args.split)
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(str(error)) from error
-    problems = check(catalogue, args.report, args.min_frames, args.workers)
+    is_local = "://" not in args.report
+    unwritable = why_not_writable(pathlib.Path(args.report).absolute().parent) if is_local else ""
+    if unwritable:
+        print(f"dnr check: {unwritable}; problems are printed only. --report names another file", file=sys.stderr)
+    problems = check(catalogue, "" if unwritable else args.report, args.min_frames, args.workers)
     for problem in problems:
         print(problem)
     print(summary(catalogue, problems))
-    if problems:
+    if problems and not unwritable:
         print(f"the list is in {args.report}")
-    return 1 if problems else 0
+    return 1 if problems or unwritable else 0
 
 
 def _evaluate(args: argparse.Namespace) -> int:
     with stage("importing"):
-        from dnr_jax.data.sources import load_sources
+        from dnr_jax.data.records import why_not_writable
         from dnr_jax.evaluation.evaluate import evaluate, undecoded_note, views
-        from dnr_jax.evaluation.run import load_run
+        from dnr_jax.evaluation.run import load_run, open_data
         from dnr_jax.training.devices import make_mesh
 
     with stage("loading the network"):
@@ -296,21 +320,28 @@ def _evaluate(args: argparse.Namespace) -> int:
     config = run.config
     config.evaluation = with_views(config.evaluation, args.views)
     config.evaluation.batch_size = args.batch_size or config.evaluation.batch_size
-    try:
-        with stage("reading the data"):
-            _, source = load_sources(config.data)
-    except (FileNotFoundError, ValueError) as error:
-        raise ConfigError(str(error)) from error
+    paths = {"root": args.root, "val_list": args.list, "label_map": args.label_map, "annotations": args.annotations}
+    with stage("reading the data"):
+        source = open_data(run, args.split, args.source, paths)
+    folder = pathlib.Path(console.local_folder("--out", args.out)) if args.out else run.workdir
+    if problem := why_not_writable(folder):
+        print(f"dnr evaluate: {problem}; the result is printed only. --out names another folder", file=sys.stderr)
     report = evaluate(run.model, run.variables, source, config, mesh, progress=True)
     protocol = views(config.evaluation, config.data.crop_size)
-    report.write(args.workdir, step=run.step, checkpoint=args.checkpoint, views=protocol)
     print(f"{args.checkpoint} checkpoint, step {run.step}, views {protocol}")
     print(f"top-5 {report.top5:.1%}, mean class accuracy {report.mean_class_accuracy:.1%}")
     print(f"loss {report.loss:.3f}")
     if report.undecoded:
         print(undecoded_note(report.undecoded))
-    print(report)
-    return 0
+    print(report, flush=True)
+    if not problem:
+        details = {"step": run.step, "checkpoint": args.checkpoint, "views": protocol}
+        try:
+            report.write(folder, **details, root=config.data.root, split=args.split, fingerprint=source.fingerprint())
+        except OSError as error:
+            problem = f"the report cannot be written to '{folder}' ({error.strerror or error})"
+            print(f"dnr evaluate: {problem}", file=sys.stderr)
+    return 1 if problem or not len(report.labels) else 0
 
 
 def _predict(args: argparse.Namespace) -> int:

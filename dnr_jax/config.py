@@ -24,7 +24,10 @@ from typing import Any, ClassVar
 
 from absl import flags
 from etils import epath
+from ml_collections import config_flags
+from ml_collections.config_flags import tuple_parser
 
+from dnr_jax.dnr import fields as typed_fields
 from dnr_jax.dnr.spec import DNRSpec
 
 DEPTHS = (18, 34, 50, 101, 152)
@@ -39,6 +42,10 @@ VARIANTS = ("dnr", "bn", "bn_interlace", "dnr_no_interlace")
 
 class ConfigError(ValueError):
     """Something that a person set is wrong; the message says what, where, and what would be right."""
+
+
+class RunError(RuntimeError):
+    """A run cannot go on, whatever its settings; the message says why, and what is left of it to go on from."""
 
 
 def expand_path(path: str | os.PathLike[str]) -> str:
@@ -70,38 +77,6 @@ class _ExpandsPaths:
     def __setattr__(self, name: str, value: Any) -> None:
         is_path = name in self.PATHS and isinstance(value, str | os.PathLike)
         super().__setattr__(name, expand_path(value) if is_path else value)
-
-
-@dataclasses.dataclass
-class NormConfig:
-    """Which normalisation stands where; mirrors :class:`dnr_jax.dnr.DNRSpec`, which explains each field."""
-
-    norm1: str = "cl"
-    norm2: str = "ct"
-    norm3: str = "static"
-    relay_distance: int = 4
-    num_groups: int = 0
-    granularity: str = "group"
-    direction: str = "forward"
-    layer_distance: int = 1
-    sharing: str = "stage"
-    relay: str = "lstm"
-    reduction: int = 4
-    depth: int = 1
-    initial_state: str = "zeros"
-    base: str = "bn"
-    channel_groups: int = 32
-    channels_per_group: int = 0
-    statistics: str = "group"
-    clips_per_statistics: int = 0
-    momentum: float = 0.9
-    epsilon: float = 1e-5
-    renorm_limits: tuple[float, float] = (3.0, 5.0)
-    renorm_steps: tuple[int, int, int] = (5_000, 40_000, 25_000)
-
-    def spec(self) -> DNRSpec:
-        """Return the checked, immutable form; raises ValueError for a value out of range."""
-        return DNRSpec(**dataclasses.asdict(self))
 
 
 @dataclasses.dataclass
@@ -188,7 +163,7 @@ class ModelConfig:
     """Compute the inside of each ``block`` or ``stage`` again in the backward pass, to save memory; or ``none``."""
     dtype: str = "float32"
     """Activations: ``float32`` or ``bfloat16``. Parameters, statistics and relay states stay in float32."""
-    norm: NormConfig = dataclasses.field(default_factory=NormConfig)
+    norm: DNRSpec = dataclasses.field(default_factory=DNRSpec)
     slowfast: SlowFastConfig = dataclasses.field(default_factory=SlowFastConfig)
     tdn: TDNConfig = dataclasses.field(default_factory=TDNConfig)
 
@@ -235,7 +210,7 @@ class DataConfig(_ExpandsPaths):
     train_list: str = ""
     val_list: str = ""
     label_map: str = ""
-    """Optional text file, one class name a line, in the order of the labels."""
+    """Optional file of the classes, such as one name a line in the order of the labels; docs/data.md tells formats."""
     cache_dir: str = ""
     """Where the demo's videos are kept; empty: the user's cache folder."""
     demo_train_videos: int = 480
@@ -414,7 +389,7 @@ def with_variant(config: ExperimentConfig, variant: str) -> ExperimentConfig:
     if variant not in VARIANTS:
         raise ConfigError(f"no variant {variant!r}{_nearest(variant, VARIANTS)}. Variants: {', '.join(VARIANTS)}")
     if variant.startswith("bn"):
-        config.model.norm.norm1 = config.model.norm.norm2 = config.model.norm.norm3 = "static"
+        config.model.norm = config.model.norm.counterpart()
     config.model.interlace = variant in ("dnr", "bn_interlace")
     return config
 
@@ -467,7 +442,10 @@ def _from_dict(kind: Any, values: dict[str, Any], prefix: str) -> Any:
         elif isinstance(value, list):
             value = tuple(value)
         converted[name] = value
-    return kind(**converted)
+    section = kind()
+    for name, value in converted.items():
+        setattr(section, name, value)  # unchecked as yet
+    return section
 
 
 # Validation
@@ -603,6 +581,8 @@ def _type_problems(config: Any, prefix: str = "") -> Iterator[str]:
                 yield from _type_problems(value, f"{name}.")
             else:
                 yield f"{name}: is {value!r}; expected a section with fields"
+        elif typing.get_origin(field.type) in (typing.Annotated, typing.Literal):
+            continue  # checked with its bounds and choices
         elif not _has_type(value, field.type):
             yield f"{name}: is {value!r}; expected {_describe(field.type)}"
 
@@ -651,16 +631,7 @@ def _inside(value: float, interval: str) -> bool:
 
 
 def _norm_problems(config: ExperimentConfig) -> Iterator[str]:
-    # A spec with one field alone finds the problems one by one; what is left are fields that exclude each other.
-    fields = flatten(config.model.norm)
-    found = False
-    for settings in (*({name: value} for name, value in fields.items()), fields):
-        try:
-            DNRSpec(**settings)
-        except ValueError as error:
-            if len(settings) == 1 or not found:
-                yield f"model.norm.{error}"
-            found = True
+    yield from typed_fields.problems(config.model.norm, "model.norm.")
 
 
 def _init_problems(config: ExperimentConfig) -> Iterator[str]:
@@ -791,7 +762,8 @@ def _augmentation_problems(data: DataConfig) -> Iterator[str]:
 
 def _batch_problems(config: ExperimentConfig, num_devices: int, num_processes: int) -> Iterator[str]:
     # Evaluation pads its batches, so its batch size is free.
-    size, clips = config.train.batch_size, config.model.norm.clips_per_statistics
+    size = config.train.batch_size
+    clips = 0 if list(_norm_problems(config)) else config.model.norm.clips_per_statistics
     if size % num_devices or size % num_processes:
         smaller = size - size % num_devices
         nearest = f"{smaller} or {smaller + num_devices}" if smaller else f"{num_devices}"
@@ -923,7 +895,8 @@ def _field_type(config: Any, name: str) -> Any:
     if dataclasses.is_dataclass(types[last]):
         fields = ", ".join(flatten(getattr(section, last)))
         raise ConfigError(f"{name} is a section; set one of its fields: {fields}")
-    return types[last]
+    kind, _ = typed_fields.split(types[last])
+    return str if typing.get_origin(kind) is typing.Literal else kind
 
 
 def _check_value(match: re.Match[str], kind: Any, following: str | None) -> None:
@@ -1108,6 +1081,7 @@ def check_command_line(argv: Sequence[str], default: str, folder: pathlib.Path) 
     check_overrides(rest, config)
     for word in _loose_words(rest, config):
         raise ConfigError(_loose_word(word, folder))
+    _register_parsers(config)
     return [program, f"--config={path}", *rest]
 
 
@@ -1138,3 +1112,16 @@ def _loose_word(word: str, folder: pathlib.Path) -> str:
         )
     except ConfigError:
         return f"{word!r} belongs to no flag; expected --config=FILE.py[:ARGUMENT], --workdir=FOLDER, --help"
+
+
+def _register_parsers(config: Any) -> None:
+    """Tell ``ml_collections`` how texts become values of types with bounds and choices."""
+    for field in dataclasses.fields(config):
+        kind, bounds = typed_fields.split(field.type)
+        if dataclasses.is_dataclass(kind):
+            _register_parsers(getattr(config, field.name))
+        elif typing.get_origin(kind) is typing.Literal:
+            config_flags.register_flag_parser_for_type(field.type, flags.ArgumentParser())
+        elif bounds:
+            parser = _PARSERS[kind] if kind in _PARSERS else tuple_parser.TupleParser()
+            config_flags.register_flag_parser_for_type(field.type, parser)

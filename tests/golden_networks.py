@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnr_jax.config import DEPTHS, DataConfig, ExperimentConfig, ModelConfig, NormConfig, with_variant
+from dnr_jax.config import DEPTHS, DataConfig, ExperimentConfig, ModelConfig, with_variant
 from dnr_jax.convert import (
     AUTHORS,
     CADENE,
@@ -25,6 +25,7 @@ from dnr_jax.convert import (
     Naming,
     mmaction2_tsm,
 )
+from dnr_jax.dnr import DNRSpec
 from dnr_jax.models import create_model
 from dnr_jax.models.inception import InceptionBlock
 from dnr_jax.models.zoo import ZOO
@@ -109,7 +110,7 @@ def _dnr_features(backbone: Features) -> dict[str, jax.Array]:
 
 
 def _dnr(depth: int, num_groups: int) -> Network:
-    config = ModelConfig(depth=depth, interlace=False, norm=NormConfig(num_groups=num_groups))
+    config = ModelConfig(depth=depth, interlace=False, norm=DNRSpec(num_groups=num_groups))
     return Network(config, AUTHORS, clips, frames, _dnr_features, head=False)
 
 

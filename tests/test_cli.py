@@ -2,14 +2,16 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
 from dnr_jax import cli
-from dnr_jax.evaluation import outputs, run
+from dnr_jax.evaluation import evaluate, outputs, run
 from dnr_jax.models import zoo
 from dnr_jax.training import devices, loop
 from tests.paths import REPOSITORY
@@ -50,6 +52,35 @@ def test_evaluate_ends_with_the_line_and_writes_the_report(workdir, capsys):
     written = json.loads((workdir / "evaluation.json").read_text())
     assert (written["views"], written["checkpoint"], written["videos"]) == ("2x3 of 16", "latest", 7)
     assert {file for file in outputs.FILES if not (workdir / file).is_file()} == set()
+
+
+def test_evaluate_takes_other_data_by_name_and_prints_what_it_cannot_write(workdir, videos, tmp_path, capsys):
+    """Only two of the classes are there, in folders that sort otherwise, and the report has no place."""
+    shutil.copytree(videos / "val", tmp_path / "moved" / "test")
+    shutil.rmtree(tmp_path / "moved" / "test" / "dark")
+    where = ["--root", str(tmp_path / "moved"), "--split", "test", "--source", "folder"]
+    assert cli.main(["evaluate", "--workdir", str(workdir), *where, "--out", "/proc/none"]) == 1
+    captured = capsys.readouterr()
+    assert re.fullmatch(r"validation top-1 \d+\.\d% \(\d/4 videos\)", captured.out.splitlines()[-1])
+    assert "nothing can be written to '/proc/none'" in captured.err
+
+
+def test_evaluate_refuses_classes_that_the_run_does_not_have(workdir, videos, tmp_path, capsys):
+    shutil.copytree(videos / "val", tmp_path / "val")
+    (tmp_path / "val" / "dark").rename(tmp_path / "val" / "night")
+    assert cli.main(["evaluate", "--workdir", str(workdir), "--root", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "its videos show 'night', which is none of the 3 classes: 'dark', 'grey', 'light'" in line
+
+
+def test_a_report_that_cannot_be_written_is_told_behind_the_result(workdir, tmp_path, monkeypatch, capsys):
+    report = evaluate.Report(np.eye(3, dtype=np.float32), np.arange(3), ("a", "b", "c"), ("dark", "grey", "light"))
+    monkeypatch.setattr(evaluate, "evaluate", lambda *args, **kwargs: report)
+    (tmp_path / "evaluation.json").mkdir()
+    assert cli.main(["evaluate", "--workdir", str(workdir), "--out", str(tmp_path)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-1] == "validation top-1 100.0% (3/3 videos)"
+    assert "the report cannot be written to" in captured.err
 
 
 def test_profile_prints_a_table_of_the_network_of_a_config(capsys):

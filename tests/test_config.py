@@ -13,7 +13,6 @@ from dnr_jax.config import (
     EvaluationConfig,
     ExperimentConfig,
     ModelConfig,
-    NormConfig,
     SlowFastConfig,
     check_command_line,
     check_overrides,
@@ -31,6 +30,7 @@ from dnr_jax.config import (
 from dnr_jax.data.pipeline import train_iterator
 from dnr_jax.data.sources import load_sources
 from dnr_jax.dnr import DNRSpec
+from dnr_jax.dnr.fields import changed
 from dnr_jax.models import create_model
 from dnr_jax.models.resnet import ARCHITECTURES, STEMS
 from tests.data import miniatures
@@ -83,8 +83,8 @@ def load(name: str, argument: str = "") -> ExperimentConfig:
 
 
 def test_the_norm_section_mirrors_the_spec():
-    assert dataclasses.asdict(NormConfig()) == dataclasses.asdict(DNRSpec())
-    assert NormConfig(norm1="static", reduction=8).spec() == DNRSpec(norm1="static", reduction=8)
+    assert dataclasses.asdict(DNRSpec()) == dataclasses.asdict(DNRSpec())
+    assert DNRSpec(norm1="static", reduction=8).spec() == DNRSpec(norm1="static", reduction=8)
 
 
 def test_depths_and_stems_are_those_that_the_models_have():
@@ -166,8 +166,8 @@ def test_the_defaults_need_only_data():
         ("model.width", 0, "is 0; expected at least 1"),
         ("model.dropout", 1.0, "is 1.0; expected a number in [0, 1)"),
         ("model.interlace_fraction", 0.6, "is 0.6; expected a number in [0, 0.5]"),
-        ("model.norm.norm1", "gn", "norm1 must be one of static, cl, ct"),
-        ("model.norm.depth", 0, "depth must be at least 1"),
+        ("model.norm.norm1", "gn", "expected one of static, cl, ct"),
+        ("model.norm.depth", 0, "is 0; expected at least 1"),
         ("model.norm.relay_distance", 3, "does not divide the clip of 8 frames"),
         ("model.norm.num_groups", 3, "8 frames cannot be cut into 3 equal groups"),
         ("model.norm.clips_per_statistics", 12, "12 does not divide train.batch_size, which is 64"),
@@ -749,11 +749,12 @@ def test_baselines_with_a_temporal_module_differ_in_norms_only(name):
 def test_the_arms_of_something_something_differ_in_norms(name, tmp_path):
     dnr, bn = (load("something_something.py", f"v1_{name}{arm}") for arm in ("", "_bn"))
     fields, others = flatten(dnr), flatten(bn)
-    changed = {field for field in fields if fields[field] != others[field]}
-    assert changed == {"model.norm.norm1", "model.norm.norm2"} | ({"model.interlace"} if name == "tsn" else set())
+    different = {field for field in fields if fields[field] != others[field]}
+    assert different == {"model.norm.norm1", "model.norm.norm2"} | ({"model.interlace"} if name == "tsn" else set())
     with_data(dnr, tmp_path)
     for config in (dnr, bn):
-        config.data.root, config.data.num_frames, config.model.norm.base = dnr.data.root, 16, "gn"
+        config.data.root, config.data.num_frames = dnr.data.root, 16
+        config.model.norm = changed(config.model.norm, base="gn")
         validate(config)
 
 

@@ -81,6 +81,7 @@ def test_the_python_of_a_page_runs(page, tmp_path):
         [sys.executable, program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
+    assert "Exception ignored" not in done.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)

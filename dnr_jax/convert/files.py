@@ -1,29 +1,59 @@
 """Files of weights: PyTorch checkpoints and safetensors, read without running anything that is in them, and written.
 
 PyTorch checkpoints are pickles, which are programs. They are read by ``torch.load(weights_only=True)``, whose unpickler
-builds tensors and plain containers and refuses everything else. safetensors files hold arrays alone.
+builds tensors and plain containers and refuses everything else. safetensors files hold arrays alone. Which of them a
+file is, its bytes say and not its name.
 """
 
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import pickle
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import safetensors
 import safetensors.numpy
 
+from dnr_jax.convert.filekinds import INDEX, SAFETENSORS, kind_of
 from dnr_jax.convert.state_dict import ConversionError, StateDict
 
 TORCH_SUFFIXES = (".pth", ".pt", ".pyth", ".pth.tar", ".ckpt", ".bin")
 SAFETENSORS_SUFFIX = ".safetensors"
 _ENDINGS = ", ".join((SAFETENSORS_SUFFIX, *TORCH_SUFFIXES))
-STATE_ENTRIES = ("state_dict", "model_state", "model_state_dict", "model", "module", "net", "params", "state_dict_ema")
+STATE_ENTRIES = (
+    "state_dict",
+    "model_state",
+    "model_state_dict",
+    "model",
+    "module",
+    "net",
+    "params",
+    "state_dict_ema",
+    "ema_state_dict",
+    "model_ema",
+    "ema",
+)
 """Entries under which training programs keep the weights, the one to take first where there are several."""
+_FLOAT8 = {
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
+    "F8_E8M0": ml_dtypes.float8_e8m0fnu,
+}
+FOLDER_FILES = (
+    "weights.safetensors",
+    "model.safetensors.index.json",
+    "model.safetensors",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+)
+"""Files of weights in the folders that ``dnr export`` and Hugging Face's programs write, the one to take first."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,25 +74,72 @@ class WeightFile:
 
 
 def read_weight_file(path: str | os.PathLike[str]) -> WeightFile:
-    """Read a PyTorch checkpoint (``.pth``, ``.pt``, ``.pyth``, ...) or a ``.safetensors`` file.
+    """Read a PyTorch checkpoint, a safetensors file, or the JSON index of a file of weights in several shards.
 
     In a checkpoint the weights are the entry that holds named tensors; optimiser state and other records are ignored.
+    Quantised and sparse tensors become the numbers that they stand for; bfloat16 and 8-bit floats of PyTorch float32.
 
     Args:
-      path: the file.
+      path: the file. What it is, its bytes say, whatever its name is.
 
     Raises:
-      ConversionError: where there is no such file, where torch is needed and not installed, where the file holds Python
-        objects beside tensors and plain containers, or no weights.
+      ConversionError: where there is no such file, where it is something else, saying what, where torch is needed and
+        not installed, where the file holds Python objects beside tensors and plain containers, or no weights.
     """
     path = pathlib.Path(path)
+    if path.is_dir():
+        return read_weight_file(file_in(path))
     if not path.is_file():
         raise ConversionError(f"there is no file '{path}'")
-    if path.suffix == SAFETENSORS_SUFFIX:
-        return _read_safetensors(path)
-    if path.name.endswith(TORCH_SUFFIXES):
-        return weights_of(_read_torch(path), str(path))
-    raise ConversionError(f"'{path}' is no file of weights by its name; expected one that ends in {_ENDINGS}")
+    try:
+        kind = kind_of(path)
+    except ValueError as error:
+        raise ConversionError(f"'{path}' {error}") from error
+    except OSError as error:
+        raise ConversionError(f"'{path}' cannot be read: {error.strerror}") from error
+    if kind == INDEX:
+        return _read_shards(path)
+    return _read_safetensors(path) if kind == SAFETENSORS else weights_of(_read_torch(path), str(path))
+
+
+def file_in(folder: pathlib.Path) -> pathlib.Path:
+    """Return the file of weights in a folder of ``dnr export`` or of Hugging Face's programs.
+
+    Raises:
+      ConversionError: where there is none, or several of other names.
+    """
+    for name in FOLDER_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    if (folder / "saved_model.pb").is_file() or list(folder.glob("*.ckpt.index")):
+        raise ConversionError(f"'{folder}' holds a model of TensorFlow, whose files are not read")
+    found = sorted(path for path in folder.iterdir() if path.name.endswith((SAFETENSORS_SUFFIX, *TORCH_SUFFIXES)))
+    if len(found) != 1:
+        held = ", ".join(path.name for path in found)
+        raise ConversionError(
+            f"'{folder}' is a folder with several files of weights; name one of them: {held}"
+            if found
+            else f"'{folder}' is a folder without a file of weights ({_ENDINGS}), and no run"
+        )
+    return found[0]
+
+
+def _read_shards(path: pathlib.Path) -> WeightFile:
+    shards = json.loads(path.read_text())["weight_map"]
+    names = sorted(set(map(str, shards.values())))
+    if outside := [name for name in names if pathlib.PurePath(name).name != name]:
+        raise ConversionError(f"'{path}' names shards outside its folder: {', '.join(outside)}")
+    if absent := [name for name in names if not (path.parent / name).is_file()]:
+        raise ConversionError(
+            f"'{path}' is the index of {len(names)} files of weights, of which {len(absent)} are not beside it: "
+            f"{', '.join(absent[:5])}"
+        )
+    state: StateDict = {}
+    for name in names:
+        state = {**state, **read_weight_file(path.parent / name).state}
+    if missing := [key for key in shards if key not in state]:
+        raise ConversionError(f"'{path}' lists arrays that its files do not hold: {', '.join(missing[:5])}")
+    return WeightFile(state)
 
 
 def check_target(path: str | os.PathLike[str]) -> None:
@@ -77,9 +154,21 @@ def check_target(path: str | os.PathLike[str]) -> None:
 def _read_safetensors(path: pathlib.Path) -> WeightFile:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            return WeightFile({key: file.get_tensor(key) for key in file.keys()}, metadata=file.metadata() or {})
+            kinds = {key: file.get_slice(key).get_dtype() for key in file.keys()}
+            unread = {key for key, kind in kinds.items() if kind in _FLOAT8}
+            state = {key: file.get_tensor(key) for key in kinds if key not in unread}
+            metadata = file.metadata() or {}
     except safetensors.SafetensorError as error:
-        raise ConversionError(f"'{path}' is no safetensors file: {error}") from error
+        raise ConversionError(f"'{path}' is no safetensors file, or is cut off: {error}") from error
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ConversionError(
+            f"'{path}' holds numbers of kinds that NumPy lacks: {', '.join(sorted(set(kinds.values())))}"
+        ) from error
+    if unread:
+        for key, tensor in safetensors.deserialize(path.read_bytes()):
+            if key in unread:
+                state[key] = np.frombuffer(tensor["data"], _FLOAT8[tensor["dtype"]]).reshape(tensor["shape"])
+    return WeightFile({key: state[key] for key in kinds}, metadata=metadata)
 
 
 class Record:
@@ -120,7 +209,10 @@ def _read_torch(path: pathlib.Path) -> Any:
     torch = _torch(path)
     try:
         with torch.serialization.safe_globals([(type(name, (Record,), {}), name) for name in RECORDS]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            # Opened here, as torch takes a name for a kind; its warnings are about kinds of storage that it deprecates.
+            with warnings.catch_warnings(), path.open("rb") as file:
+                warnings.simplefilter("ignore")
+                return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"(?:GLOBAL|global) ([\w.]+)", str(error))
         what = f"Python objects ({found[1]})" if found else "something other than tensors in plain containers"
@@ -158,7 +250,7 @@ def weights_of(content: Any, name: str) -> WeightFile:
             f"'{name}' holds several sets of named tensors: {', '.join(found)}; save one of them alone"
         )
     others = content if entry else ()
-    state = {key: _array(value) for key, value in found[entry].items() if _is_tensor(value)}
+    state = {key: _array(value, f"'{name}': {key}") for key, value in found[entry].items() if _is_tensor(value)}
     return WeightFile(state, entry, tuple(str(key) for key in others if str(key) != entry.partition(".")[0]))
 
 
@@ -177,11 +269,17 @@ def _is_tensor(value: Any) -> bool:
     return hasattr(value, "detach") or isinstance(value, np.ndarray)
 
 
-def _array(tensor: Any) -> np.ndarray:
+def _array(tensor: Any, name: str) -> np.ndarray:
     if isinstance(tensor, np.ndarray):
         return tensor
-    tensor = tensor.detach()
-    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+    try:
+        tensor = tensor.detach()
+        tensor = tensor.dequantize() if tensor.is_quantized else tensor
+        tensor = tensor.to_dense() if str(tensor.layout) != "torch.strided" else tensor
+        kind = str(tensor.dtype).removeprefix("torch.")
+        return (tensor.float() if kind == "bfloat16" or kind.startswith("float8") else tensor).resolve_conj().numpy()
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise ConversionError(f"{name}: a tensor of {tensor.dtype} that cannot be read as numbers: {error}") from error
 
 
 def write_weight_file(
@@ -200,15 +298,31 @@ def write_weight_file(
       ConversionError: for another ending, or where torch is needed and not installed.
     """
     check_target(path)
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {key: np.array(array, order="C") for key, array in state.items()}
-    partial = path.with_name(f".{path.name}.partial")
-    with contextlib.ExitStack() as stack:
-        stack.callback(partial.unlink, missing_ok=True)
-        if path.suffix == SAFETENSORS_SUFFIX:
+    with complete_file(path) as partial:
+        if pathlib.Path(path).suffix == SAFETENSORS_SUFFIX:
             safetensors.numpy.save_file(arrays, partial, dict(metadata or {}))
         else:
-            torch = _torch(path)
+            torch = _torch(partial)
             torch.save({key: torch.from_numpy(array) for key, array in arrays.items()}, partial)
+
+
+@contextlib.contextmanager
+def complete_file(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """Give a file to write that takes its name when it is complete, and is gone where writing it fails.
+
+    Args:
+      path: the name that the file gets; missing folders are made. A file of that name is replaced. The file has the
+        mode of other new files, whatever its writer gives it (safetensors: readable by its owner alone).
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.touch()
+        mode = partial.stat().st_mode
+        yield partial
+        partial.chmod(mode)
         partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

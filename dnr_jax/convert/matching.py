@@ -197,7 +197,9 @@ def match(
     for (collection, path), leaf in leaves.items():
         name = _name(naming, path)
         key, found = given.pop(name, ("", None))
-        fitted = None if found is None or path in new_head else _fit(naming.decode(found), tuple(leaf.shape))
+        fitted = None
+        if found is not None and path not in new_head and _same_kind(found.dtype, leaf.dtype):
+            fitted = _fit(naming.decode(found), tuple(leaf.shape))
         twin = _twin(path) if found is None and "temporal" in allow else ""
         if twin and (lent := everything.get(_name(naming, twin))):
             fitted = _fit_twin(naming.decode(lent[1]), tuple(leaf.shape))
@@ -214,7 +216,8 @@ def match(
         elif found is None:
             missing[path] = name
         else:
-            mismatched[path] = f"{key} is {found.shape}; here {path} is {tuple(leaf.shape)}"
+            kinds = ("", "") if _same_kind(found.dtype, leaf.dtype) else (f"{found.dtype} ", f"{leaf.dtype} ")
+            mismatched[path] = f"{key} is {kinds[0]}{found.shape}; here {path} is {kinds[1]}{tuple(leaf.shape)}"
     replaced = {}
     predicted = _predicted(naming, [path for _, path in leaves])
     unexpected = []
@@ -233,6 +236,11 @@ def match(
         source, label, loaded, tuple(inflated), missing, tuple(unexpected), mismatched, fresh, dropped, notes
     )
     return Match(arrays, replaced, report)
+
+
+def _same_kind(given: Any, ours: Any) -> bool:
+    """Return whether both are floating-point dtypes, or none: whole numbers of quantised weights are no weights."""
+    return jax.numpy.issubdtype(given, jax.numpy.floating) == jax.numpy.issubdtype(ours, jax.numpy.floating)
 
 
 def _new_head(

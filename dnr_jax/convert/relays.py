@@ -13,7 +13,8 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from dnr_jax.config import ConfigError, NormConfig
+from dnr_jax.config import ConfigError
+from dnr_jax.dnr import DNRSpec
 from dnr_jax.models.blocks import PredictingNorm, predicting_norms
 
 SCALE = 0.25
@@ -129,7 +130,7 @@ def scale_inputs(kernel: np.ndarray, factors: np.ndarray) -> np.ndarray:
     return (grouped * factors.reshape(groups, inputs).T[..., None]).reshape(kernel.shape)
 
 
-def check_start(norm: NormConfig, allow: Collection[str]) -> None:
+def check_start(norm: DNRSpec, allow: Collection[str]) -> None:
     """Raise ConfigError where :func:`start_relays` is no way to start these norms, or the relays may not differ."""
     if norm.base != "bn":
         raise ConfigError(f"init.relays: 'batch_norm' needs model.norm.base 'bn', and that is {norm.base!r}")
@@ -141,7 +142,7 @@ def start_relays(
     arrays: Mapping[tuple[str, str], np.ndarray],
     replaced: Mapping[str, np.ndarray],
     shapes: Mapping[str, tuple[int, ...]],
-    norm: NormConfig,
+    norm: DNRSpec,
 ) -> RelayStart:
     """Start the relays of a network at the scales and shifts of a source with batch normalisation.
 
@@ -208,7 +209,7 @@ def _startable(
     arrays: Mapping[tuple[str, str], np.ndarray],
     replaced: Mapping[str, np.ndarray],
     shapes: Mapping[str, tuple[int, ...]],
-    norm: NormConfig,
+    norm: DNRSpec,
 ) -> list[PredictingNorm]:
     """Return the norms of which the source has statistics and convolution; it must have their scale and shift too."""
     norms = predicting_norms(shapes)
@@ -238,7 +239,7 @@ def _mean(gammas: np.ndarray, betas: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return np.mean(gammas, 0), np.mean(betas, 0)
 
 
-def _previous(shifts: list[np.ndarray], place: PredictingNorm, norm: NormConfig, channels: int) -> np.ndarray:
+def _previous(shifts: list[np.ndarray], place: PredictingNorm, norm: DNRSpec, channels: int) -> np.ndarray:
     """Return the shift that is relayed to a norm, behind those of its chain; zeros where the relay starts there."""
     previous = np.zeros(channels)
     kind = (norm.norm1, norm.norm2, norm.norm3)[place.position - 1]

@@ -2,10 +2,11 @@
 
 import copy
 import dataclasses
+import fnmatch
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnr_jax.config import ConfigError, ExperimentConfig, ModelConfig, from_json, validate_network
-from dnr_jax.convert.files import check_target, read_weight_file, write_weight_file
-from dnr_jax.convert.matching import ImportReport, Match, match, parse_allow, recognize
+from dnr_jax.convert.files import FOLDER_FILES, check_target, read_weight_file, write_weight_file
+from dnr_jax.convert.matching import GROUPS, ImportReport, Match, match, parse_allow, recognize
 from dnr_jax.convert.relays import check_start, start_relays
 from dnr_jax.convert.state_dict import NAMINGS, OWN, ConversionError, StateDict, Variables, flat, to_state_dict
-from dnr_jax.evaluation.run import load_run
+from dnr_jax.evaluation.run import CONFIG_FILE, load_run
 from dnr_jax.models import create_model
 from dnr_jax.models.blocks import stack_blocks, unstack_blocks
 from dnr_jax.models.complexity import abstract_variables
@@ -52,13 +53,14 @@ def read_source(path: str | os.PathLike[str], checkpoint: str = "latest") -> Sou
     """Read weights.
 
     Args:
-      path: a file (:func:`dnr_jax.convert.read_weight_file`), or the work directory of a training run.
+      path: the work directory of a training run, or a file of weights or a folder with one
+        (:func:`dnr_jax.convert.read_weight_file`).
       checkpoint: ``latest`` or ``best``, of a work directory.
 
     Raises:
       ConfigError: where nothing can be read.
     """
-    if pathlib.Path(path).is_dir():
+    if _is_run(pathlib.Path(path)):
         run = load_run(pathlib.Path(path), make_mesh(), checkpoint)
         name = f"{path} ({checkpoint} checkpoint, step {run.step})"
         state = to_state_dict(unstack_blocks(run.variables), OWN)
@@ -73,6 +75,11 @@ def read_source(path: str | os.PathLike[str], checkpoint: str = "latest") -> Sou
         from_json(text) if text else None,
         tuple(json.loads(file.metadata.get(CLASSES_ENTRY, "[]"))),
     )
+
+
+def _is_run(path: pathlib.Path) -> bool:
+    """Return whether a folder is a run's: those of exports have a configuration too, and a file of weights."""
+    return (path / CONFIG_FILE).is_file() and not any((path / name).is_file() for name in FOLDER_FILES)
 
 
 def own_metadata(config: ExperimentConfig, classes: tuple[str, ...], naming: str) -> dict[str, str]:
@@ -137,6 +144,39 @@ def fit_source(source: Source, config: ExperimentConfig) -> Start:
         keys = {recognition.rename(key): key for key in source.state}
         found = _with_started_relays(found, template, config, lambda path: keys[naming.key(path)])
     return Start(found.report, lambda variables: _overlay(found, variables, config.model))
+
+
+def fit_classes(source: Source, config: ExperimentConfig, shown: Sequence[str]) -> tuple[Start, tuple[str, ...]]:
+    """Find the place of every array as :func:`fit_source` does, unless the classifier is one of other classes.
+
+    Args:
+      source: the weights.
+      config: see :func:`fit_source`; a new head (``config.init.allow``) lets the classes differ.
+      shown: names of the classes that the videos show.
+
+    Returns:
+      The start, and the names of its classifier's classes, in order: none where the source does not name them, or where
+      the classifier starts anew.
+
+    Raises:
+      ConfigError: also where a class of ``shown`` is none of the classifier's.
+    """
+    start = fit_source(source, config)
+    head = {key for path, key in start.report.loaded.items() if fnmatch.fnmatch(path, GROUPS["head"][0])}
+    if not head or len(source.classes) != config.model.num_classes:
+        return start, ()
+    own = source.classes
+    unknown = [name for name in shown if name not in own]
+    if not unknown:
+        return start, own
+    if "head" in parse_allow(config.init.allow):
+        others = {key: array for key, array in source.state.items() if key not in head}
+        return fit_source(dataclasses.replace(source, state=others), config), ()
+    shows, knows = (f"{', '.join(map(repr, names[:10]))}{', ...' * (len(names) > 10)}" for names in (unknown, own))
+    raise ConfigError(
+        f"init_from: the classifier of {source.name} is for other classes: the data shows {shows}, which is none of "
+        f"its {len(own)}: {knows}. --config.init.allow=head begins with a new one"
+    )
 
 
 def _with_started_relays(

@@ -16,6 +16,14 @@ TEXT_FILE = "card.md"
 PICTURE_FILE = "class_histogram.png"
 
 
+# Of the videos that take decoding all of them.
+_COUNTED = (
+    "The packets of {} of {} videos do not tell the order of their frames, as those of unusual or damaged streams. "
+    "These are counted: right, but each clip costs decoding the video from its start. `dnr prepare --reencode access` "
+    "mends them; `card.json` names them."
+)
+
+
 def left_out_name(split: str) -> str:
     """The name of the file that lists the videos of a split which could not be read, and why."""
     return f"left_out_{split}.jsonl"
@@ -50,6 +58,7 @@ def _describe(prepared: Prepared, catalogue: Catalogue, split: str) -> dict[str,
         "gigabytes": round(sum(row["bytes"] for row in rows) / 1e9, 3),
         "frames": _range([row["frames"] for row in rows]),
         "seconds": _range([row["duration"] for row in rows]),
+        "counted": [row["name"] for row in rows if row.get("counted")],
         "codecs": dict(collections.Counter(row["codec"] for row in rows).most_common()),
         "sizes": dict(collections.Counter(f"{row['width']}x{row['height']}" for row in rows).most_common(10)),
         "videos_of_class": _per_class(prepared.classes, [row["label"] for row in rows]),
@@ -87,6 +96,8 @@ def _text(content: Mapping[str, Any], splits: Mapping[str, Mapping[str, Any]]) -
             of_class = facts["videos_of_class"]
             by_count = sorted(facts["missing_of_class"].items(), key=lambda pair: (-pair[1], pair[0]))
             lines += [f"| {name} | {of_class.get(name, 0)} | {count} |" for name, count in by_count] + [""]
+        if facts["counted"]:
+            lines += [f"## Slow in {split}", "", _COUNTED.format(len(facts["counted"]), facts["videos"]), ""]
         if facts["left_out"]:
             lines += [f"## Left out of {split}", ""]
             lines += [f"- `{row['name']}`: {row['error']}" for row in facts["left_out"]] + [""]

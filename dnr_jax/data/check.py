@@ -6,39 +6,22 @@ import dataclasses
 import functools
 import hashlib
 import json
+import logging
+import os
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 
 from etils import epath
 
 from dnr_jax.data import media, records
 from dnr_jax.data.datasets import DATASETS
-from dnr_jax.data.decode import DecodeError
+from dnr_jax.data.decode import DecodeError, told_frames
 from dnr_jax.data.parallel import ordered_map
-from dnr_jax.data.sources import Catalogue, has_lists, open_dataset, open_records, scan_folder
+from dnr_jax.data.sources import Catalogue, Problem, has_lists, open_dataset, open_records, scan_folder
+from dnr_jax.data.textfiles import first_of, readable
 from dnr_jax.progress import Progress
 
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """Something that is wrong with a video.
-
-    Attributes:
-      kind: ``broken`` (cannot be decoded, or not wholly), ``empty`` (no frame), ``short`` (fewer frames than asked
-        for), ``unknown class``, ``mislabelled`` (the same content has another label as well) or ``duplicate`` (the
-        same content is in another split).
-      split: The split of the video.
-      name: The video, as the list or the folder names it.
-      detail: What exactly.
-    """
-
-    kind: str
-    split: str
-    name: str
-    detail: str
-
-    def __str__(self) -> str:
-        """One line."""
-        return f"{self.kind}: {self.split}/{self.name}: {self.detail}"
+_logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +33,14 @@ class Verdict:
       error: Why it is broken; empty where it is not.
       fingerprint: A hash of its content.
       bytes: Size.
+      counted: Whether it took decoding the whole video to tell its frames.
     """
 
     frames: int
     error: str
     fingerprint: str
     bytes: int
+    counted: bool = False
 
 
 def open_target(
@@ -75,6 +60,7 @@ def open_target(
       FileNotFoundError: There is nothing of the kind.
       ValueError: As the functions for each kind of folder raise it.
     """
+    target = os.path.expanduser(target)
     usual = splits or ("train", "val")
     if target in DATASETS or target in ("folder", "list"):
         if not root:
@@ -102,15 +88,17 @@ def check(catalogue: Catalogue, report: str, min_frames: int = 8, workers: int =
     Args:
       catalogue: The data set.
       report: File for the problems, one JSON object a line. While the check runs, what is known already is noted in a
-        file beside it (``<report>.partial``), from which an interrupted check goes on.
+        file beside it (``<report>.partial``), from which an interrupted check goes on. Empty: nothing is written.
       min_frames: Videos with fewer frames are short.
       workers: Number of processes.
 
     Returns:
       The problems, videos in order.
     """
-    verdicts = _decode_all(catalogue, epath.Path(f"{report}.partial"), workers)
-    problems = [
+    with tempfile.TemporaryDirectory() as nowhere:
+        verdicts = _decode_all(catalogue, epath.Path(f"{report or f'{nowhere}/report'}.partial"), workers)
+    problems = list(catalogue.problems)
+    problems += [
         Problem("unknown class", split, name, "its class is none of the data set's")
         for split, names in catalogue.unknown.items()
         for name in names
@@ -121,21 +109,34 @@ def check(catalogue: Catalogue, report: str, min_frames: int = 8, workers: int =
         if (problem := _judge(split, name, verdict, min_frames)) is not None
     ]
     problems += _same_content(catalogue, verdicts)
-    epath.Path(report).write_text(records.json_lines(dataclasses.asdict(problem) for problem in problems))
-    epath.Path(f"{report}.partial").unlink(missing_ok=True)
+    if report:
+        _write_report(report, problems)
     return problems
+
+
+def _write_report(report: str, problems: Sequence[Problem]) -> None:
+    """Write the problems to a file; where that fails, what took hours is not lost for it."""
+    try:
+        epath.Path(report).write_text(records.json_lines(dataclasses.asdict(problem) for problem in problems))
+        epath.Path(f"{report}.partial").unlink(missing_ok=True)
+    except OSError as error:
+        _logger.warning("the problems cannot be written to '%s': %s", report, error)
 
 
 def inspect(video: str | bytes) -> Verdict:
     """Decodes a whole video, given by its path or its bytes."""
-    content = b""
+    content: str | bytes = b""
+    told = 0
     try:
-        content = media.read_media(video) if isinstance(video, str) else video
-        frames, damaged = media.count_frames(content) if content else (0, 0)
+        content = media.readable(video) if isinstance(video, str) else video
+        frames, damaged = media.count_frames(content) if media.size(content) else (0, 0)
+        told = told_frames(content) if frames else 0
         error = f"{damaged} damaged packets; {frames} frames could be decoded" if damaged else ""
+        if told and told != frames and not error:
+            error = f"its packets tell of {told} frames; {frames} could be decoded"
     except DecodeError as failure:
-        frames, error = 0, str(failure)
-    return Verdict(frames, error, media.fingerprint(content), len(content))
+        frames, error = 0, readable(str(failure))
+    return Verdict(frames, error, media.fingerprint(content), media.size(content), not told and frames > 0)
 
 
 def crashed(video: str | bytes) -> Verdict:
@@ -143,6 +144,10 @@ def crashed(video: str | bytes) -> Verdict:
     return Verdict(0, "the process that decoded it died", "", 0)
 
 
+_COUNTED = (
+    "its packets do not tell the order of its frames, which are right, but each clip costs decoding the whole video; "
+    "'dnr prepare --reencode access' mends it"
+)
 Verdicts = dict[tuple[str, str], Verdict]
 
 
@@ -159,8 +164,9 @@ def _decode_all(catalogue: Catalogue, partial: epath.Path, workers: int) -> Verd
     with contextlib.closing(results), progress as bar, partial.open("a") as notes:
         for video, verdict in zip(todo, results, strict=True):
             known[keys[video]] = verdict
-            notes.write(_note(keys[video], verdict))
-            notes.flush()
+            with contextlib.suppress(OSError):  # of a full disk: an interrupted check then does more of it again
+                notes.write(_note(keys[video], verdict))
+                notes.flush()
             bar.update()
     return {key: known[key] for key in keys.values()}
 
@@ -190,6 +196,8 @@ def _judge(split: str, name: str, verdict: Verdict, min_frames: int) -> Problem 
         return problem("empty", detail="it holds no frame")
     if verdict.frames < min_frames:
         return problem("short", detail=f"{verdict.frames} frames; expected at least {min_frames}")
+    if verdict.counted:
+        return problem("slow", detail=_COUNTED)
     return None
 
 
@@ -223,8 +231,11 @@ def summary(catalogue: Catalogue, problems: Iterable[Problem]) -> str:
     lines = []
     for split, source in catalogue.splits.items():
         missing = len(catalogue.missing.get(split, ()))
+        empty = source.classes_without_videos() if split not in ("val", "test") else []
         lines.append(
-            f"{split}: {len(source)} videos" + (f", {missing} annotated videos are missing" if missing else "")
+            f"{split}: {len(source)} videos"
+            + (f", {missing} annotated videos are missing" if missing else "")
+            + (f", {len(empty)} of {len(source.classes)} classes have none: {first_of(empty, 10)}" if empty else "")
         )
     counts = collections.Counter(problem.kind for problem in problems)
     found = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())

@@ -7,13 +7,14 @@ where several files have that name, by the folder of its class and of its split.
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from etils import epath
 
 from dnr_jax.data import annotations
-from dnr_jax.data.annotations import VIDEO_SUFFIXES, ClassParser, Entry, EntryParser
-from dnr_jax.data.decode import FRAME_SUFFIXES
+from dnr_jax.data.annotations import ClassParser, Entry, EntryParser, is_hidden
+from dnr_jax.data.folders import find_media
+from dnr_jax.data.textfiles import readable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,34 +268,18 @@ def index_media(root: str) -> dict[str, list[str]]:
     """Finds all videos below a folder.
 
     Args:
-      root: The folder. Video files are told by their suffix, and a folder that holds JPEG files is one video.
+      root: The folder; for what is a video, see :func:`~dnr_jax.data.folders.find_media`. What is left out is said in
+        one warning.
 
     Returns:
       Their paths relative to ``root``, sorted, by the name of the file without suffix, or of the folder.
     """
+    found = find_media(root)
+    found.left_out.warn(root)
     media: dict[str, list[str]] = {}
-    for path in sorted(_walk(epath.Path(root), "")):
-        media.setdefault(annotations.strip_suffix(path.rpartition("/")[2]), []).append(path)
+    for path in found.videos:
+        media.setdefault(annotations.strip_suffix(readable(path.rpartition("/")[2])), []).append(path)
     return media
-
-
-def is_frame_folder(folder: epath.Path) -> bool:
-    """Whether a path is a folder with JPEG files, which is read as one video."""
-    return folder.is_dir() and any(child.suffix.lower() in FRAME_SUFFIXES for child in folder.iterdir())
-
-
-def _walk(folder: epath.Path, prefix: str) -> Iterator[str]:
-    # A look at each file would take long on network storage: what has another suffix than these may be a folder.
-    children = sorted(child.name for child in folder.iterdir())
-    suffixes = {name: f".{name.rpartition('.')[2].lower()}" if "." in name else "" for name in children}
-    if prefix and any(suffix in FRAME_SUFFIXES for suffix in suffixes.values()):
-        yield prefix[:-1]
-        return
-    for name in children:
-        if suffixes[name] in VIDEO_SUFFIXES:
-            yield prefix + name
-        elif suffixes[name] not in FRAME_SUFFIXES and not name.startswith(".") and (folder / name).is_dir():
-            yield from _walk(folder / name, f"{prefix}{name}/")
 
 
 def _read_entries(
@@ -341,7 +326,8 @@ def _read_classes(
 def _find_files(patterns: Iterable[str], folders: Sequence[epath.Path], fold: int) -> list[epath.Path]:
     for pattern in patterns:
         for folder in folders:
-            if folder.is_dir() and (found := sorted(folder.glob(pattern.format(fold=fold)))):
+            found = sorted(folder.glob(pattern.format(fold=fold))) if folder.is_dir() else []
+            if found := [file for file in found if not is_hidden(file.name)]:
                 return found
     return []
 
@@ -378,4 +364,4 @@ def _find(dataset: VideoDataset, entry: Entry, split: str, media: Mapping[str, S
 
 
 def _plain(name: str) -> str:
-    return name.replace("_", " ").lower()
+    return readable(name).replace("_", " ").lower()

@@ -9,6 +9,7 @@ import dataclasses
 import fractions
 import hashlib
 import io
+import os
 import zipfile
 from collections.abc import Iterator
 from typing import Any, cast
@@ -19,7 +20,16 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 from etils import epath
 
-from dnr_jax.data.decode import REPEATABLE, DecodeError, JpegFrames, average_rate, decode_frames, has_jpeg_frames
+from dnr_jax.data.container import (
+    DecodeError,
+    Orientation,
+    average_rate,
+    decode_in_order,
+    open_video,
+    orientation,
+)
+from dnr_jax.data.decode import REPEATABLE, decode_frames, told_frames
+from dnr_jax.data.frame_files import FrameFiles, has_frame_files
 
 # Decodes eight times faster than x264's defaults at the same size: short groups of pictures, and seven of eight frames
 # that no other frame refers to, so that they need not be decoded unless they are wanted.
@@ -45,6 +55,7 @@ class Facts:
       duration: In seconds; 0 where nothing tells.
       codec: FFmpeg's name of the codec.
       bytes: Size of the file, or of all files.
+      counted: Whether it takes decoding the whole file to tell its frames, so that ``frames`` is worth keeping.
     """
 
     frames: int
@@ -53,6 +64,7 @@ class Facts:
     duration: float
     codec: str
     bytes: int
+    counted: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +101,20 @@ def read_media(path: str) -> bytes:
         raise DecodeError(f"{path}: {error}") from error
 
 
+def readable(path: str) -> str | bytes:
+    """What the functions here read a video from: the path of a local file, the bytes of all others.
+
+    Raises:
+      DecodeError: As :func:`read_media` raises it.
+    """
+    return path if os.path.isfile(path) else read_media(path)
+
+
+def size(media: str | bytes) -> int:
+    """Size of a local file or of bytes."""
+    return len(media) if isinstance(media, bytes) else os.path.getsize(media)
+
+
 def pack_frames(folder: str) -> bytes:
     """Packs a folder of JPEG frames into an archive; the same files give the same bytes.
 
@@ -100,7 +126,7 @@ def pack_frames(folder: str) -> bytes:
       DecodeError: There is no frame.
     """
     try:
-        frames = JpegFrames(folder)
+        frames = FrameFiles(folder)
     except DecodeError as error:
         raise DecodeError(f"{folder}: {error}") from error
     packed = io.BytesIO()
@@ -122,15 +148,20 @@ def probe(media: bytes, frame_rate: float = 0.0) -> Facts:
     """
     first, frames = decode_frames(media, lambda total: np.zeros(1, np.int64))
     height, width = first.shape[1:3]
-    codec, rate = ("mjpeg", frame_rate) if has_jpeg_frames(media) else _codec_and_rate(media)
-    return Facts(frames, height, width, round(frames / rate, 3) if rate else 0.0, codec, len(media))
+    if has_frame_files(media):
+        suffix = FrameFiles(media).names[0].rpartition(".")[2].lower()
+        codec, rate = "png" if suffix == "png" else "mjpeg", frame_rate
+    else:
+        codec, rate = _codec_and_rate(media)
+    counted = told_frames(media) != frames
+    return Facts(frames, height, width, round(frames / rate, 3) if rate else 0.0, codec, len(media), counted)
 
 
-def count_frames(media: bytes) -> tuple[int, int]:
+def count_frames(media: str | bytes) -> tuple[int, int]:
     """Decodes every frame, one after the other.
 
     Args:
-      media: The bytes of a file, or an archive of frames.
+      media: Path or bytes of a file, or an archive of frames.
 
     Returns:
       How many frames could be decoded, and how many packets (of an archive: files) were damaged.
@@ -156,7 +187,7 @@ def reencode(media: bytes, settings: Reencoding, frame_rate: float = 0.0) -> byt
     Raises:
       DecodeError: The video cannot be decoded, or holds no frame.
     """
-    is_archive = has_jpeg_frames(media)
+    is_archive = has_frame_files(media)
     rate = (frame_rate or 12.0) if is_archive else (_codec_and_rate(media)[1] or 25.0)
     output = io.BytesIO()
     with av.open(output, "w", format="mp4") as container:
@@ -171,9 +202,12 @@ def reencode(media: bytes, settings: Reencoding, frame_rate: float = 0.0) -> byt
     return output.getvalue()
 
 
-def fingerprint(media: bytes) -> str:
-    """A hash of the content, equal for equal bytes."""
-    return hashlib.sha256(media).hexdigest()
+def fingerprint(media: str | bytes) -> str:
+    """A hash of the content, equal for equal bytes, of which a local file's are read bit by bit."""
+    if isinstance(media, bytes):
+        return hashlib.sha256(media).hexdigest()
+    with open(media, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _add_stream(container: Any, first: VideoFrame, settings: Reencoding, rate: float) -> av.VideoStream:
@@ -202,37 +236,19 @@ def _convert(frame: VideoFrame, number: int, stream: av.VideoStream) -> VideoFra
     return converted
 
 
-def _stream(media: bytes, damaged: list[str]) -> Iterator[VideoFrame]:
+def _stream(media: str | bytes, damaged: list[str]) -> Iterator[VideoFrame]:
     """All frames in order, upright; packets that cannot be decoded are noted in ``damaged``."""
-    if has_jpeg_frames(media):
-        yield from _stream_archive(media, damaged)
+    if has_frame_files(media):
+        yield from _stream_files(media, damaged)
         return
     try:
-        with av.open(io.BytesIO(media), "r") as container:
-            if not container.streams.video:
-                raise DecodeError("there is no video stream")
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1
-            for packet in _packets(container, stream, damaged):
-                try:
-                    yield from map(_upright, stream.codec_context.decode(packet))
-                except av.FFmpegError as error:
-                    damaged.append(str(error))
+        yield from map(_upright, decode_in_order(media, damaged))
     except (av.FFmpegError, OSError) as error:
         raise DecodeError(str(error)) from error
 
 
-def _packets(container: Any, stream: av.VideoStream, damaged: list[str]) -> Iterator[av.Packet | None]:
-    """The packets of a stream, and ``None`` to flush; a file that breaks off is noted in ``damaged``."""
-    try:
-        yield from (packet for packet in container.demux(stream) if packet.size)
-    except av.FFmpegError as error:
-        damaged.append(str(error))
-    yield None
-
-
-def _stream_archive(media: bytes, damaged: list[str]) -> Iterator[VideoFrame]:
-    frames = JpegFrames(media)
+def _stream_files(media: str | bytes, damaged: list[str]) -> Iterator[VideoFrame]:
+    frames = FrameFiles(media)
     for index in range(len(frames)):
         try:
             yield VideoFrame.from_ndarray(frames.decode(index), format="rgb24")
@@ -241,17 +257,16 @@ def _stream_archive(media: bytes, damaged: list[str]) -> Iterator[VideoFrame]:
 
 
 def _upright(frame: VideoFrame) -> VideoFrame:
-    turns = frame.rotation // 90
-    if not turns % 4:
+    way = orientation(frame)
+    if way is Orientation.UPRIGHT:
         return frame
-    pixels = np.rot90(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False), turns)
+    pixels = way.apply(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False))
     return VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
 
 
 def _codec_and_rate(media: bytes) -> tuple[str, float]:
     """Name of the codec and average frames per second of a file that has been decoded before; 0 where unknown."""
-    with av.open(io.BytesIO(media), "r") as container:
-        stream = container.streams.video[0]
+    with open_video(media) as (_, stream):
         return stream.codec_context.name, average_rate(stream)
 
 

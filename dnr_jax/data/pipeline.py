@@ -12,7 +12,8 @@ import functools
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import grain
@@ -20,7 +21,7 @@ import numpy as np
 from absl import flags
 from etils import epath
 
-from dnr_jax.config import SAMPLING, DataConfig, EvaluationConfig
+from dnr_jax.config import SAMPLING, DataConfig, EvaluationConfig, RunError
 from dnr_jax.data import sampling
 from dnr_jax.data.decode import DecodeError, Pick, decode_frames
 from dnr_jax.data.parallel import available_cores
@@ -50,21 +51,27 @@ class BatchIterator(Iterator[Batch]):
 
     def __init__(self, dataset: grain.IterDataset, num_batches: int | None = None):
         """Starts reading ``dataset``; ``num_batches`` is its length, ``None`` if it has no end."""
-        self._batches = iter(dataset)
+        # Held by nobody else, so that grain's iterator is gone when it is closed, and closed before the interpreter
+        # ends: its own finalizer fails there.
+        self._open = [iter(dataset)]
         self._num_batches = num_batches
+        self._finalizer = weakref.finalize(self, _close_all, self._open)
 
     def __next__(self) -> Batch:
         """Returns the next batch.
 
         Raises:
-          RuntimeError: A worker process ended.
+          RunError: A worker process ended for want of shared memory.
+          ValueError: The iterator is closed.
         """
+        if not self._open:
+            raise ValueError("the iterator is closed")
         try:
-            return next(self._batches)
+            return next(self._open[0])
         except RuntimeError as error:
             if _BUS_ERROR not in str(error):
                 raise
-            raise RuntimeError(
+            raise RunError(
                 "a worker process died of a bus error: shared memory (/dev/shm) is too small for the clips. Enlarge it "
                 "(docker run --shm-size=8g), or set data.num_workers to 0 to decode in threads"
             ) from error
@@ -77,7 +84,7 @@ class BatchIterator(Iterator[Batch]):
 
     def close(self) -> None:
         """Stops threads and workers."""
-        self._batches.close()
+        self._finalizer()
 
     def __enter__(self) -> "BatchIterator":
         """Returns the iterator itself."""
@@ -86,6 +93,11 @@ class BatchIterator(Iterator[Batch]):
     def __exit__(self, *exception: object) -> None:
         """Stops threads and workers."""
         self.close()
+
+
+def _close_all(iterators: list[grain.DatasetIterator]) -> None:
+    while iterators:
+        iterators.pop().close()
 
 
 def train_iterator(
@@ -248,19 +260,23 @@ class FailureLog:
         """Takes note of a batch.
 
         Raises:
-          RuntimeError: More than ``max_fraction`` of the videos read failed, or a whole batch did.
+          RunError: More than ``max_fraction`` of the videos read failed, or a whole batch did. The batch then counts in
+            the message and in the report, but not in :meth:`state`: whoever goes on reads it again.
         """
         failed = np.asarray(batch["failed"])
-        read = int(np.sum(np.asarray(batch["index"]) >= 0))
-        self._read += read
-        self._count += int(np.sum(failed >= 0))
+        in_batch = int(np.sum(np.asarray(batch["index"]) >= 0))
+        read, count = self._read + in_batch, self._count + int(np.sum(failed >= 0))
         new = dict.fromkeys(index for index in failed[failed >= 0].tolist() if index not in self._failed)
-        self._failed.update(new)
         self._write(new, "a")
-        if read >= _MIN_BATCH and not np.any(batch["weight"]):
-            self._stop("a whole batch of videos could not be decoded")
-        if self._read >= _MIN_READ and self._count > self._max_fraction * self._read:
-            self._stop(f"more than data.max_failures = {self._max_fraction} of the videos could not be decoded")
+        reason = ""
+        if read >= _MIN_READ and count > self._max_fraction * read:
+            reason = f"more than data.max_failures = {self._max_fraction} of the videos could not be decoded"
+        if in_batch >= _MIN_BATCH and not np.any(batch["weight"]):
+            reason = "a whole batch of videos could not be decoded"
+        if reason:
+            raise RunError(self._advice(f"{reason}: {count} of {read}", [*self._failed, *new]))
+        self._read, self._count = read, count
+        self._failed.update(new)
 
     def state(self) -> dict[str, Any]:
         """Everything to go on from, as numbers and lists that JSON can hold."""
@@ -283,12 +299,12 @@ class FailureLog:
         named = {"index": index, "name": source.names[index], "path": source.paths[index]}
         return named | {"reason": _why_broken(source, index)}
 
-    def _stop(self, reason: str) -> None:
-        names = self.names
+    def _advice(self, reason: str, failed: Sequence[int]) -> str:
+        names = ", ".join(self._source.names[index] for index in failed[:5])
         where = f"{self._report} says" if self._report else "The warnings above say"
-        raise RuntimeError(
-            f"{reason}: {self._count} of {self._read}, among them {', '.join(names[:5])}. {where} why; check that the "
-            "files are whole ('dnr check' lists all that are not), or raise data.max_failures"
+        return (
+            f"{reason}, among them {names}. {where} why; check that the files are whole ('dnr check' lists all that "
+            "are not), or raise data.max_failures"
         )
 
 

@@ -97,13 +97,14 @@ def prepare(
       The prepared data set.
 
     Raises:
-      ValueError: ``out`` is a bucket, or holds another preparation of the same name.
+      ValueError: ``out`` is a bucket, or holds another preparation of the same name, or a video has two labels.
       RuntimeError: No video of a split could be read.
     """
     if "://" in out:
         raise ValueError(
             f"--out is {out}; expected a folder on a local disk, which can be copied to a bucket afterwards"
         )
+    catalogue.require_one_label()
     home = epath.Path(out) / catalogue.name / records.VERSION
     work = epath.Path(out) / f".{catalogue.name}.incomplete"
     splits = {split: _tasks(source, limit) for split, source in catalogue.splits.items()}

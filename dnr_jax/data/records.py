@@ -19,6 +19,8 @@ from typing import Any, overload
 import numpy as np
 from etils import epath
 
+from dnr_jax.data.decode import StoredVideo
+
 VERSION = "1.0.0"
 """Of the layout of the records; part of a prepared data set's folder."""
 
@@ -35,7 +37,8 @@ class Index:
     Attributes:
       names: Of the videos, relative to the root that they were prepared from.
       labels: int32 ``[len(names)]``.
-      rows: All that was noted about each video: name, label, frames, height, width, duration, codec, bytes.
+      rows: All that was noted about each video: name, label, frames, height, width, duration, codec, bytes, and
+        ``counted``, which older records have not: whether it took decoding the whole video to tell ``frames``.
     """
 
     names: tuple[str, ...]
@@ -130,6 +133,14 @@ class RecordReader(Sequence[bytes]):
 
         return tfds.builder_from_directory(self._folder).as_data_source(self._split)
 
+    @functools.cached_property
+    def _counted(self) -> Mapping[int, int]:
+        """The number of frames of the videos that do not tell it, by position."""
+        file = epath.Path(self._folder) / index_name(self._split)
+        lines = file.read_text().splitlines() if file.is_file() else []
+        rows = ((place, json.loads(line)) for place, line in enumerate(lines) if '"counted": true' in line)
+        return {place: row["frames"] for place, row in rows}
+
     def __len__(self) -> int:
         """The number of videos."""
         return len(self._opened())
@@ -139,10 +150,12 @@ class RecordReader(Sequence[bytes]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[bytes]: ...
     def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
-        """The bytes of a video, or those of several."""
+        """The bytes of a video, or those of several; with the number of frames where only decoding all tells it."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return self._opened()[index]["video"]
+        content = self._opened()[index]["video"]
+        frames = self._counted.get(range(len(self))[index], 0)
+        return StoredVideo(content, frames) if frames else content
 
     def _opened(self) -> Any:
         with self._lock:
@@ -284,6 +297,16 @@ def write_text(file: epath.Path, text: str) -> None:
     temporary = file.with_name(f"{file.name}.incomplete")
     temporary.write_text(text)
     temporary.replace(file)
+
+
+def why_not_writable(folder: str | os.PathLike[str]) -> str:
+    """Return why no file can be written in a folder, which is made if need be; empty where one can."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return f"nothing can be written to '{os.fspath(folder)}' ({error.strerror or error})"
 
 
 def _link(source: str, target: str) -> None:

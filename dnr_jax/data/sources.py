@@ -1,16 +1,23 @@
 """Which videos there are, and what each one shows."""
 
 import dataclasses
+import hashlib
+import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import os
+import posixpath
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from etils import epath
 
 from dnr_jax.config import DataConfig
-from dnr_jax.data import annotations, demo, records
-from dnr_jax.data.annotations import VIDEO_SUFFIXES, Entry
-from dnr_jax.data.datasets import DATASETS, is_frame_folder, match
+from dnr_jax.data import demo, records
+from dnr_jax.data.annotations import is_hidden
+from dnr_jax.data.datasets import DATASETS, Match, match
+from dnr_jax.data.folders import HIDDEN, Media, find_media
+from dnr_jax.data.lists import VideoList, advice, read_video_list
+from dnr_jax.data.textfiles import first_of, readable
 
 _logger = logging.getLogger(__name__)
 
@@ -51,6 +58,46 @@ class VideoSource:
         """What the decoder reads for video ``index``: its path, or the bytes of its record."""
         return self.paths[index] if self.records is None else self.records[index]
 
+    def classes_without_videos(self) -> list[str]:
+        """Return the names of the classes that no video shows."""
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        return [name for name, count in zip(self.classes, counts, strict=True) if not count]
+
+    def fingerprint(self) -> str:
+        """Return a hash of which videos these are, in which order, and what they show, wherever they lie.
+
+        It depends on names, labels and classes. Absolute names count from the folder that they share, so that it stays
+        where the data was moved and its lists were written anew. Two sources with the same fingerprint train alike, as
+        far as the contents of the files are the same.
+        """
+        content = [_unrooted(self.names), self.labels.tolist(), self.classes]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """Something that is wrong with a video.
+
+    Attributes:
+      kind: ``broken`` (cannot be decoded, or not wholly), ``empty`` (no frame), ``short`` (fewer frames than asked
+        for), ``slow`` (the packets do not tell the order of the frames), ``unknown class``, ``mislabelled`` (the same
+        video, or the same content, has another label as well), ``repeated`` (it is listed several times in its split),
+        ``ambiguous`` (official annotations with several labels find the same file) or ``duplicate`` (the same content
+        is in another split).
+      split: The split of the video.
+      name: The video, as the list or the folder names it.
+      detail: What exactly.
+    """
+
+    kind: str
+    split: str
+    name: str
+    detail: str
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.kind}: {self.split}/{self.name}: {self.detail}"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Catalogue:
@@ -63,6 +110,7 @@ class Catalogue:
       missing: Annotated videos that are not on the disk, by split: name and label.
       unknown: Videos whose class is none of ``classes``, by split: their names.
       frame_rate: Frames per second of videos that are folders of frames; 0 if not known.
+      problems: What the annotations themselves show: videos with several labels, or listed several times.
     """
 
     name: str
@@ -71,18 +119,24 @@ class Catalogue:
     missing: Mapping[str, Sequence[tuple[str, int]]] = dataclasses.field(default_factory=dict)
     unknown: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     frame_rate: float = 0.0
+    problems: Sequence[Problem] = ()
+
+    def require_one_label(self) -> None:
+        """Raise ValueError where a video has several labels: whatever is learnt from it is wrong."""
+        _refuse_conflicts(self.name, self.problems)
 
 
 def read_list(path: str, root: str, label_map: str = "", classes: Sequence[str] = ()) -> VideoSource:
     """Reads an annotation file of one's own: see :func:`dnr_jax.data.annotations.video_list` for the formats.
 
     Videos that are not on the disk are left out with a warning that counts them: nobody's copy of Kinetics is complete.
-    They are not looked for in remote storage, where a look-up a video would take longer than it is worth.
+    They are not looked for in remote storage, where a look-up a video would take longer than it is worth. A warning
+    counts those that are listed several times, too.
 
     Args:
       path: The annotation file.
       root: Folder that its paths are relative to; absolute paths are taken as they are.
-      label_map: Text file with one class name a line, in the order of the labels.
+      label_map: File of the classes, for which see :func:`dnr_jax.data.annotations.label_map`.
       classes: The names themselves. Without either, classes are called by their numbers, up to the largest in the list,
         or are the names in the list, sorted.
 
@@ -91,28 +145,19 @@ def read_list(path: str, root: str, label_map: str = "", classes: Sequence[str] 
 
     Raises:
       FileNotFoundError: A list is missing, or all of the videos are.
-      ValueError: A line is malformed, a label is outside the label map, or the list is empty.
+      ValueError: A line is malformed, a label is outside the label map, a video has two labels, or the list is empty.
     """
-    source, missing, unknown = _read_list(path, root, label_map, classes)
-    for place, label in unknown:
-        known = f"{label_map or 'the training list'} names {len(source.classes)} classes"
-        if isinstance(label, int):
-            raise ValueError(
-                f"{place}: label {label} is out of range; {known}, so labels are 0 to {len(source.classes) - 1}"
-            )
-        raise ValueError(f"{place}: '{label}' is none of the classes; {known}: {_first(source.classes)}")
-    if missing:
-        message = "%s: %d of %d videos are missing in '%s' and left out, for example %s"
-        examples = _first([name for name, _ in missing])
-        _logger.warning(message, path, len(missing), len(missing) + len(source), root, examples)
-    return source
+    root = os.path.expanduser(root)
+    return _accept(_own_list(path, root, label_map, classes), root)
 
 
 def scan_folder(root: str, classes: Sequence[str] = ()) -> VideoSource:
     """Lists the videos of a folder that holds one folder a class.
 
     Args:
-      root: The folder; ``root/<class>/<video>``, where a video is a file or a folder of JPEG frames.
+      root: The folder; ``root/<class>/<video>``, where a video is a file or a folder of JPEG frames. Videos may lie
+        deeper, in groups: their class is the first folder. For what is left out, which a warning counts, see
+        :func:`dnr_jax.data.folders.find_media`.
       classes: The classes, in the order of their labels; empty: the names of the folders, sorted.
 
     Returns:
@@ -120,12 +165,16 @@ def scan_folder(root: str, classes: Sequence[str] = ()) -> VideoSource:
 
     Raises:
       FileNotFoundError: The folder is missing, or holds no video.
-      ValueError: A folder is none of ``classes``.
+      ValueError: A folder is none of ``classes``, or holds frames itself.
     """
     source, unknown = _scan_folder(root, classes)
     if unknown:
         folders = sorted({name.split("/")[0] for name in unknown})
-        raise ValueError(f"{root}: folders {_first(folders)} are none of the training classes {_first(classes)}")
+        alike = [name for name in classes if name.casefold() in {folder.casefold() for folder in folders}]
+        meant = f"; {first_of(alike)} is written in other letters there" if alike else ""
+        raise ValueError(
+            f"{root}: folders {first_of(folders)} are none of the training classes {first_of(classes)}{meant}"
+        )
     return source
 
 
@@ -150,6 +199,7 @@ def open_dataset(
       FileNotFoundError: A folder or an annotation file is missing, or all videos of a split are.
       ValueError: There is no such data set, fold or split, an annotation file is malformed, or a split has no labels.
     """
+    root, folder = os.path.expanduser(root), os.path.expanduser(folder)
     if name == "folder":
         return _open_folders(root, splits)
     if name == "list":
@@ -166,7 +216,7 @@ def open_dataset(
         if not there:
             raise FileNotFoundError(
                 f"{root}: none of the {len(listed)} videos of {dataset.title}, split '{split}', is there, for example "
-                f"{_first([found.name for found in listed])}"
+                f"{first_of([found.name for found in listed])}"
             )
         sources[split] = _source(root, [path for path, _ in there], [label for _, label in there], classes)
     return Catalogue(
@@ -179,6 +229,9 @@ def open_dataset(
         },
         unknown={split: [found.name for found in listed if found.label is None] for split, listed in matches.items()},
         frame_rate=dataset.frame_rate,
+        problems=[
+            problem for split, listed in matches.items() for problem in _annotation_problems(split, listed, classes)
+        ],
     )
 
 
@@ -195,7 +248,7 @@ def open_records(folder: str, splits: Sequence[str] = ("train", "val")) -> Catal
     Raises:
       FileNotFoundError: There is no prepared data set, or not this split of it.
     """
-    prepared = records.find(folder)
+    prepared = records.find(os.path.expanduser(folder))
     return Catalogue(
         name=prepared.name,
         classes=prepared.classes,
@@ -211,14 +264,16 @@ def has_lists(folder: str) -> bool:
 def load_sources(data: DataConfig) -> tuple[VideoSource, VideoSource]:
     """Returns the training and the validation videos that a configuration names; both have the same ``classes``.
 
+    Classes without a video are named in a warning.
+
     Raises:
       FileNotFoundError: A file or folder is missing; the message says which, and what is expected there.
-      ValueError: ``data.source`` is unknown, or a list or folder is malformed.
+      ValueError: ``data.source`` is unknown, a list or folder is malformed, or a video has several labels.
     """
     loaders: dict[str, Callable[[DataConfig], tuple[VideoSource, VideoSource]]] = {
         "list": _load_lists,
         "folder": lambda data: _load_folders(data.root),
-        "dataset": _load_dataset,
+        "dataset": lambda data: _pair(_open_public(data)),
         "records": lambda data: _pair(open_records(data.root)),
         "demo": lambda data: _load_folders(
             demo.make_demo(data.cache_dir, data.demo_train_videos, data.demo_val_videos)
@@ -226,15 +281,57 @@ def load_sources(data: DataConfig) -> tuple[VideoSource, VideoSource]:
     }
     if data.source not in loaders:
         raise ValueError(f"data.source is '{data.source}'; expected one of {', '.join(loaders)}")
-    return loaders[data.source](data)
+    train, val = loaders[data.source](data)
+    for split, source in (("training", train), ("validation", val)):
+        if empty := source.classes_without_videos():
+            message = "%d of %d classes have no %s video: %s"
+            _logger.warning(message, len(empty), len(source.classes), split, first_of(empty, 10))
+    return train, val
 
 
-def _source(root: str, names: Sequence[str], labels: Sequence[int | None], classes: Sequence[str]) -> VideoSource:
+def load_split(data: DataConfig, split: str = "val") -> VideoSource:
+    """Return the videos of one split that a configuration names; the others need not be there.
+
+    Without the training videos, classes are those that the split itself names: whoever compares them with others goes
+    by name (:func:`dnr_jax.data.classes.with_classes`).
+
+    Raises:
+      FileNotFoundError: A file or folder is missing.
+      ValueError: ``data.source`` is unknown, it has no such split, or a list or folder is malformed.
+    """
+    if data.source == "list":
+        if split not in ("train", "val"):
+            raise ValueError(f"data.source 'list' has no split '{split}'; expected train or val, or the list itself")
+        path = getattr(data, f"{split}_list")
+        if not path:
+            raise ValueError(f"data.{split}_list is empty; expected an annotation file")
+        return read_list(path, data.root, data.label_map)
+    if data.source == "folder":
+        return scan_folder(str(epath.Path(data.root) / split))
+    if data.source == "dataset":
+        return _open_public(data, (split,)).splits[split]
+    if data.source == "records":
+        return open_records(data.root, (split,)).splits[split]
+    if data.source == "demo":
+        root = demo.make_demo(data.cache_dir, data.demo_train_videos, data.demo_val_videos)
+        return scan_folder(str(epath.Path(root) / split))
+    raise ValueError(f"data.source is '{data.source}'; expected list, folder, dataset, records or demo")
+
+
+def _unrooted(names: Sequence[str]) -> list[str]:
+    """Return the names, absolute ones relative to the folder that holds them all."""
+    absolute = [os.path.dirname(name) for name in names if os.path.isabs(name)]
+    shared = os.path.commonpath(absolute) if absolute else ""
+    return [os.path.relpath(name, shared) if os.path.isabs(name) else name for name in names]
+
+
+def _source(root: str, paths: Sequence[str], labels: Sequence[int | None], classes: Sequence[str]) -> VideoSource:
+    folder = str(epath.Path(root)) if root else ""  # once: an object for each video takes as long as looking for it
     return VideoSource(
-        paths=tuple(str(epath.Path(root) / name) for name in names),
+        paths=tuple(path if "://" in path else posixpath.join(folder, path) for path in paths),
         labels=np.array(labels, np.int32),
-        names=tuple(names),
-        classes=tuple(classes),
+        names=tuple(map(readable, paths)),
+        classes=tuple(map(readable, classes)),
     )
 
 
@@ -246,17 +343,21 @@ def _load_lists(data: DataConfig) -> tuple[VideoSource, VideoSource]:
     for field in ("train_list", "val_list"):
         if not getattr(data, field):
             raise ValueError(f"data.{field} is empty; data.source 'list' needs an annotation file there")
-    train = read_list(data.train_list, data.root, data.label_map)
-    return train, _read_with(train, data.val_list, data.root, data.label_map)
-
-
-def _read_with(train: VideoSource, path: str, root: str, label_map: str) -> VideoSource:
-    """Reads a list with the classes of the training list."""
+    root = os.path.expanduser(data.root)
+    train = _own_list(data.train_list, root, data.label_map, ())
+    val = _own_list(data.val_list, root, data.label_map, train.classes)
+    if train.by_number != val.by_number and not data.label_map:
+        raise ValueError(
+            f"{data.train_list} and {data.val_list}: one names classes, the other gives numbers; expected the same in "
+            "both, or data.label_map"
+        )
     try:
-        return read_list(path, root, label_map, train.classes)
+        sources = _accept(train, root), _accept(val, root)
     except ValueError as error:
-        advice = "" if label_map else ". If classes without training videos are meant, name all in data.label_map"
+        advice = "" if data.label_map else ". If classes without training videos are meant, name all in data.label_map"
         raise ValueError(f"{error}{advice}") from None
+    _compare_lists(train, val)
+    return sources
 
 
 def _load_folders(root: str) -> tuple[VideoSource, VideoSource]:
@@ -266,47 +367,79 @@ def _load_folders(root: str) -> tuple[VideoSource, VideoSource]:
     return train, scan_folder(str(epath.Path(root) / "val"), train.classes)
 
 
-def _load_dataset(data: DataConfig) -> tuple[VideoSource, VideoSource]:
-    catalogue = open_dataset(data.dataset, data.root, data.annotations, data.fold)
+def _open_public(data: DataConfig, splits: Sequence[str] = ("train", "val")) -> Catalogue:
+    catalogue = open_dataset(data.dataset, data.root, data.annotations, data.fold, splits)
     for split, missing in catalogue.missing.items():
         if missing:
             message = "%s: %d of %d videos of the split '%s' are missing in '%s' and left out"
             total = len(missing) + len(catalogue.splits[split])
             _logger.warning(message, data.dataset, len(missing), total, split, data.root)
-    return _pair(catalogue)
+    if catalogue.problems:
+        message = "%s: %d videos have several labels or are annotated several times, for example %s"
+        _logger.warning(message, data.dataset, len(catalogue.problems), catalogue.problems[0])
+    return catalogue
 
 
 def _scan_folder(root: str, classes: Sequence[str]) -> tuple[VideoSource, list[str]]:
     """The videos in folders of ``classes``, or of all there are, and the names of those in other folders."""
-    folder = epath.Path(root)
-    if not folder.is_dir():
+    root = os.path.expanduser(root)
+    if not epath.Path(root).is_dir():
         raise FileNotFoundError(f"{root}: no such folder; expected one with a folder for each class")
-    found = sorted(child.name for child in folder.iterdir() if child.is_dir())
-    names = {name: [f"{name}/{file.name}" for file in _videos(folder / name)] for name in found}
-    if not any(names.values()):
+    found = find_media(root)
+    by_class = _by_class(root, found)
+    if not any(by_class.values()):
+        found.left_out.warn(root)
         raise FileNotFoundError(f"{root}: no video found; expected files like {root}/<class>/<name>.mp4")
-    classes = tuple(classes or found)
-    listed = [(name, label) for label, of_class in enumerate(classes) for name in names.pop(of_class, ())]
-    unknown = [name for others in names.values() for name in others]
-    return _source(root, [name for name, _ in listed], [label for _, label in listed], classes), unknown
+    found.left_out.warn(root)
+    _warn_of_depth(root, by_class)
+    _warn_of_case(root, by_class)
+    classes = tuple(classes or sorted(by_class))
+    listed = [(path, label) for label, of_class in enumerate(classes) for path in by_class.pop(of_class, ())]
+    unknown = [readable(path) for others in by_class.values() for path in others]
+    return _source(root, [path for path, _ in listed], [label for _, label in listed], classes), unknown
 
 
-def _videos(folder: epath.Path) -> list[epath.Path]:
-    """The videos in a folder, which are files or folders of frames, sorted."""
-    children = sorted(folder.iterdir())
-    return [
-        child
-        for child in children
-        if child.suffix.lower() in VIDEO_SUFFIXES or (not child.suffix and is_frame_folder(child))
-    ]
+def _by_class(root: str, found: Media) -> dict[str, list[str]]:
+    """The videos in each folder of a class, by the readable name of the class."""
+    by_class: dict[str, list[str]] = {readable(folder): [] for folder in found.folders}
+    for path in found.videos:
+        folder, slash, _ = path.partition("/")
+        if not slash and path in found.folders:
+            raise ValueError(
+                f"{root}/{readable(path)} holds frames itself; expected a folder for each video in the folder of its "
+                f"class: {root}/<class>/<video>/00001.jpg"
+            )
+        if slash:
+            by_class[readable(folder)].append(path)
+        else:
+            found.left_out.add("videos in no folder of a class", path)
+    return by_class
+
+
+def _warn_of_depth(root: str, by_class: Mapping[str, Sequence[str]]) -> None:
+    deep = [path for paths in by_class.values() for path in paths if path.count("/") > 1]
+    if deep:
+        message = "%s: videos deeper than <class>/<video>, whose class is taken to be the first folder: %d, such as %s"
+        _logger.warning(message, readable(root), len(deep), readable(deep[0]))
+
+
+def _warn_of_case(root: str, classes: Iterable[str]) -> None:
+    alike: dict[str, list[str]] = {}
+    for name in classes:
+        alike.setdefault(name.casefold(), []).append(name)
+    if several := [", ".join(names) for names in alike.values() if len(names) > 1]:
+        _logger.warning("%s: classes that differ in letter case only: %s", readable(root), first_of(several))
 
 
 def _open_folders(root: str, splits: Sequence[str]) -> Catalogue:
-    train = scan_folder(str(epath.Path(root) / "train"))
-    scanned = {split: _scan_folder(str(epath.Path(root) / split), train.classes) for split in splits}
+    train = _scan_folder(str(epath.Path(root) / "train"), ())
+    classes = train[0].classes
+    scanned = {
+        split: train if split == "train" else _scan_folder(str(epath.Path(root) / split), classes) for split in splits
+    }
     return Catalogue(
         name="folder",
-        classes=train.classes,
+        classes=classes,
         splits={split: source for split, (source, _) in scanned.items()},
         unknown={split: unknown for split, (_, unknown) in scanned.items()},
     )
@@ -316,14 +449,16 @@ def _open_lists(root: str, folder: str, splits: Sequence[str]) -> Catalogue:
     map_file = epath.Path(folder) / "label_map.txt"
     label_map = str(map_file) if map_file.is_file() else ""
     lists = {split: _find_list(folder, split) for split in dict.fromkeys(["train", *splits])}
-    classes = _read_list(lists["train"], root, label_map, ())[0].classes
-    read = {split: _read_list(lists[split], root, label_map, classes) for split in splits}
+    classes = read_video_list(lists["train"], root, label_map).classes
+    read = {split: _own_list(lists[split], root, label_map, classes) for split in splits}
+    unknown = {split: [video.entry for video in listed.videos if video.label is None] for split, listed in read.items()}
     return Catalogue(
         name="list",
         classes=classes,
-        splits={split: source for split, (source, _, _) in read.items()},
-        missing={split: missing for split, (_, missing, _) in read.items()},
-        unknown={split: [f"{place}: {label}" for place, label in unknown] for split, (_, _, unknown) in read.items()},
+        splits={split: _source_of(listed, root) for split, listed in read.items()},
+        missing={split: _missing(listed) for split, listed in read.items()},
+        unknown={split: [f"{entry.place}: {entry.label}" for entry in entries] for split, entries in unknown.items()},
+        problems=[problem for split, listed in read.items() for problem in _list_problems(listed, split)],
     )
 
 
@@ -333,13 +468,14 @@ def _find_list(folder: str, split: str) -> str:
         names = ", ".join(pattern.format(split=split) for pattern in _LIST_PATTERNS)
         raise FileNotFoundError(f"{folder}: no list of the split '{split}'; expected one of {names}")
     if len(found) > 1:
-        raise ValueError(f"{folder}: several lists of the split '{split}': {_first([file.name for file in found])}")
+        raise ValueError(f"{folder}: several lists of the split '{split}': {first_of([file.name for file in found])}")
     return str(found[0])
 
 
 def _lists_of(folder: str, split: str) -> list[epath.Path]:
     """The lists called by the first pattern that fits any."""
-    found = (sorted(epath.Path(folder).glob(pattern.format(split=split))) for pattern in _LIST_PATTERNS)
+    globs = (epath.Path(folder).glob(pattern.format(split=split)) for pattern in _LIST_PATTERNS)
+    found = (sorted(file for file in files if not is_hidden(file.name)) for files in globs)
     return next(filter(None, found), [])
 
 
@@ -354,49 +490,99 @@ def _record_source(prepared: records.Prepared, split: str) -> VideoSource:
     )
 
 
-def _read_list(
-    path: str, root: str, label_map: str, classes: Sequence[str]
-) -> tuple[VideoSource, list[tuple[str, int]], list[tuple[str, str | int | None]]]:
-    """The videos there are, those missing (name, label) and those of unknown classes (place, label)."""
-    entries = annotations.video_list(_file(path, "annotation file"))
-    if not entries:
-        raise ValueError(f"{path}: the annotation file is empty; expected one 'path label' a line")
-    classes = tuple(annotations.class_lines(_file(label_map, "label map")) if label_map else classes)
-    classes = classes or _classes_of(entries)
-    known = {name: number for number, name in enumerate(classes)} | {n: n for n in range(len(classes))}
-    labelled = [(entry, known[entry.label]) for entry in entries if entry.label in known]
-    there = [_is_there(root, entry.name) for entry, _ in labelled]
-    if labelled and not any(there):
+def _own_list(path: str, root: str, label_map: str, classes: Sequence[str]) -> VideoList:
+    """Reads a list of which at least one video is there."""
+    label_map = os.path.expanduser(label_map)
+    listed = read_video_list(os.path.expanduser(path), root, label_map, classes)
+    labelled = [video for video in listed.videos if video.label is not None]
+    if labelled and not any(video.path for video in labelled):
+        names = [video.entry.name for video in labelled]
+        examples = first_of(list(map(readable, names)))
         raise FileNotFoundError(
-            f"{path}: none of the {len(entries)} videos is in '{root}', for example "
-            f"{_first([entry.name for entry in entries])}; set data.root to the folder that the list's paths are "
-            "relative to"
+            f"{path}: none of the {len(names)} videos is in '{root}', for example {examples}; {advice(names, root)}"
         )
-    kept = [pair for pair, is_there in zip(labelled, there, strict=True) if is_there]
-    return (
-        _source(root, [entry.name for entry, _ in kept], [label for _, label in kept], classes),
-        [(entry.name, label) for (entry, label), is_there in zip(labelled, there, strict=True) if not is_there],
-        [(entry.place, entry.label) for entry in entries if entry.label not in known],
-    )
+    if listed.hidden:
+        _logger.warning(
+            "%s: left out: %s: %d, such as %s", path, HIDDEN, len(listed.hidden), readable(listed.hidden[0])
+        )
+    return listed
 
 
-def _classes_of(entries: Sequence[Entry]) -> tuple[str, ...]:
-    """The classes of a list without a label map: sorted names, or as many numbers as the largest label needs."""
-    labels = {entry.label for entry in entries if entry.label is not None}
-    numbers = [label for label in labels if isinstance(label, int)]
-    return tuple(map(str, range(max(numbers) + 1))) if numbers else tuple(sorted(map(str, labels)))
+def _accept(listed: VideoList, root: str) -> VideoSource:
+    """The videos of a list that can be trained on; warns of those that are missing or listed several times."""
+    listed.require_known()
+    problems = _list_problems(listed, "")
+    _refuse_conflicts(listed.file, problems)
+    if problems:
+        message = "%s: lines that name the video of another line with the same label, and count as well: %d, such as %s"
+        _logger.warning(message, listed.file, len(problems), problems[0].detail)
+    if missing := [readable(name) for name, _ in _missing(listed)]:
+        message = "%s: %d of %d videos are missing in '%s' and left out, for example %s"
+        _logger.warning(message, listed.file, len(missing), len(listed.videos), root, first_of(missing))
+    return _source_of(listed, root)
 
 
-def _file(path: str, what: str) -> epath.Path:
-    file = epath.Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"{path}: no such {what}")
-    return file
+def _source_of(listed: VideoList, root: str) -> VideoSource:
+    there = [(video.path, video.label) for video in listed.videos if video.path and video.label is not None]
+    return _source(root, [path for path, _ in there], [label for _, label in there], listed.classes)
 
 
-def _is_there(root: str, name: str) -> bool:
-    return "://" in root or (epath.Path(root) / name).exists()
+def _missing(listed: VideoList) -> list[tuple[str, int]]:
+    return [(video.entry.name, video.label) for video in listed.videos if video.label is not None and not video.path]
 
 
-def _first(names: Sequence[str], count: int = 3) -> str:
-    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+def _list_problems(listed: VideoList, split: str) -> list[Problem]:
+    videos = [
+        (video.path or video.entry.name, video.label, video.entry.place)
+        for video in listed.videos
+        if video.label is not None
+    ]
+    return _same_video(split, videos, listed.classes)
+
+
+def _annotation_problems(split: str, matches: Sequence[Match], classes: Sequence[str]) -> list[Problem]:
+    """Two annotations find the same file where its name does not tell which part of a video it is.
+
+    That is not for the user to correct, and no reason to refuse the others.
+    """
+    found = [(match.path, match.label, match.name) for match in matches if match.path and match.label is not None]
+    problems = _same_video(split, found, classes)
+    return [dataclasses.replace(p, kind="ambiguous") if p.kind == "mislabelled" else p for p in problems]
+
+
+def _same_video(split: str, videos: Sequence[tuple[str, int, str]], classes: Sequence[str]) -> list[Problem]:
+    """What is wrong with videos, given by path, label and place, that are listed several times."""
+    first: dict[str, tuple[int, str]] = {}
+    problems = []
+    for path, label, place in videos:
+        if path not in first:
+            first[path] = label, place
+            continue
+        other, where = first[path]
+        is_same = label == other
+        detail = (
+            f"at {where} and {place}" if is_same else f"'{classes[other]}' at {where}, '{classes[label]}' at {place}"
+        )
+        problems.append(Problem("repeated" if is_same else "mislabelled", split, readable(path), detail))
+    return problems
+
+
+def _refuse_conflicts(name: str, problems: Sequence[Problem]) -> None:
+    if conflicts := [problem for problem in problems if problem.kind == "mislabelled"]:
+        raise ValueError(
+            f"{name}: videos with two labels, where one is expected: {len(conflicts)}: "
+            f"{first_of([f'{problem.name} is {problem.detail}' for problem in conflicts])}"
+        )
+
+
+def _compare_lists(train: VideoList, val: VideoList) -> None:
+    """Warns of videos in both lists, which make validation look better than it is."""
+    trained = {video.path: video for video in train.videos if video.path}
+    both = [(trained[video.path], video) for video in val.videos if video.path in trained]
+    if both:
+        message = (
+            "%d of the %d validation videos are training videos as well, %d of them with another label: %s at %s and %s"
+        )
+        different = sum(one.label != other.label for one, other in both)
+        places = [readable(both[0][0].path), *(video.entry.place for video in both[0])]
+        _logger.warning(message, len(both), len(val.videos), different, *places)

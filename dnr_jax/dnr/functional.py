@@ -116,6 +116,26 @@ def batch_moments(moments: Moments, num_groups: int = 1, clips_per_statistics: i
     return Moments(pool(moments.mean), pool(moments.mean_square))
 
 
+def across_axis(moments: Moments, axis_name: str | tuple[str, ...]) -> tuple[Moments, int]:
+    """Average moments over a named axis of ``jax.pmap`` or ``jax.shard_map``.
+
+    Where no axis is mapped, arrays are those of all devices already, and nothing is done.
+
+    Returns:
+      The moments, and the size of the axis.
+
+    Raises:
+      ValueError: inside a map whose axes have other names.
+    """
+    try:
+        size = jax.lax.axis_size(axis_name)
+    except NameError:
+        if mapped := jax.sharding.get_abstract_mesh().manual_axes:
+            raise ValueError(f"axis_name: is {axis_name!r}; expected one of {', '.join(mapped)}") from None
+        return moments, 1
+    return jax.tree.map(lambda moment: jax.lax.pmean(moment, axis_name), moments), size
+
+
 def instance_moments(moments: Moments, num_runs: int = 1, num_groups: int = 0) -> Moments:
     """Pool the moments of frames within each clip: over the frames of a run and over groups of channels.
 
@@ -184,6 +204,24 @@ def standardization(moments: Moments | tuple[jax.Array, jax.Array], epsilon: flo
     return Affine(inverse, -mean * inverse)
 
 
+def standardize_positions(x: jax.Array, num_groups: int, epsilon: float) -> jax.Array:
+    """Standardise each position of each frame with the statistics of its own channels.
+
+    Layer normalisation as transformers have it, with one group; group normalisation of single positions otherwise.
+
+    Args:
+      x: features ``[N, T, *S, C]``.
+      num_groups: groups of consecutive channels with statistics of their own.
+      epsilon: added to the variance.
+
+    Returns:
+      Features of the shape of ``x``, in float32 or wider.
+    """
+    wide = x.astype(statistics_dtype(x.dtype)).reshape(*x.shape[:-1], num_groups, -1)
+    moments = Moments(jnp.mean(wide, -1, keepdims=True), jnp.mean(jnp.square(wide), -1, keepdims=True))
+    return ((wide - moments.mean) * jax.lax.rsqrt(moments.variance + epsilon)).reshape(x.shape)
+
+
 def spread_runs(v: jax.Array, num_runs: int) -> jax.Array:
     """Repeat factors ``[N or 1, F, C]`` of runs of frames for ``num_runs`` shorter ones; one is left to broadcast."""
     return v if v.shape[1] in (1, num_runs) else jnp.repeat(v, num_runs // v.shape[1], axis=1)
@@ -202,21 +240,22 @@ def transform(standardized: Affine, scale: jax.Array, shift: jax.Array) -> Affin
     return Affine(scale * inverse, scale * offset + shift)
 
 
-def modulate(x: jax.Array, affine: Affine) -> jax.Array:
+def modulate(x: jax.Array, affine: Affine, dtype: Any = None) -> jax.Array:
     """Write ``x * scale + offset``: one fused multiply-add over the features.
 
     Args:
       x: features ``[N, T, *S, C]``.
       affine: for 1, or as many runs of frames as divide ``T``.
+      dtype: of the result; None: that of ``x``.
 
     Returns:
-      Features of the shape and dtype of ``x``; the arithmetic is done in the dtype of ``affine``.
+      Features of the shape of ``x``; the arithmetic is done in the dtype of ``affine``.
     """
 
     def per_frame(v: jax.Array) -> jax.Array:
         return jnp.expand_dims(spread_runs(v, x.shape[1]), range(2, x.ndim - 1))
 
-    return (x.astype(affine.scale.dtype) * per_frame(affine.scale) + per_frame(affine.offset)).astype(x.dtype)
+    return (x.astype(affine.scale.dtype) * per_frame(affine.scale) + per_frame(affine.offset)).astype(dtype or x.dtype)
 
 
 def fit_channels(state: Any, start: Any) -> Any:

@@ -5,17 +5,22 @@ scale and shift as parameters, or predict them. A layer that does not relay acro
 so that a network written against this interface serves batch normalisation and DNR alike.
 """
 
+import dataclasses
 import functools
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from annotated_types import Ge
 
 from dnr_jax.dnr import functional
-from dnr_jax.dnr.functional import Moments
-from dnr_jax.dnr.relay import RelayCell
+from dnr_jax.dnr.fields import Needs, Where
+from dnr_jax.dnr.functional import Affine, Moments
+from dnr_jax.dnr.inputs import as_features, check_state, check_width
+from dnr_jax.dnr.relay import POSITIONS, Prediction, RelayCell
 from dnr_jax.dnr.standardize import Standardize
 
 Carry = Any
@@ -23,8 +28,20 @@ Carry = Any
 ScaleShift = tuple[jax.Array, jax.Array]
 RELAY_STATE = "relay_state"
 """Collection of the states that cross-temporal DNR starts from and leaves, for streaming; absent otherwise."""
-GRANULARITIES = ("group", "frame")
-DIRECTIONS = ("forward", "bidirectional")
+_PREDICTED = "scale and shift are predicted and have no {0} of their own; StaticNorm has one"
+_NO_ARGUMENTS = {
+    "axis": "channels are the last axis",
+    "axis_index_groups": "clips_per_statistics says how many clips share statistics",
+    "use_fast_variance": "variances are those of sums taken in float32 or wider",
+    "force_float32_reductions": "statistics are always taken in float32 or wider",
+    "scale_init": f"{_PREDICTED.format('initial value')}; zeros would leave relays without a gradient",
+    "bias_init": _PREDICTED.format("initial value"),
+    "use_scale": _PREDICTED.format("parameter"),
+    "use_bias": _PREDICTED.format("parameter"),
+    "num_groups": "channel_groups says how many groups of channels share statistics",
+    "group_size": "channels_per_group says how many channels share statistics",
+}
+"""Arguments of Flax's normalisation layers that those here do not take, and why."""
 
 
 class Norm(Standardize):
@@ -32,6 +49,11 @@ class Norm(Standardize):
 
     With ``mutable=["intermediates"]`` a layer that predicts them hands out ``scale`` and ``shift``, ``[N, F, C]``.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let the constructor say what to do instead of an argument that only Flax's layers have."""
+        super().__init_subclass__(**kwargs)
+        cls.__init__ = _explained(cls.__init__)  # type: ignore[method-assign]
 
     @nn.compact
     def __call__(
@@ -45,16 +67,29 @@ class Norm(Standardize):
           use_running_average: see the attribute.
 
         Returns:
-          The carry, and features of the shape and dtype of ``x``.
+          The carry, and features of the shape of ``x``, of its dtype unless ``dtype`` says another.
 
         Raises:
           TypeError: for features that are not floating point.
-          ValueError: where the clips or the frames cannot be divided as the attributes say.
+          ValueError: for features of too few axes or of other channels than the layer's; where the clips or the frames
+            cannot be divided as the attributes say; for a carry that is not the cell's.
         """
+        frozen = nn.merge_param("use_running_average", self.use_running_average, use_running_average)
+        x = as_features(x)
+        self._check_channels(x)
         moments = functional.frame_moments(x)
         carry, (scale, shift) = self._scale_and_shift(carry, x, moments)
-        standardized = self._standardization(x, moments, use_running_average)
-        return carry, functional.modulate(x, functional.transform(standardized, scale, shift))
+        if self.statistics == "token":
+            positions = functional.standardize_positions(x, self._channel_groups(x.shape[-1]), self.epsilon)
+            return carry, functional.modulate(positions, Affine(scale, shift), self.dtype or x.dtype)
+        standardized = self._standardization(x, moments, frozen)
+        return carry, functional.modulate(x, functional.transform(standardized, scale, shift), self.dtype)
+
+    def _check_channels(self, x: jax.Array) -> None:
+        """Refuse features of other channels than those that the given variables are of."""
+        for collection, name in (("batch_stats", "mean"), ("params", "scale")):
+            if self.has_variable(collection, name):
+                check_width(x, self.get_variable(collection, name).shape[-1], "the layer")
 
     def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
         """Return the carry and gamma and beta, each ``[N or 1, F, C]`` for runs of frames of equal length."""
@@ -66,11 +101,26 @@ class Norm(Standardize):
         return scale, shift
 
 
+def _explained(init: Callable[..., None]) -> Callable[..., None]:
+    """Return a constructor that explains what it does not take of Flax's layers."""
+
+    @functools.wraps(init)
+    def construct(self: Norm, *args: Any, **kwargs: Any) -> None:
+        known = {field.name for field in dataclasses.fields(self)}
+        for name in kwargs:
+            if name in _NO_ARGUMENTS and name not in known:
+                raise TypeError(f"{type(self).__name__} takes no {name}: {_NO_ARGUMENTS[name]}")
+        init(self, *args, **kwargs)
+
+    return construct
+
+
 @functools.cache
 def without_carry(layer: type[Norm]) -> type[Norm]:
     """Return a layer for networks that hand on features alone: ``(x, use_running_average) -> y``, as ``nn.BatchNorm``.
 
-    For layers that do not relay across layers; a cross-layer one would start anew at each call.
+    It takes the arguments of ``nn.BatchNorm`` that it can honour, and says of the others what to do instead. For layers
+    that do not relay across layers; a cross-layer one would start anew at each call.
 
     Args:
       layer: :class:`CrossTemporalDNR`, :class:`StaticNorm`, :class:`InstanceLevelMetaNorm` or :class:`AttentiveNorm`.
@@ -81,36 +131,39 @@ def without_carry(layer: type[Norm]) -> type[Norm]:
     if issubclass(layer, CrossLayerDNR):
         raise TypeError(f"{layer.__name__} relays through its carry, which the network has to hand on")
 
-    def call(self: Norm, x: jax.Array, *, use_running_average: bool | None = None) -> jax.Array:
+    def call(self: Norm, x: jax.Array, use_running_average: bool | None = None, *, mask: None = None) -> jax.Array:
         """Map features ``[N, T, *S, C]`` to features."""
+        if mask is not None:
+            raise TypeError(f"{layer.__name__} takes no mask: statistics are those of all clips and positions")
         return layer.__call__(self, None, x, use_running_average=use_running_average)[1]
 
     return type(layer.__name__, (layer,), {"__call__": call, "__module__": layer.__module__})
 
 
 class StaticNorm(Norm):
-    """Normalisation with a learned scale and shift per channel: batch, group, instance, layer normalisation, ..."""
+    """Normalisation with a learned scale and shift per channel: batch, group, instance, layer normalisation, ...
+
+    Its variables have the names of ``nn.BatchNorm``.
+    """
+
+    use_scale: bool = True
+    """Whether there is a scale."""
+    use_bias: bool = True
+    """Whether there is a shift."""
+    scale_init: Annotated[Callable[..., jax.Array], Needs("use_scale", True)] = nn.initializers.ones
+    """Initialiser of the scale."""
+    bias_init: Annotated[Callable[..., jax.Array], Needs("use_bias", True)] = nn.initializers.zeros
+    """Initialiser of the shift."""
 
     def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
-        scale = self.param("scale", nn.initializers.ones, x.shape[-1:], self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:], self.param_dtype)
+        shape, dtype = x.shape[-1:], self.param_dtype
+        scale = self.param("scale", self.scale_init, shape, dtype) if self.use_scale else jnp.ones(shape, dtype)
+        bias = self.param("bias", self.bias_init, shape, dtype) if self.use_bias else jnp.zeros(shape, dtype)
         return carry, (scale[None, None], bias[None, None])
 
 
-class _DynamicNorm(Norm):
-    """A norm whose scale and shift a relay cell predicts.
-
-    Attributes:
-      relay: mechanism, see :class:`RelayCell`.
-      reduction: bottleneck reduction ``r`` of the cell.
-      depth: layers ``d`` of the cell.
-      initial_state: ``zeros`` or ``learned``.
-    """
-
-    relay: str = "lstm"
-    reduction: int = 4
-    depth: int = 1
-    initial_state: str = "zeros"
+class _DynamicNorm(Prediction, Norm):
+    """A norm whose scale and shift a relay cell predicts, which is set by the fields of :class:`Prediction`."""
 
     def _own_cell(self, features: int, name: str) -> RelayCell:
         return RelayCell(
@@ -118,28 +171,35 @@ class _DynamicNorm(Norm):
         )
 
 
-class CrossTemporalDNR(_DynamicNorm):
+_TEMPORAL = Needs(POSITIONS, "ct")
+
+
+@dataclasses.dataclass(repr=False, eq=False)
+class FrameGroups:
+    """How cross-temporal DNR cuts a clip: the settings of the layer, and of :class:`dnr_jax.dnr.DNRSpec`."""
+
+    relay_distance: Annotated[int, Ge(1), _TEMPORAL, Needs("num_groups", 0)] = 4
+    """Frames in a group, ``d_r``; a clip with fewer frames is one group."""
+    num_groups: Annotated[int, Ge(0), _TEMPORAL] = 0
+    """Number of groups instead, whatever the clip's length; 0 leaves it to ``relay_distance``."""
+    granularity: Annotated[Literal["group", "frame"], _TEMPORAL] = "group"
+    """``group``: one descriptor, scale and shift a group (the authors' code); ``frame``: one a frame, frame ``t``
+    relaying from frame ``t - d_r`` (the paper's ``M x C``: ``d_r`` interleaved chains)."""
+    direction: Annotated[Literal["forward", "bidirectional"], _TEMPORAL] = "forward"
+    """``forward``, or ``bidirectional`` (the paper's supplement): a second cell runs from the last group to the first,
+    and the scale and shift are the means of both cells'."""
+
+
+class CrossTemporalDNR(FrameGroups, _DynamicNorm):
     """Dynamic normalisation relayed across the frame groups of one layer (Section 3.2, Equations 3 to 7).
 
-    The clip is cut into groups of consecutive frames. A cell of its own predicts each group's scale and shift from
-    the group's pooled features and from the scale and shift of the group before. The carry is handed on untouched.
+    The clip is cut into groups of consecutive frames, as the fields of :class:`FrameGroups` say. A cell of its own
+    (:class:`Prediction`) predicts each group's scale and shift from the group's pooled features and from the scale and
+    shift of the group before. The carry is handed on untouched.
 
     Long videos can be normalised clip by clip: with ``mutable=["relay_state"]`` the layer leaves its last state in that
     collection, and starts from it where the collection is given.
-
-    Attributes:
-      relay_distance: frames in a group, ``d_r``; a clip with fewer frames is one group.
-      num_groups: number of groups instead, whatever the clip's length; 0 leaves it to ``relay_distance``.
-      granularity: ``group``: one descriptor, scale and shift a group (the authors' code); ``frame``: one a frame,
-        frame ``t`` relaying from frame ``t - d_r`` (the paper's ``M x C``: ``d_r`` interleaved chains).
-      direction: ``forward``, or ``bidirectional`` (the paper's supplement): a second cell runs from the last group to
-        the first, and the scale and shift are the means of both cells'.
     """
-
-    relay_distance: int = 4
-    num_groups: int = 0
-    granularity: str = "group"
-    direction: str = "forward"
 
     @nn.nowrap
     def groups(self, num_frames: int) -> int:
@@ -175,6 +235,7 @@ class CrossTemporalDNR(_DynamicNorm):
                     "a bidirectional relay cannot be streamed: its backward cell starts from the end of the video"
                 )
             start = self.get_variable(RELAY_STATE, "state", start)
+            check_state(start, self.depth, (n, chains), c, RELAY_STATE)
         last, forward = cell.unroll(start, descriptors)
         if streaming and self.is_mutable_collection(RELAY_STATE):
             self.put_variable(RELAY_STATE, "state", last)
@@ -186,6 +247,12 @@ class CrossTemporalDNR(_DynamicNorm):
         return (forward[0] + backward[0]) / 2, (forward[1] + backward[1]) / 2
 
 
+Cell = Annotated[
+    Any, Where("a relay cell or None", lambda cell: cell is None or (callable(cell) and not isinstance(cell, type)))
+]
+LayerDistance = Annotated[int, Ge(1), Needs(POSITIONS, "cl"), Needs("relay", "lstm", "se", "fc")]
+
+
 class CrossLayerDNR(_DynamicNorm):
     """Dynamic normalisation relayed across the blocks of a stage (end of Section 3.2).
 
@@ -193,18 +260,32 @@ class CrossLayerDNR(_DynamicNorm):
     carry holds: ``relay_distance`` states of the cell, the oldest first. None starts them. The earlier layer may have
     another number of channels: those that both have relay, the others start here, or end there.
 
-    Attributes:
-      cell: the cell that the stage's blocks share, whose own fields then count; None: a cell of this layer alone. It is
-        a field, and not hidden in a closure, so that lifted transforms (``nn.remat``, ``nn.scan``) see it.
-      relay_distance: layers from one to the next of a chain, ``d_r``; 2 makes two interleaved chains.
+    A cell of another kind than :class:`RelayCell` maps ``(state, descriptor)`` to ``(state, (scale, shift))``; unless
+    the first layer is given a carry it needs ``initialize_carry(batch_shape, dtype)`` too.
     """
 
-    cell: nn.Module | None = None
-    relay_distance: int = 1
+    cell: Cell = None
+    """The cell that the stage's blocks share, whose own fields then count; None: a cell of this layer alone, set by the
+    fields of :class:`Prediction`. It is a field, and not hidden in a closure, so that lifted transforms (``nn.remat``,
+    ``nn.scan``) see it."""
+    relay_distance: LayerDistance = 1
+    """Layers from one to the next of a chain, ``d_r``; 2 makes two interleaved chains."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built, and settings without effect."""
+        super().__post_init__()
+        if isinstance(self.cell, RelayCell) and self.cell.relay == "none" and self.relay_distance != 1:
+            raise ValueError(
+                f"{type(self).__name__}: relay_distance: is {self.relay_distance}, which needs a cell that relays; "
+                "expected 1 with relay none"
+            )
 
     def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
         descriptor = jnp.mean(moments.mean, axis=1)  # [N, C]
-        cell = self.cell if self.cell is not None else self._own_cell(x.shape[-1], "relay")
+        cell: Any = self.cell if self.cell is not None else self._own_cell(x.shape[-1], "relay")
+        if isinstance(cell, RelayCell):
+            check_width(x, cell.features, "the relay cell")
+        self._check_carry(carry, cell, x.shape[0])
         channels = descriptor.shape[-1]
         if carry is None or any(leaf.shape[-1] != channels for leaf in jax.tree.leaves(carry[0])):
             start = cell.initialize_carry(descriptor.shape[:-1], descriptor.dtype)
@@ -215,21 +296,36 @@ class CrossLayerDNR(_DynamicNorm):
         state, (scale, shift) = cell(carry[0], descriptor)
         return (*carry[1:], state), self._sow(scale[:, None], shift[:, None])
 
+    @nn.nowrap
+    def _check_carry(self, carry: Carry, cell: Any, clips: int) -> None:
+        if carry is None:
+            if not hasattr(cell, "initialize_carry"):
+                raise TypeError(
+                    f"cell: is a {type(cell).__name__}; expected a RelayCell, or a carry that it starts from"
+                )
+            return
+        if not isinstance(carry, tuple | list) or len(carry) != self.relay_distance:
+            raise ValueError(
+                f"carry: expected a tuple of {self.relay_distance} (relay_distance), the states of the cell with the "
+                f"oldest first, or None at the first layer, got {jax.tree.map(jnp.shape, carry)}"
+            )
+        for state in carry if isinstance(cell, RelayCell) else ():
+            check_state(state, cell.depth, (clips,), None, "carry")
+
 
 class InstanceLevelMetaNorm(Norm):
     """ILM normalisation (Jia et al. 2019): an auto-encoder predicts scale and shift from each clip's own statistics.
 
     The variances of groups of channels, encoded and decoded, move the learned scale by a sigmoid; the means, encoded by
-    the same encoder, move the learned shift by a tanh. ``statistics`` says over which frames they are taken.
-
-    Attributes:
-      key_channels: channels in a group of the key features; 16 as in its authors' code, or the greatest common divisor
-        with the channels.
-      reduction: groups per unit of the code; where there are fewer groups, the code has 2 units.
+    the same encoder, move the learned shift by a tanh. ``statistics`` says over which frames they are taken; with
+    ``token`` it is each frame.
     """
 
-    key_channels: int = 16
-    reduction: int = 16
+    key_channels: Annotated[int, Ge(1)] = 16
+    """Channels in a group of the key features; 16 as in its authors' code, or the greatest common divisor with the
+    channels."""
+    reduction: Annotated[int, Ge(1)] = 16
+    """Groups per unit of the code; where there are fewer groups, the code has 2 units."""
 
     def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
         channels, runs = x.shape[-1], self.runs(x.shape[1])
@@ -255,13 +351,11 @@ class AttentiveNorm(Norm):
     """Attentive normalisation (Li et al. 2020): each clip mixes ``K`` learned scales and shifts by attention weights.
 
     The weights are hard sigmoids of a linear map of ``mean / sqrt(variance + 1e-3)`` per channel.
-    ``statistics`` says over which frames they are taken.
-
-    Attributes:
-      num_mixtures: ``K``.
+    ``statistics`` says over which frames they are taken; with ``token`` it is each frame.
     """
 
-    num_mixtures: int = 10
+    num_mixtures: Annotated[int, Ge(1)] = 10
+    """``K``."""
 
     def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
         channels, runs = x.shape[-1], self.runs(x.shape[1])

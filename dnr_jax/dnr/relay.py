@@ -4,14 +4,19 @@ A cell maps ``(carry, descriptor) -> (carry, (scale, shift))``. The same cell re
 :meth:`RelayCell.unroll` runs it over an axis, and across the blocks of a stage, where it is called once a block.
 """
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from annotated_types import Ge
 
+from dnr_jax.dnr.fields import Needs, refuse
 from dnr_jax.dnr.functional import place_like
+from dnr_jax.dnr.inputs import check_state, check_width
+from dnr_jax.dnr.standardize import FloatDtype
 
 State = tuple[jax.Array, jax.Array]
 """``(h, c)``, each ``[..., C]``: scale and shift."""
@@ -175,7 +180,31 @@ def _excite(units: jax.Array) -> State:
 
 RELAYS: dict[str, type[RelayLayer]] = {"lstm": LSTMLayer, "se": SELayer, "fc": FCLayer, "none": UnrelayedLayer}
 """The relay mechanisms of the paper's Table 1d."""
-INITIAL_STATES = ("zeros", "learned")
+POSITIONS = ("norm1", "norm2", "norm3")
+"""The fields of :class:`dnr_jax.dnr.DNRSpec` that say what stands where."""
+_IN_USE = Needs(POSITIONS, "cl", "ct")
+# A cross-layer norm that is given a cell has none of its own to be set.
+_OWN = Needs("cell", None)
+
+
+Mechanism = Annotated[Literal["lstm", "se", "fc", "none"], _IN_USE, _OWN]
+Reduction = Annotated[int, Ge(1), _IN_USE, _OWN, Needs("relay", "lstm", "se", "none")]
+Depth = Annotated[int, Ge(1), _IN_USE, _OWN]
+InitialState = Annotated[Literal["zeros", "learned"], _IN_USE, _OWN, Needs("relay", "lstm", "se", "fc")]
+
+
+@dataclasses.dataclass(repr=False, eq=False)
+class Prediction:
+    """How scale and shift are predicted: the settings of cells, of layers that make one, and of a whole network."""
+
+    relay: Mechanism = "lstm"
+    """Mechanism (Table 1d): ``lstm`` (DNR), ``se``, ``fc``, or ``none``, which predicts without relaying."""
+    reduction: Reduction = 4
+    """Bottleneck reduction ``r``; the hidden width is ``C // r``, at least 1. ``fc`` has no bottleneck."""
+    depth: Depth = 1
+    """Layers ``d``, stacked: each reads the hidden state of the one below, the last one's state is used."""
+    initial_state: InitialState = "zeros"
+    """State before the first step: ``zeros``, or ``learned``, which starts its training there."""
 
 
 def _step(layer: RelayLayer, state: Any, projected: jax.Array) -> Any:
@@ -188,19 +217,23 @@ class RelayCell(nn.Module):
 
     Attributes:
       features: channels ``C`` of the normalised features.
-      reduction: bottleneck reduction ``r``.
-      depth: layers ``d``, stacked: each reads the hidden state of the one below, the last one's state is used.
       param_dtype: dtype of the parameters and, at least, of the state.
-      relay: mechanism (Table 1d): ``lstm`` (DNR), ``se``, ``fc``, or ``none``, which predicts without relaying.
-      initial_state: state before the first step: ``zeros``, or ``learned``, which starts its training there.
+
+    The others are those of :class:`Prediction`. They are checked when the cell is made: ValueError says which one is
+    wrong and what would be right.
     """
 
-    features: int
-    reduction: int = 4
-    depth: int = 1
-    param_dtype: Any = jnp.float32
-    relay: str = "lstm"
-    initial_state: str = "zeros"
+    features: Annotated[int, Ge(1)]
+    reduction: Reduction = Prediction.reduction
+    depth: Depth = Prediction.depth
+    param_dtype: FloatDtype = jnp.float32
+    relay: Mechanism = Prediction.relay
+    initial_state: InitialState = Prediction.initial_state
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built, and settings without effect."""
+        refuse(self)
+        super().__post_init__()
 
     def setup(self) -> None:
         """Create the layers."""
@@ -231,7 +264,11 @@ class RelayCell(nn.Module):
 
         Returns:
           The new carry and ``(scale, shift)``, each ``[..., C]``: scale = h in (0, 1), shift = c.
+
+        Raises:
+          ValueError: for a descriptor of another width, or a carry that is not the cell's.
         """
+        self._check(carry, descriptor, descriptor.shape[:-1])
         state = []
         for layer, previous in zip(self.layer, carry, strict=True):
             state.append(layer(previous, layer.project(descriptor)))
@@ -251,7 +288,11 @@ class RelayCell(nn.Module):
 
         Returns:
           The carry after the last step and ``(scale, shift)``, each ``[N, G, ..., C]``.
+
+        Raises:
+          ValueError: for descriptors of another width or without a step, or a carry that is not the cell's.
         """
+        self._check(carry, descriptors, (descriptors.shape[0], *descriptors.shape[2:-1]))
         # Two steps a trip: the paper's two groups run without a loop, and more groups do not make the program larger.
         scan = nn.scan(
             _step,
@@ -275,3 +316,8 @@ class RelayCell(nn.Module):
             state, outputs = scan(layer, start, projected)
             last.append(state)
         return tuple(last), outputs
+
+    @nn.nowrap
+    def _check(self, carry: RelayState, descriptors: jax.Array, batch_shape: tuple[int, ...]) -> None:
+        check_width(descriptors, self.features, "the relay cell")
+        check_state(carry, self.depth, batch_shape, self.features, "carry")

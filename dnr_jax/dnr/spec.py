@@ -1,129 +1,72 @@
 """The choice of a normalisation for every position of a residual block."""
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dnr_jax.dnr.fields import Needs, changed, refuse
 from dnr_jax.dnr.norm import (
-    DIRECTIONS,
-    GRANULARITIES,
     AttentiveNorm,
     CrossLayerDNR,
     CrossTemporalDNR,
+    FrameGroups,
     InstanceLevelMetaNorm,
+    LayerDistance,
     Norm,
     StaticNorm,
 )
-from dnr_jax.dnr.relay import INITIAL_STATES, RELAYS, RelayCell
-from dnr_jax.dnr.standardize import BASES, STATISTICS
+from dnr_jax.dnr.relay import POSITIONS, Prediction, RelayCell
+from dnr_jax.dnr.standardize import Standardization
 
-KINDS = ("static", "cl", "ct", "ilm", "an")
-_CHOICES = {
-    "norm1": KINDS,
-    "norm2": KINDS,
-    "norm3": KINDS,
-    "base": BASES,
-    "statistics": STATISTICS,
-    "relay": tuple(RELAYS),
-    "initial_state": INITIAL_STATES,
-    "granularity": GRANULARITIES,
-    "direction": DIRECTIONS,
-    "sharing": ("stage", "block"),
-}
-_AT_LEAST = {
-    "relay_distance": 1,
-    "num_groups": 0,
-    "layer_distance": 1,
-    "reduction": 1,
-    "depth": 1,
-    "channel_groups": 1,
-    "channels_per_group": 0,
-    "clips_per_statistics": 0,
+Kind = Literal["static", "cl", "ct", "ilm", "an"]
+_LAYERS: dict[str, type[Norm]] = {
+    "static": StaticNorm,
+    "cl": CrossLayerDNR,
+    "ct": CrossTemporalDNR,
+    "ilm": InstanceLevelMetaNorm,
+    "an": AttentiveNorm,
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class DNRSpec:
+@dataclasses.dataclass(repr=False, eq=False)
+class Positions:
+    """Which norm stands where in a residual block."""
+
+    norm1: Kind = "cl"
+    """First norm: ``static`` (a learned scale and shift), ``cl``, ``ct``, or what DNR is compared with: ``ilm``
+    (:class:`InstanceLevelMetaNorm`), ``an`` (:class:`AttentiveNorm`)."""
+    norm2: Kind = "ct"
+    """Second norm, likewise."""
+    norm3: Kind = "static"
+    """Third norm, likewise; basic blocks have none."""
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class DNRSpec(Standardization, Prediction, FrameGroups, Positions):
     """What stands at the first, second and third normalisation of a residual block, and how it is set.
 
     The defaults are the paper's best setting: cross-layer DNR at the first norm, cross-temporal at the second with a
-    relay distance of 4 frames, ``r = 4``, ``d = 1`` (Table 1). Basic blocks have no third norm.
-
-    Attributes:
-      norm1: ``static`` (a learned scale and shift), ``cl``, ``ct``, or what DNR is compared with: ``ilm``
-        (:class:`InstanceLevelMetaNorm`), ``an`` (:class:`AttentiveNorm`).
-      norm2: likewise.
-      norm3: likewise.
-      relay_distance: frames in a group of cross-temporal DNR.
-      num_groups: number of groups instead; 0 leaves it to ``relay_distance``.
-      granularity: ``group`` or ``frame``; see :class:`CrossTemporalDNR`.
-      direction: ``forward`` or ``bidirectional``; see :class:`CrossTemporalDNR`.
-      layer_distance: blocks from one to the next of a cross-layer chain.
-      sharing: cross-layer cells are shared by the blocks of a ``stage``, or each ``block`` has its own.
-      relay: ``lstm``, ``se``, ``fc`` or ``none``; see :class:`RelayCell`.
-      reduction: bottleneck reduction ``r`` of every cell.
-      depth: layers ``d`` of every cell.
-      initial_state: ``zeros`` or ``learned``; see :class:`RelayCell`.
-      base: standardisation under every norm: ``bn``, ``gn``, ``in``, ``ln``, ``brn`` or ``sn``; see
-        :class:`Standardize`.
-      channel_groups: groups of ``gn``.
-      channels_per_group: channels in a group of ``gn`` instead; 0 leaves it to ``channel_groups``.
-      statistics: frames that share statistics: those of a ``group``, of a ``clip``, or each ``frame`` its own.
-      clips_per_statistics: clips of the batch that share batch statistics, in every norm; 0 means all.
-      momentum: share of the running statistics kept at each update.
-      epsilon: added to variances.
-      renorm_limits: ``r_max`` and ``d_max`` of ``brn``.
-      renorm_steps: start and ends of their schedules.
+    relay distance of 4 frames, ``r = 4``, ``d = 1`` (Table 1). This is the section ``model.norm`` of a configuration as
+    well, so its fields can be set; networks take a copy, :meth:`spec`.
 
     Raises:
-      ValueError: for a value outside its range, naming the field.
+      ValueError: for a value outside its range, or one that has no effect beside the others, naming the field.
     """
 
-    norm1: str = "cl"
-    norm2: str = "ct"
-    norm3: str = "static"
-    relay_distance: int = 4
-    num_groups: int = 0
-    granularity: str = "group"
-    direction: str = "forward"
-    layer_distance: int = 1
-    sharing: str = "stage"
-    relay: str = "lstm"
-    reduction: int = 4
-    depth: int = 1
-    initial_state: str = "zeros"
-    base: str = "bn"
-    channel_groups: int = 32
-    channels_per_group: int = 0
-    statistics: str = "group"
-    clips_per_statistics: int = 0
-    momentum: float = 0.9
-    epsilon: float = 1e-5
-    renorm_limits: tuple[float, float] = (3.0, 5.0)
-    renorm_steps: tuple[int, int, int] = (5_000, 40_000, 25_000)
+    layer_distance: LayerDistance = 1
+    """Blocks from one to the next of a cross-layer chain."""
+    sharing: Annotated[Literal["stage", "block"], Needs(POSITIONS, "cl")] = "stage"
+    """Cross-layer cells are shared by the blocks of a ``stage``, or each ``block`` has its own."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be built."""
-        for field, choices in _CHOICES.items():
-            value = getattr(self, field)
-            if value not in choices:
-                raise ValueError(f"{field} must be one of {', '.join(choices)}; got {value!r}")
-        for field, least in _AT_LEAST.items():
-            if getattr(self, field) < least:
-                raise ValueError(f"{field} must be at least {least}; got {getattr(self, field)}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must be in [0, 1); got {self.momentum}")
-        if self.epsilon <= 0:
-            raise ValueError(f"epsilon must be positive; got {self.epsilon}")
-        r_max, d_max = self.renorm_limits
-        if r_max < 1 or d_max < 0:
-            raise ValueError(f"renorm_limits must be at least (1, 0); got {self.renorm_limits}")
-        if not 0 <= self.renorm_steps[0] <= min(self.renorm_steps[1:]):
-            raise ValueError(f"renorm_steps must be a start from 0 and two later ends; got {self.renorm_steps}")
-        if self.relay == "none" and self.initial_state != "zeros":
-            raise ValueError(f"initial_state {self.initial_state!r} has no effect with relay 'none'; use 'zeros'")
+        """Refuse what cannot be built, and settings without effect."""
+        refuse(self)
+
+    def spec(self) -> "DNRSpec":
+        """Return a checked copy, which later changes of this one do not reach; raises ValueError as the class does."""
+        return dataclasses.replace(self)
 
     @classmethod
     def static(cls, **fields: Any) -> "DNRSpec":
@@ -150,48 +93,27 @@ class DNRSpec:
         if self.kinds[position] != "cl" or self.sharing != "stage":
             return None
         return RelayCell(
-            features,
-            self.reduction,
-            self.depth,
-            param_dtype,
-            self.relay,
-            self.initial_state,
-            name=name or f"relay{position + 1}",
+            features, param_dtype=param_dtype, **_settings(Prediction, self), name=name or f"relay{position + 1}"
         )
 
     def norm(
         self, kind: str, cell: nn.Module | None = None, *, name: str | None = None, param_dtype: Any = jnp.float32
     ) -> Norm:
         """Return a layer of ``kind``; ``cell`` is the stage's shared cell, used by cross-layer DNR alone."""
-        standardization: dict[str, Any] = {
-            "base": self.base,
-            "channel_groups": self.channel_groups,
-            "channels_per_group": self.channels_per_group,
-            "statistics": self.statistics,
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-            "clips_per_statistics": self.clips_per_statistics,
-            "renorm_limits": self.renorm_limits,
-            "renorm_steps": self.renorm_steps,
-            "param_dtype": param_dtype,
-            "name": name,
-        }
-        prediction: dict[str, Any] = {
-            "relay": self.relay,
-            "reduction": self.reduction,
-            "depth": self.depth,
-            "initial_state": self.initial_state,
-        }
+        layer = _LAYERS[kind]
+        fields = _settings(Standardization, self) | {"param_dtype": param_dtype, "name": name}
         if kind == "cl":
-            return CrossLayerDNR(cell=cell, relay_distance=self.layer_distance, **prediction, **standardization)
-        if kind == "ct":
-            return CrossTemporalDNR(
-                relay_distance=self.relay_distance,
-                num_groups=self.num_groups,
-                granularity=self.granularity,
-                direction=self.direction,
-                **prediction,
-                **standardization,
-            )
-        other = {"static": StaticNorm, "ilm": InstanceLevelMetaNorm, "an": AttentiveNorm}
-        return other[kind](**standardization)
+            fields |= {"cell": cell, "relay_distance": self.layer_distance}
+            fields |= _settings(Prediction, self) if cell is None else {}
+        elif kind == "ct":
+            fields |= _settings(Prediction, self) | _settings(FrameGroups, self)
+        return layer(**fields)
+
+    def counterpart(self) -> "DNRSpec":
+        """Return the baseline to compare with: the same standardisation, under learned scales and shifts."""
+        return changed(self, norm1="static", norm2="static", norm3="static")
+
+
+def _settings(group: type, spec: DNRSpec) -> dict[str, Any]:
+    """Return a group of settings, by name."""
+    return {field.name: getattr(spec, field.name) for field in dataclasses.fields(group)}

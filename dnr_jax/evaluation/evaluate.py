@@ -109,7 +109,15 @@ def score_videos(
       mesh: the devices.
       evaluation: how many clips and crops a video.
       progress: whether to show a progress bar.
+
+    Raises:
+      ValueError: where the videos' labels do not count in the classes of the network.
     """
+    if len(source.classes) != (config.model.num_classes or len(source.classes)):
+        raise ValueError(
+            f"the videos have {len(source.classes)} classes, and the network {config.model.num_classes}; "
+            "dnr_jax.evaluation.run.Run.labelled finds those of a run by name"
+        )
     size = -(-(config.evaluation.batch_size or config.train.batch_size) // mesh.size) * mesh.size
     batches = evaluation_iterator(
         source, config.data, evaluation, size // jax.process_count(), jax.process_index(), jax.process_count()

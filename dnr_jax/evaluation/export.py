@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import export
 
 from dnr_jax.config import ExperimentConfig, to_json
-from dnr_jax.convert.files import write_weight_file
+from dnr_jax.convert.files import complete_file, write_weight_file
 from dnr_jax.convert.source import own_metadata
 from dnr_jax.convert.state_dict import OWN, Variables, to_state_dict
 from dnr_jax.evaluation.run import CLASSES_FILE, CONFIG_FILE, Run
@@ -64,7 +64,11 @@ def export_run(run: Run, folder: str | os.PathLike[str]) -> list[pathlib.Path]:
     )
     state = to_state_dict(unstack_blocks(variables), OWN)
     write_weight_file(weights, state, own_metadata(run.config, run.classes, "own"))
-    program.write_bytes(export_program(run.model, variables, run.config).serialize())
-    classes.write_text("\n".join(run.classes) + "\n")
-    config.write_text(to_json(run.config) + "\n")
+    for path, content in (
+        (program, bytes(export_program(run.model, variables, run.config).serialize())),
+        (classes, ("\n".join(run.classes) + "\n").encode()),
+        (config, (to_json(run.config) + "\n").encode()),
+    ):
+        with complete_file(path) as partial:
+            partial.write_bytes(content)
     return [weights, program, classes, config]

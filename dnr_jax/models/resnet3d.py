@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from dnr_jax.dnr import CrossTemporalDNR, DNRSpec, RelayCell
+from dnr_jax.dnr.fields import changed
 from dnr_jax.dnr.functional import statistics_dtype
 from dnr_jax.models.blocks import Carry, recomputed, run_blocks
 from dnr_jax.models.layers import Conv3D
@@ -80,7 +81,9 @@ def at_frames(spec: DNRSpec, num_groups: int, num_frames: int) -> DNRSpec:
     A group is a stretch of time. It has fewer frames after a temporal stride, and more in a pathway with a higher frame
     rate; where the frames that are left cannot be cut into as many groups, neighbouring groups join.
     """
-    return dataclasses.replace(spec, num_groups=math.gcd(num_groups, num_frames))
+    if "ct" not in spec.kinds:
+        return spec
+    return changed(spec, num_groups=math.gcd(num_groups, num_frames))
 
 
 class ResidualBlock3D(nn.Module):

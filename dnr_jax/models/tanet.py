@@ -1,6 +1,5 @@
 """TANet's temporal adaptive module (Liu et al., ICCV 2021), as MMAction2 builds it."""
 
-import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -8,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from dnr_jax.dnr import DNRSpec
+from dnr_jax.dnr.fields import changed
 from dnr_jax.dnr.functional import statistics_dtype
 from dnr_jax.models.layers import kaiming_normal
 
@@ -68,7 +68,7 @@ class TemporalAdaptiveModule(nn.Module):
     @nn.nowrap
     def _norm(self, x: jax.Array, train: bool, name: str) -> jax.Array:
         """Normalise ``[N, T, S, C]`` over all axes but the last."""
-        spec = dataclasses.replace(self.spec, base="bn", statistics="clip")
+        spec = changed(self.spec.counterpart(), base="bn", statistics="clip")
         return spec.norm("static", name=name, param_dtype=self.param_dtype)(None, x, use_running_average=not train)[1]
 
     @nn.nowrap

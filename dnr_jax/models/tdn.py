@@ -5,7 +5,6 @@ segment, in front of and behind the first stage; a long-term module in each bloc
 what changes between neighbouring segments, and mixes them over the segments. Convolutions have biases.
 """
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -215,7 +214,7 @@ class TDN(nn.Module):
         x = self._stem("", appearance, train)
         x = x if self.stem == "small" else _max_pool(x)
         x = self._fuse(x, motion)
-        static = dataclasses.replace(self.spec, norm1="static", norm2="static", norm3="static")
+        static = self.spec.counterpart()
         motion = self._stage(0, "difference_layer1", static)(motion, train)
         for i in range(4):
             x = self._stage(i, f"layer{i + 1}", self.spec)(x, train)

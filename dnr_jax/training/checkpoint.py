@@ -2,32 +2,43 @@
 
 A checkpoint holds the :class:`~dnr_jax.training.state.TrainState` and, as JSON, what the loop keeps beside it. It is
 written in the background and appears under its final name only when it is complete. The latest and the one with the
-best validation accuracy are kept; an old one is deleted only after its successor is complete.
+best validation accuracy are kept; an old one is deleted only after its successor is complete, so that a disk that is
+full costs the new one alone.
 """
 
+import contextlib
+import logging
 import pathlib
+import re
+import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import orbax.checkpoint as ocp
+from absl import logging as absl_logging
 
+from dnr_jax.config import ConfigError, RunError
 from dnr_jax.training.state import TrainState
 
 CHECKPOINTS_FOLDER = "checkpoints"
+_UNFINISHED = "*.orbax-checkpoint-tmp*"
+_NOT_EVALUATED = -1.0
+"""Stands for the top-1 of a checkpoint that was not evaluated, so that it ranks below all that were."""
 
 
 def _top1(metrics: dict[str, float]) -> float:
     return metrics["top1"]
 
 
-_NOT_EVALUATED = -1.0
-"""Stands for the top-1 of a checkpoint that was not evaluated, so that it ranks below all that were."""
-
-
 class Checkpoints:
     """The checkpoints in a run's folder."""
 
     def __init__(self, workdir: str | pathlib.Path, read_only: bool = False):
-        """Open the folder ``checkpoints`` in ``workdir``; it is made unless ``read_only``."""
+        """Open the folder ``checkpoints`` in ``workdir``; it is made unless ``read_only``.
+
+        Raises:
+          ConfigError: where a checkpoint in it is damaged.
+        """
         policies = ocp.checkpoint_managers
         keep = policies.AnyPreservationPolicy([policies.LatestN(1), policies.BestN(get_metric_fn=_top1, n=1)])
         options = ocp.CheckpointManagerOptions(
@@ -36,7 +47,10 @@ class Checkpoints:
             create=not read_only,
             cleanup_tmp_directories=not read_only,  # what a killed run left half-written
         )
-        self._manager = ocp.CheckpointManager(pathlib.Path(workdir).resolve() / CHECKPOINTS_FOLDER, options=options)
+        absl_logging.get_absl_logger().addFilter(_is_news)
+        self._folder = pathlib.Path(workdir).resolve() / CHECKPOINTS_FOLDER
+        with self._reading():
+            self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     @property
     def latest_step(self) -> int | None:
@@ -56,10 +70,14 @@ class Checkpoints:
           progress: the loop's own state, which JSON can hold.
           step: number of steps taken.
           top1: validation top-1 in [0, 1], where it was evaluated at this step.
+
+        Raises:
+          RunError: where this checkpoint, or the one before it, cannot be written.
         """
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress))
         metrics = {"top1": _NOT_EVALUATED if top1 is None else top1}
-        self._manager.save(step, args=items, metrics=metrics, force=True)
+        with self._writing():
+            self._manager.save(step, args=items, metrics=metrics, force=True)
 
     def restore(self, abstract: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
         """Return the state and the loop's own state.
@@ -67,15 +85,84 @@ class Checkpoints:
         Args:
           abstract: shapes, dtypes and shardings, from :func:`dnr_jax.training.state.abstract_state`.
           step: which checkpoint.
+
+        Raises:
+          ConfigError: where the checkpoint is damaged, or of another network.
         """
         items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())
-        restored = self._manager.restore(step, args=items)
+        with self._reading(step):
+            restored = self._manager.restore(step, args=items)
         return restored.state, restored.progress
 
+    def progress(self, step: int) -> dict[str, Any]:
+        """Return the loop's own state alone, which needs no network; raises as :meth:`restore`."""
+        with self._reading(step):
+            return self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore())).progress
+
     def wait(self) -> None:
-        """Wait until everything is written."""
-        self._manager.wait_until_finished()
+        """Wait until everything is written; raises RunError where that fails."""
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Wait until everything is written, and end the threads that write."""
-        self._manager.close()
+        """Wait until everything is written, and end the threads that write; raises RunError where writing fails."""
+        with self._writing():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn what fails in the background, and comes to light at any later call, into a sentence."""
+        try:
+            yield
+        except Exception as error:
+            self._give_room()
+            left = what_is_left(self._folder.parent)
+            raise RunError(f"no checkpoint can be written to '{self._folder}': {_reason(error)}. {left}") from error
+
+    def _give_room(self) -> None:
+        """Delete what is half-written: on a full disk nothing else could be written."""
+        for unfinished in self._folder.glob(_UNFINISHED):
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _reading(self, step: int | None = None) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            which = self._folder if step is None else self._folder / str(step)
+            others = [other for other in complete_steps(self._folder.parent) if other != step]
+            advice = (
+                f"; without the folder of the damaged one, the checkpoint of step {others[-1]} is taken"
+                if others
+                else ""
+            )
+            raise ConfigError(
+                f"the checkpoint in '{which}' cannot be read: it is damaged, or not of the network in the run's "
+                f"configuration ({_reason(error)}){advice}"
+            ) from error
+
+
+def complete_steps(workdir: pathlib.Path) -> list[int]:
+    """Return the steps of the complete checkpoints in a run's folder, in order."""
+    return sorted(int(path.name) for path in (workdir / CHECKPOINTS_FOLDER).glob("*") if path.name.isdecimal())
+
+
+def what_is_left(workdir: pathlib.Path) -> str:
+    """Return the sentence that says from where a run that ended goes on."""
+    steps = complete_steps(workdir)
+    if not steps:
+        return "There is no checkpoint yet: the same command starts again"
+    return f"The checkpoint of step {steps[-1]} is complete: the same command goes on from there"
+
+
+def _reason(error: Exception) -> str:
+    """Return the part of a message that says what happened, without the path of every file on the way."""
+    message = re.sub(r"\s+", " ", str(error)).strip()
+    if "No space left" in message or "quota" in message.lower():
+        return "no space left on the device"
+    return f"{message[:200]} ..." if len(message) > 200 else message or type(error).__name__
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Return whether a line of the log is wanted: each of orbax's threads logs the error that is raised later on."""
+    return record.levelno < logging.ERROR or "orbax" not in record.pathname

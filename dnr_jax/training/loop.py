@@ -1,53 +1,71 @@
 """The training loop: from a configuration to a trained network in a folder.
 
 The folder of a run holds ``config.json``, ``classes.txt``, ``checkpoints/``, ``metrics.jsonl``, TensorBoard's events,
-``training_curve.png``, ``init_report.txt`` where it started from given weights, and at the end the files of
-:mod:`dnr_jax.evaluation.outputs`. The same call again goes on from the latest checkpoint; the outcome is the same, bit
-for bit, as if the run had never stopped.
+``training_curve.png``, ``init_report.txt`` where it started from given weights, ``run.lock``, and at the end the files
+of :mod:`dnr_jax.evaluation.outputs`. The same call again goes on from the latest checkpoint; the outcome is the same,
+bit for bit, as if the run had never stopped.
 """
 
 import contextlib
 import dataclasses
 import itertools
+import logging
 import os
 import pathlib
 import signal
 import sys
 import threading
 import time
+from collections.abc import Collection, Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
+from etils import epath
 from jax.experimental import multihost_utils
 
 from dnr_jax.config import (
     ConfigError,
     EvaluationConfig,
     ExperimentConfig,
+    RunError,
     expand_path,
     flatten,
-    from_json,
     single_view,
     to_json,
     validate,
 )
-from dnr_jax.convert.source import Start, fit_source, read_source
+from dnr_jax.convert.source import Start, fit_classes, read_source
+from dnr_jax.data import records
+from dnr_jax.data.classes import names_for, with_classes
 from dnr_jax.data.pipeline import FailureLog, train_iterator
 from dnr_jax.data.sources import VideoSource, load_sources
 from dnr_jax.dnr import precise_statistics
 from dnr_jax.evaluation.evaluate import Report, score_videos, undecoded_note, views
-from dnr_jax.evaluation.run import CLASSES_FILE, CONFIG_FILE
+from dnr_jax.evaluation.run import (
+    CLASSES_FILE,
+    CONFIG_FILE,
+    labelled,
+    read_config,
+    run_folder,
+    saved_classes,
+)
 from dnr_jax.models import create_model
 from dnr_jax.progress import Progress, stage
-from dnr_jax.training.checkpoint import CHECKPOINTS_FOLDER, Checkpoints
+from dnr_jax.training.checkpoint import Checkpoints, what_is_left
 from dnr_jax.training.devices import Prefetcher, make_mesh
+from dnr_jax.training.lock import locked
 from dnr_jax.training.metrics import MetricWindow, NonFiniteError
 from dnr_jax.training.optimizer import make_optimizer, make_schedule
 from dnr_jax.training.report import Recorder, describe
 from dnr_jax.training.state import abstract_state, create_state, with_variables
 from dnr_jax.training.step import all_finite, make_eval_step, make_observe_step, make_train_step
+
+_logger = logging.getLogger(__name__)
+
+Sources: TypeAlias = tuple[VideoSource, VideoSource]
+"""Training and validation videos."""
 
 INIT_REPORT_FILE = "init_report.txt"
 CHANGEABLE = frozenset(
@@ -65,69 +83,144 @@ CHANGEABLE = frozenset(
     | {f"evaluation.{field.name}" for field in dataclasses.fields(EvaluationConfig)}
 )
 """Fields that may differ when a run goes on: its length, and what does not enter the gradient."""
+LOCATIONS = frozenset({"data.root", "data.annotations", "data.train_list", "data.val_list", "data.label_map"})
+"""Fields that say where the data is, which may move: what the lists hold is compared instead."""
+
+
+LOCATIONS = frozenset({"data.root", "data.annotations", "data.train_list", "data.val_list", "data.label_map"})
+"""Fields that say where the data is. What the lists hold is compared instead, so that data may be moved."""
 
 
 def train(config: ExperimentConfig, workdir: str | os.PathLike[str]) -> Report:
     """Train a network, or go on training it, and evaluate it.
 
     Args:
-      config: the experiment. Prepared by this function: what it leaves to the data is filled in.
+      config: the experiment. Prepared by this function: what it leaves to the data is filled in, and paths are made
+        absolute, so that the run can be evaluated from any folder.
       workdir: folder of the run.
 
     Returns:
       The evaluation of the network after the last step.
 
     Raises:
-      ConfigError: for a configuration that cannot work, or that is not the one of the run in ``workdir``.
+      ConfigError: for a configuration that cannot work, or that is not the one of the run in ``workdir``; for data with
+        other classes or other training videos than that run's; where another process trains there.
       NonFiniteError: when the loss is no longer finite, naming the step and its clips.
-      RuntimeError: when too many videos cannot be decoded.
+      RunError: when too many videos cannot be decoded, or a file cannot be written.
       SystemExit: after SIGINT or SIGTERM, when a checkpoint has been written.
     """
-    workdir = pathlib.Path(expand_path(workdir))
+    workdir = run_folder(expand_path(workdir))
     with stage("looking for devices"):
         validate(config, jax.device_count(), jax.process_count())
+    _make_paths_absolute(config)
     with stage("reading the data"):
         sources = _load_sources(config)
-    with contextlib.ExitStack() as stack:
-        _check_workdir(config, workdir)
-        workdir.mkdir(parents=True, exist_ok=True)
-        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir)))
-        trainer = Trainer(config, workdir, sources, checkpoints)
-        stack.callback(trainer.recorder.close)
-        trainer.fit()
-        return trainer.finish()
+    begun = None if workdir.is_dir() else _begin(config, sources)  # what is refused here leaves no folder behind
+    try:
+        with contextlib.ExitStack() as stack:
+            if jax.process_index() == 0:
+                if problem := records.why_not_writable(workdir):
+                    raise ConfigError(f"--workdir: {problem}")
+                stack.enter_context(locked(workdir))
+            checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir)))
+            if checkpoints.latest_step is None:
+                sources, start = begun or _begin(config, sources)
+            else:
+                progress = checkpoints.progress(checkpoints.latest_step)
+                sources, start = _go_on(config, workdir, sources, progress), None
+            trainer = Trainer(config, workdir, sources, checkpoints, start)
+            stack.callback(trainer.recorder.close)
+            trainer.fit()
+            return trainer.finish()
+    except OSError as error:
+        raise RunError(f"{error}. {what_is_left(workdir)}") from error
 
 
-def _load_sources(config: ExperimentConfig) -> tuple[VideoSource, VideoSource]:
-    """Return training and validation videos, and fill in the number of classes."""
+def _make_paths_absolute(config: ExperimentConfig) -> None:
+    """Make a run independent of the folder that it was started in."""
+    data = config.data
+    for section, name in [(config, "init_from"), *((data, name.removeprefix("data.")) for name in LOCATIONS)]:
+        path = getattr(section, name)
+        if path and "://" not in path:
+            setattr(section, name, os.path.abspath(os.path.expanduser(path)))
+    if data.source == "list":
+        data.root = data.root or os.getcwd()
+
+
+def _load_sources(config: ExperimentConfig) -> Sources:
+    """Return training and validation videos, labelled as the data has it."""
     try:
         training, validation = load_sources(config.data)
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(str(error)) from error
-    classes = len(training.classes)
-    config.model.num_classes = config.model.num_classes or classes
-    if classes > config.model.num_classes:
-        raise ConfigError(f"model.num_classes: is {config.model.num_classes}, but the data has {classes} classes")
     if len(training) < config.train.batch_size:
         raise ConfigError(
             f"train.batch_size: is {config.train.batch_size}, more than the {len(training)} training videos"
         )
+    if not len(validation):
+        raise ConfigError("there is no validation video, which would tell the best checkpoint")
     return training, validation
 
 
-def _check_workdir(config: ExperimentConfig, workdir: pathlib.Path) -> None:
-    """Raise ConfigError where the folder holds checkpoints of another experiment."""
-    saved = workdir / CONFIG_FILE
-    if not saved.is_file() or not any((workdir / CHECKPOINTS_FOLDER).glob("[0-9]*")):
-        return
-    old, new = flatten(from_json(saved.read_text())), flatten(config)
-    different = [name for name in new if name not in CHANGEABLE and new[name] != old[name]]
+def _begin(config: ExperimentConfig, sources: Sources) -> tuple[Sources, Start | None]:
+    """Fill in the classes of a new run, and find the weights that it starts from; nothing is compiled.
+
+    Where weights of another run bring a classifier along, its classes, in their order, are those of this run.
+    """
+    config.model.num_classes = config.model.num_classes or len(sources[0].classes)
+    start: Start | None = None
+    classes: tuple[str, ...] = ()
+    if config.init_from:
+        shown = {source.classes[label] for source in sources for label in np.unique(source.labels)}
+        start, classes = fit_classes(read_source(config.init_from, config.init.checkpoint), config, sorted(shown))
+    try:
+        classes = classes or names_for(sources[0].classes, config.model.num_classes)
+        return (with_classes(sources[0], classes), with_classes(sources[1], classes)), start
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _go_on(config: ExperimentConfig, workdir: pathlib.Path, sources: Sources, progress: Mapping[str, Any]) -> Sources:
+    """Return the videos, labelled with the classes of the run in a folder.
+
+    Raises:
+      ConfigError: where that is a run of another configuration, other classes or other training videos.
+    """
+    saved = read_config(workdir)
+    _make_paths_absolute(saved)
+    config.model.num_classes = config.model.num_classes or saved.model.num_classes
+    unimportant = CHANGEABLE | LOCATIONS if "training" in progress else CHANGEABLE
+    _compare(flatten(saved), flatten(config), unimportant, workdir)
+    classes = saved_classes(workdir, progress, config.model.num_classes)
+    training, validation = (labelled(source, classes, workdir) for source in sources)
+    if (before := progress.get("training")) not in (None, _content(training)):
+        raise ConfigError(
+            f"the training videos are not those of the run in '{workdir}': it began with {before['videos']}, and now "
+            f"there are {len(training)}{', in another order or other ones' * (before['videos'] == len(training))}. A "
+            "run goes on with the videos that it began with; for other ones, begin another run from its weights: "
+            f"--workdir=OTHER --config.init_from={workdir}"
+        )
+    if progress.get("validation") not in (None, _content(validation)):
+        _logger.warning("the validation videos are not those of the run before: its rows until now are of other ones")
+    return training, validation
+
+
+def _compare(
+    old: Mapping[str, Any], new: Mapping[str, Any], unimportant: Collection[str], workdir: pathlib.Path
+) -> None:
+    """Raise ConfigError where a folder holds a run of another experiment."""
+    different = [name for name in new if name not in unimportant and new[name] != old[name]]
     if different:
         lines = [f"  {name}: {old[name]!r} there, {new[name]!r} now" for name in different]
         raise ConfigError(
             f"'{workdir}' holds a run with another configuration; choose another --workdir, or the same values:\n"
             + "\n".join(lines)
         )
+
+
+def _content(source: VideoSource) -> dict[str, Any]:
+    """Return what tells a list of videos from another, wherever they lie."""
+    return {"videos": len(source), "fingerprint": source.fingerprint()}
 
 
 def _undecoded_file() -> str:
@@ -145,8 +238,9 @@ class Trainer:
         workdir: pathlib.Path,
         sources: tuple[VideoSource, VideoSource],
         checkpoints: Checkpoints,
+        start: Start | None,
     ):
-        """Build the network and its steps, and restore the latest checkpoint if there is one."""
+        """Build the network and its steps, and restore the latest checkpoint, or start from given weights."""
         self.config = config
         self.workdir = workdir
         self.training, self.validation = sources
@@ -164,17 +258,20 @@ class Trainer:
         self.window = MetricWindow(self.training.names)
         self.report: Report | None = None  # of the last evaluation of the state as it is now
         self.is_first_process = jax.process_index() == 0
+        self.contents = {"training": _content(self.training), "validation": _content(self.validation)}
         with stage("building the network, or reading its checkpoint", self.is_first_process):
-            self.step = self._restore()
+            self.step = self._restore(start)
         self._write_settings()
         self.recorder = Recorder(workdir, self.step, self.is_first_process)
 
-    def _restore(self) -> int:
+    def _restore(self, start: Start | None) -> int:
         """Set the state to the latest checkpoint, or to the start; return the number of steps taken."""
         clip = self.config.data.clip_shape
         step = self.checkpoints.latest_step
         if step is None:
-            start = self._given_weights()
+            if start and self.is_first_process:
+                print(start.report.summary())
+                (self.workdir / INIT_REPORT_FILE).write_text(f"{start.report}\n")
             self.state = create_state(self.model, self.tx, clip, self.mesh, self.config.train.seed)
             if start:
                 self.state = with_variables(self.state, self.tx, start.apply(self.state.variables))
@@ -187,27 +284,25 @@ class Trainer:
         self.window.restore(progress["window"])
         return step
 
-    def _given_weights(self) -> Start | None:
-        """Read the weights that the network starts from, and report what fits; raises ConfigError where some do not."""
-        if not self.config.init_from:
-            return None
-        start = fit_source(read_source(self.config.init_from, self.config.init.checkpoint), self.config)
-        if self.is_first_process:
-            print(start.report.summary())
-            (self.workdir / INIT_REPORT_FILE).write_text(f"{start.report}\n")
-        return start
-
     def _write_settings(self) -> None:
-        """Save the resolved configuration, and print what matters of it."""
+        """Save the resolved configuration and the names of the classes, and print what matters of the run."""
         if not self.is_first_process:
             return
-        (self.workdir / CONFIG_FILE).write_text(to_json(self.config) + "\n")
-        (self.workdir / CLASSES_FILE).write_text("\n".join(self.training.classes) + "\n")
+        records.write_text(epath.Path(self.workdir) / CONFIG_FILE, to_json(self.config) + "\n")
+        self._write_classes()
         parameters = sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
         videos, classes = (len(self.training), len(self.validation)), self.training.classes
         print(describe(self.config, videos, classes, parameters, self.total_steps, self.mesh))
         start = f"{'continuing' if self.step else 'starting'} at step {self.step}"
         print(f"{'folder':<14} {self.workdir}, with the whole configuration in {CONFIG_FILE}\n{start}", flush=True)
+
+    def _write_classes(self) -> None:
+        """Write ``classes.txt`` once; one that somebody changed stays, and does not count."""
+        file, text = epath.Path(self.workdir) / CLASSES_FILE, "\n".join(self.training.classes) + "\n"
+        if not self.step or not file.is_file():
+            records.write_text(file, text)
+        elif file.read_text() != text:
+            _logger.warning("%s does not name the classes as the checkpoints do, whose names count", file)
 
     def fit(self) -> None:
         """Take the steps that are left."""
@@ -217,11 +312,22 @@ class Trainer:
         with contextlib.closing(batches), self._progress_bar() as bar, StopRequest() as stop:
             self._logged = self.step, time.monotonic()
             while self.step < self.total_steps:
-                self._take_step(*next(batches))
+                self._take_step(*self._next(batches))
                 bar.update(self.config.train.batch_size)
                 self._after_step(bar)
                 if self._should_stop(stop):
                     self._leave(stop)
+
+    def _next(self, batches: Prefetcher) -> tuple[dict[str, np.ndarray], dict[str, jax.Array]]:
+        """Return the next batch, on the host and on the devices; what was learnt is kept where there is none."""
+        try:
+            host_batch, device_batch = next(batches)
+            self.failures.update(host_batch)
+        except RunError as error:
+            if self.step and jax.process_count() == 1:  # a checkpoint needs all processes, and the others go on
+                self._save_now()
+            raise RunError(f"{error}. {what_is_left(self.workdir)}") from error
+        return host_batch, device_batch
 
     def _batches(self, start_step: int) -> Any:
         processes = jax.process_count()
@@ -247,7 +353,6 @@ class Trainer:
         )
 
     def _take_step(self, host_batch: dict[str, np.ndarray], device_batch: dict[str, jax.Array]) -> None:
-        self.failures.update(host_batch)
         self.state, metrics = self.train_step(self.state, device_batch)
         self.step += 1
         self.report = None
@@ -307,8 +412,19 @@ class Trainer:
                 f"after step {self.step} a parameter or a running statistic is not finite. No checkpoint was written "
                 f"of it; a smaller optimizer.learning_rate or optimizer.clip_norm may help"
             )
-        progress = {"failures": self.failures.state(), "window": self.window.state()}
+        progress = {
+            "failures": self.failures.state(),
+            "window": self.window.state(),
+            "classes": list(self.training.classes),
+            **self.contents,
+        }
         self.checkpoints.save(self.state, progress, self.step, report.top1 if report else None)
+
+    def _save_now(self) -> None:
+        """Write a checkpoint of this step, unless there is one, and wait until it is complete."""
+        if self.checkpoints.latest_step != self.step:
+            self._save()
+        self.checkpoints.wait()
 
     def _should_stop(self, stop: "StopRequest") -> bool:
         """Return whether any process was asked to stop; several processes look only at steps that are logged."""
@@ -320,9 +436,7 @@ class Trainer:
 
     def _leave(self, stop: "StopRequest") -> None:
         """Write a checkpoint and end the program, with the exit status that shells expect."""
-        if self.checkpoints.latest_step != self.step:
-            self._save()
-        self.checkpoints.wait()
+        self._save_now()
         print(
             f"\nstopped after step {self.step} of {self.total_steps}; a checkpoint is in {self.workdir}. "
             "The same command again goes on from there.",
@@ -337,11 +451,12 @@ class Trainer:
         report = self.report if protocol == views(single_view(evaluation), data.crop_size) else None
         report = report or self._evaluate(evaluation)
         if self.is_first_process:
-            report.write(self.workdir, step=self.step, views=protocol)
-            self.recorder.plot()
             for note in (undecoded_note(self.failures.names), undecoded_note(report.undecoded)):
                 print(note, end="\n" if note else "")
+            # First of all: nothing that fails below takes it away.
             print(f"{report}{self._better_checkpoint()}", flush=True)
+            report.write(self.workdir, step=self.step, views=protocol)
+            self.recorder.plot()
         return report
 
     def _better_checkpoint(self) -> str:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from dnr_jax.config import ConfigError, ExperimentConfig, InitConfig, NormConfig, validate
+from dnr_jax.config import ConfigError, ExperimentConfig, InitConfig, validate
 from dnr_jax.convert import OWN, TORCHVISION, to_state_dict
 from dnr_jax.convert.relays import _Gates, _last_maps, _proportion, _sigmoid, scale_inputs
 from dnr_jax.convert.source import Source, fit_source, template_of
 from dnr_jax.convert.state_dict import flat
-from dnr_jax.dnr import RelayCell
+from dnr_jax.dnr import DNRSpec, RelayCell
 from dnr_jax.models import create_model
 from dnr_jax.models.blocks import predicting_norms, stack_blocks
 from dnr_jax.models.resnet import ARCHITECTURES, Architecture
@@ -38,7 +38,7 @@ def experiment(name: str = "tsn", depth: int = 50, **norm) -> ExperimentConfig:
     model, data = config.model, config.data
     model.name, model.depth, model.width, model.stem, model.num_classes = name, depth, 4, "small", 3
     model.dtype, model.dropout = "float64", 0.0
-    model.norm = NormConfig(**{"sharing": "block"} | norm)
+    model.norm = DNRSpec(**{"sharing": "block"} | norm)
     data.num_frames, data.crop_size = 4, 16
     if name == "slowfast":
         model.width, data.num_frames = 8, 16

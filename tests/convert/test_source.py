@@ -5,6 +5,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -109,8 +110,39 @@ def test_a_source_without_a_head_has_no_number_of_classes(tmp_path):
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="holds no config.json"):
+    with pytest.raises(ConfigError, match="is a folder without a file of weights .*, and no run"):
         read_source(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="holds no classes.txt, so it is not the work directory of a training run"):
+        read_source(tmp_path)
+
+
+def test_the_folder_of_an_export_is_a_source(tmp_path):
+    config = experiment("dnr")
+    write(tmp_path / "weights.safetensors", config, "own", own_metadata(config, ("walk", "run", "sit"), "own"))
+    (tmp_path / "config.json").write_text("{}")
+    assert read_source(tmp_path).config == config
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.complex64])
+def test_numbers_of_another_kind_do_not_fit(dtype, tmp_path):
+    config = experiment()
+    state = to_state_dict(noise(template_of(config)), NAMINGS["torchvision"])
+    write_weight_file(tmp_path / "a.safetensors", state | {"conv1.weight": np.ones((4, 3, 7, 7), dtype)})
+    with pytest.raises(
+        ConfigError, match=rf"shape: conv1.weight is {np.dtype(dtype)} \(4, 3, 7, 7\); here .* is float32"
+    ):
+        fit_source(read_source(tmp_path / "a.safetensors"), config)
+
+
+def test_numbers_of_8_bits_fit(tmp_path):
+    config = experiment()
+    state = to_state_dict(noise(template_of(config)), NAMINGS["torchvision"])
+    weight = np.full((4, 3, 7, 7), 1.5, ml_dtypes.float8_e4m3fn)
+    write_weight_file(tmp_path / "a.safetensors", state | {"conv1.weight": weight})
+    start = fit_source(read_source(tmp_path / "a.safetensors"), config)
+    kernel = start.apply(noise(template_of(config)))["params"]["backbone"]["conv1"]["kernel"]
+    np.testing.assert_array_equal(kernel, np.full((7, 7, 3, 4), 1.5, np.float32))
 
 
 def test_the_defaults_are_strict():

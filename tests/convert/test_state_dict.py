@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnr_jax.config import ModelConfig, NormConfig, SlowFastConfig
+from dnr_jax.config import ModelConfig, SlowFastConfig
 from dnr_jax.convert import (
     AUTHORS,
     CADENE,
@@ -34,7 +34,7 @@ NAMINGS_3D = {"mmaction2": MMACTION2, "pyslowfast": PYSLOWFAST}
 CLIP = jax.ShapeDtypeStruct((1, 8, 32, 32, 3), jnp.float32)
 PAPER = DNRSpec()
 RESNEXT = ModelConfig(depth=50, cardinality=2, base_width=64)
-BASELINE = NormConfig("static", "static", "static")
+BASELINE = DNRSpec("static", "static", "static")
 EVERYWHERE = DNRSpec("ct", "cl", "cl", depth=2)
 
 
@@ -194,7 +194,7 @@ def test_names_of_networks_on_frames(naming, path, key):
     [(ModelConfig("tsm", 18), mmaction2_tsm(18)), (RESNEXT, TORCHVISION), (RESNEXT, MMACTION2_TORCHVISION)],
 )
 def test_networks_on_frames_go_there_and_back(config, naming, dnr):
-    config = dataclasses.replace(config, width=8, num_classes=3, norm=NormConfig() if dnr else BASELINE)
+    config = dataclasses.replace(config, width=8, num_classes=3, norm=DNRSpec() if dnr else BASELINE)
     template = abstract_variables(create_model(config), (8, 32, 32, 3))
     fill = functools.partial(np.random.default_rng(0).standard_normal, dtype=np.float32)
     variables = jax.tree.map(lambda leaf: fill(leaf.shape), template)

@@ -1,4 +1,5 @@
 import json
+import os
 import pathlib
 import shutil
 
@@ -22,6 +23,7 @@ def faulty(tmp_path) -> pathlib.Path:
     cut = root / "train" / "walk" / "cut.mp4"
     cut.write_bytes(cut.read_bytes()[:-2000])
     encode_video(str(root / "train" / "jump" / "short.mp4"), moving_frames(4, seed=9))
+    encode_video(str(root / "train" / "walk" / "odd.mkv"), moving_frames(9, seed=11), codec="ffv1")
     (root / "train" / "jump" / "empty.mp4").touch()
     (root / "train" / "jump" / "text.mp4").write_text("no video")
     write_frames(root / "train" / "walk" / "frames", moving_frames(9, seed=10))
@@ -40,6 +42,7 @@ FOUND = {
     ("broken", "train", "jump/text.mp4"),
     ("broken", "train", "walk/cut.mp4"),
     ("broken", "train", "walk/frames"),
+    ("slow", "train", "walk/odd.mkv"),
     ("mislabelled", "train", "walk/good.mp4"),
     ("duplicate", "val", "jump/again.mp4"),
 }
@@ -54,11 +57,12 @@ def test_everything_that_is_wrong_is_found(faulty, tmp_path, capsys, workers):
     details = {row["name"]: row["detail"] for row in rows}
     assert details["jump/short.mp4"] == "4 frames; expected at least 8"
     assert details["walk/frames"] == "1 damaged packets; 8 frames could be decoded"
+    assert "'dnr prepare --reencode access' mends it" in details["walk/odd.mkv"]
     assert details["jump/again.mp4"] == "the content of train/jump/good.mp4"
     assert details["walk/good.mp4"].endswith("with the label 'walk' instead of 'jump'")
     printed = capsys.readouterr().out.splitlines()
     assert "short: train/jump/short.mp4: 4 frames; expected at least 8" in printed
-    assert printed[-4:-2] == ["train: 8 videos", "val: 2 videos"]
+    assert printed[-4:-2] == ["train: 9 videos", "val: 2 videos"]
     assert printed[-2].startswith("3 broken") and printed[-1] == f"the list is in {report}"
 
 
@@ -70,6 +74,27 @@ def test_a_sound_data_set_has_no_problem(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["train: 3 videos, 2 annotated videos are missing", "val: 2 videos", "nothing wrong"]
     assert pathlib.Path(report).read_text() == ""
+
+
+def test_what_is_wrong_with_lists_and_names_is_found(tmp_path, capsys):
+    """A video with two labels, one that is listed twice, a class without a video, a name in Latin-1."""
+    for number, name in enumerate([b"a.mp4", b"b.mp4", b"\xe9.mp4"]):
+        path = os.path.join(os.fsencode(tmp_path), name)
+        encode_video(os.fsdecode(path), moving_frames(4, seed=number), options={"preset": "ultrafast"})
+    (tmp_path / "train.txt").write_text("a.mp4 0\nb.mp4 1\n./a.mp4 1\nb.mp4 1\n")
+    (tmp_path / "val.txt").write_bytes(b"\xe9.mp4 0\n")
+    (tmp_path / "label_map.txt").write_text("id,name\n0,jump\n1,run\n2,swim\n")
+    report = tmp_path / "report.jsonl"
+    assert cli.main(["check", str(tmp_path), "--report", str(report), "--min-frames", "5", "--workers", "1"]) == 1
+    rows = [json.loads(line) for line in report.read_text().splitlines()]
+    assert [(row["kind"], row["split"], row["name"]) for row in rows if row["kind"] != "short"] == [
+        ("mislabelled", "train", "a.mp4"),
+        ("repeated", "train", "b.mp4"),
+    ]
+    assert rows[0]["detail"] == f"'jump' at {tmp_path}/train.txt:1, 'run' at {tmp_path}/train.txt:3"
+    printed = capsys.readouterr().out.splitlines()
+    assert "short: val/\u00e9.mp4: 4 frames; expected at least 5" in printed
+    assert "train: 4 videos, 1 of 3 classes have none: swim" in printed and "val: 1 videos" in printed
 
 
 def test_annotated_videos_of_an_unknown_class_are_found(tmp_path):
@@ -140,3 +165,25 @@ def test_notes_of_other_videos_are_not_taken(video_folder, tmp_path):
     partial.write_text('"another hash"\n' + f'["train", "{catalogue.splits["train"].names[0]}", {verdict}]\n')
     problems = check.check(catalogue, str(tmp_path / "report.jsonl"), min_frames=1)
     assert not [problem for problem in problems if problem.kind in ("broken", "empty")]
+
+
+@pytest.fixture
+def one_problem(tmp_path) -> pathlib.Path:
+    (tmp_path / "videos" / "jump").mkdir(parents=True)
+    (tmp_path / "videos" / "jump" / "empty.mp4").touch()
+    return tmp_path / "videos"
+
+
+def test_problems_are_printed_where_no_report_can_be_written(one_problem, capsys):
+    command = ["check", str(one_problem), "--workers", "1", "--report", "/proc/none/report.jsonl"]
+    assert cli.main(command) == 1
+    captured = capsys.readouterr()
+    assert "empty: all/jump/empty.mp4" in captured.out and "the list is in" not in captured.out
+    assert "nothing can be written to '/proc/none'" in captured.err.splitlines()[0]
+
+
+def test_a_report_that_fails_at_the_end_loses_nothing(one_problem, tmp_path, caplog):
+    (tmp_path / "report").mkdir()
+    (problem,) = check.check(check.open_target(str(one_problem)), str(tmp_path / "report"))
+    assert problem.kind == "empty"
+    assert "the problems cannot be written to" in caplog.text

@@ -2,7 +2,9 @@ import pathlib
 
 import pytest
 
-from dnr_jax.data.datasets import DATASETS, index_media, is_frame_folder, match
+from dnr_jax.config import DataConfig
+from dnr_jax.data.datasets import DATASETS, index_media, match
+from dnr_jax.data.sources import load_sources, open_dataset
 from tests.data.videos import moving_frames, write_frames
 
 
@@ -42,8 +44,33 @@ def test_videos_are_files_and_folders_of_frames(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert index_media(str(tmp_path)) == {"b": ["b.mp4", "deep/b.WEBM"], "clip.1": ["deep/down/clip.1"]}
-    assert is_frame_folder(tmp_path / "deep" / "down" / "clip.1")
-    assert not is_frame_folder(tmp_path / "deep") and not is_frame_folder(tmp_path / "b.mp4")
+
+
+def test_what_other_software_left_there_is_not_taken(tmp_path):
+    """Synology keeps a folder beside each video that is called like it; macOS and Jupyter leave files."""
+    hidden = (
+        "Run/@eaDir/v.avi/1.jpg",
+        "__MACOSX/Run/v.avi",
+        "Run/._v.avi",
+        ".ipynb_checkpoints/v.avi",
+        "Jump_High/v.avi/x",
+    )
+    write_ucf(tmp_path, "Run/v.avi", *hidden)
+    (tmp_path / "._trainlist01.txt").write_bytes(b"\0\5\26\7")
+    assert matched(tmp_path)["train"][:2] == [("v", 0, "Run/v.avi"), ("v", 1, "Run/v.avi")]
+
+
+def test_a_file_that_annotations_of_several_classes_find_is_told(tmp_path, caplog):
+    write_ucf(tmp_path, "Run/v.avi", "Run/t.avi")
+    (problem,) = open_dataset("ucf101", str(tmp_path)).problems
+    assert str(problem) == "ambiguous: train/Run/v.avi: 'Run' at v, 'Jump_High' at v"
+    load_sources(DataConfig(source="dataset", dataset="ucf101", root=str(tmp_path)))
+    assert "ucf101: 1 videos have several labels or are annotated several times, for example ambiguous" in caplog.text
+
+
+def test_a_picture_in_the_folder_of_a_class_does_not_hide_its_videos(tmp_path):
+    write_ucf(tmp_path, "Run/v.avi", "Run/cover.jpg")
+    assert index_media(str(tmp_path)) == {"v": ["Run/v.avi"]}
 
 
 def test_what_is_missing_is_told_with_where_it_comes_from(tmp_path):

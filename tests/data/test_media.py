@@ -48,7 +48,7 @@ def test_an_archive_has_the_frames_of_its_folder(folder):
 def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(DecodeError, match="gone.mp4"):
         media.read_media(str(tmp_path / "gone.mp4"))
-    with pytest.raises(DecodeError, match="there are no JPEG files"):
+    with pytest.raises(DecodeError, match="there are no JPEG or PNG files"):
         media.read_media(str(tmp_path))
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+import gc
 import json
 import logging
 import os
@@ -6,11 +7,12 @@ import pathlib
 import subprocess
 import sys
 import time
+import weakref
 
 import numpy as np
 import pytest
 
-from dnr_jax.config import DataConfig, EvaluationConfig, RandAugmentConfig
+from dnr_jax.config import DataConfig, EvaluationConfig, RandAugmentConfig, RunError
 from dnr_jax.data import decode, demo, pipeline, prepare, sampling, sources, transforms
 from tests.data.videos import moving_frames, write_frames
 from tests.paths import REPOSITORY
@@ -418,8 +420,9 @@ def test_failure_log_ends_the_run_above_the_limit(train):
     log = pipeline.FailureLog(train, max_fraction=0.25)
     for number in range(9):  # 18 videos, half of them broken: too few to judge
         log.update(batch_of([number, 5], [-1, number], [1, 1]))
-    with pytest.raises(RuntimeError, match=f"data.max_failures = 0.25 .*: 10 of 20, among them {train.names[0]}"):
+    with pytest.raises(RunError, match=f"data.max_failures = 0.25 .*: 10 of 20, among them {train.names[0]}"):
         log.update(batch_of([9, 5], [-1, 9], [1, 1]))
+    assert log.state() == {"read": 18, "count": 9, "failed": list(range(9))}  # whoever goes on reads that batch again
 
 
 def test_failure_log_tolerates_the_limit_itself(train):
@@ -432,8 +435,27 @@ def test_failure_log_tolerates_the_limit_itself(train):
 def test_failure_log_ends_the_run_at_a_batch_of_failures(train):
     log = pipeline.FailureLog(train, max_fraction=1.0)
     log.update(batch_of([5, -1, -1, -1], [5, -1, -1, -1], [0, 0, 0, 0]))  # one broken video and padding
-    with pytest.raises(RuntimeError, match="a whole batch .*: 5 of 5, among them"):
+    with pytest.raises(RunError, match="a whole batch .*: 5 of 5, among them"):
         log.update(batch_of([0, 1, 2, 3], [0, 1, 2, 3], [0, 0, 0, 0]))
+
+
+@pytest.mark.parametrize("close", [pipeline.BatchIterator.close, lambda batches: None], ids=["closed", "left alone"])
+def test_no_iterator_of_grain_outlives_its_owner(close, val, data):
+    """Grain's finalizer fails, with a message on the screen, where the interpreter finds the iterator at its end."""
+    batches = pipeline.evaluation_iterator(val, data, EvaluationConfig(), 2)
+    next(batches)
+    inner = weakref.ref(batches._open[0])
+    close(batches)
+    del batches
+    gc.collect()
+    assert inner() is None
+
+
+def test_a_closed_iterator_says_so(val, data):
+    batches = pipeline.evaluation_iterator(val, data, EvaluationConfig(), 2)
+    batches.close()
+    with pytest.raises(ValueError, match="the iterator is closed"):
+        next(batches)
 
 
 def test_a_worker_killed_for_lack_of_shared_memory_is_explained(val, data, monkeypatch):
@@ -443,8 +465,8 @@ def test_a_worker_killed_for_lack_of_shared_memory_is_explained(val, data, monke
 
     batches = pipeline.evaluation_iterator(val, data, EvaluationConfig(), 2)
     with batches, monkeypatch.context() as patch:
-        patch.setattr(batches, "_batches", Killed())
-        with pytest.raises(RuntimeError, match="/dev/shm.* is too small.*data.num_workers to 0"):
+        patch.setattr(batches, "_open", [Killed()])
+        with pytest.raises(RunError, match="/dev/shm.* is too small.*data.num_workers to 0"):
             next(batches)
 
 
@@ -555,5 +577,5 @@ def test_failures_are_named_in_a_report(train, tmp_path):
     resumed.restore(log.state())
     resumed.update(batch_of([5], [4], [1]))
     assert report.read_text() == before
-    with pytest.raises(RuntimeError, match=r"undecoded.jsonl says why.*'dnr check' lists all"):
+    with pytest.raises(RunError, match=r"undecoded.jsonl says why.*'dnr check' lists all"):
         resumed.update(batch_of([0, 1, 2, 3], [0, 1, 2, 3], [0, 0, 0, 0]))

@@ -263,3 +263,12 @@ def test_an_interruption_is_one_line(video_folder, tmp_path, capsys, monkeypatch
     monkeypatch.setattr(media, "read_media", interrupt)
     assert run("folder", video_folder, tmp_path) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "dnr prepare: interrupted; the same command goes on"
+
+
+def test_a_list_that_gives_a_video_two_labels_is_not_prepared(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "train.txt").write_text("a.mp4 0\na.mp4 1\n")
+    catalogue = sources.open_dataset("list", str(tmp_path), splits=["train"])
+    with pytest.raises(ValueError, match="videos with two labels"):
+        preparation.prepare(catalogue, str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

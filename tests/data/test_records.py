@@ -8,7 +8,8 @@ import threading
 import numpy as np
 import pytest
 
-from dnr_jax.data import prepare, records, sources
+from dnr_jax.data import decode, prepare, records, sources
+from tests.data import zoo
 from tests.paths import REPOSITORY
 
 
@@ -74,3 +75,42 @@ def test_find_looks_below_the_folder_and_refuses_what_is_not_clear(prepared, tmp
     assert records.find(str(tmp_path)).name == "folder"
     with pytest.raises(FileNotFoundError, match="expected the folder that 'dnr prepare' wrote to"):
         records.find(str(tmp_path / "none"))
+
+
+def test_a_video_whose_frames_are_counted_is_decoded_with_the_number_that_is_stored(tmp_path, monkeypatch):
+    """Others, and those of older records, without one."""
+    root = tmp_path / "root" / "train" / "jump"
+    root.mkdir(parents=True)
+    stream = zoo.write("libx264", "mpegts", {"g": "12", "bf": "3"}, zoo.numbered_frames())
+    (root / "cut.ts").write_bytes(stream[len(stream) // 8 // 188 * 188 :])
+    (root / "whole.ts").write_bytes(stream)
+    files = sources.open_dataset("folder", str(tmp_path / "root"), splits=["train"])
+    prepared = prepare.prepare(files, str(tmp_path / "out"))
+    rows = {row["name"]: row for row in prepared.index("train").rows}
+    assert rows["jump/cut.ts"]["counted"] and not rows["jump/whole.ts"]["counted"]
+    cut, whole = records.RecordReader(prepared.folder, "train")[0:2]
+    assert not isinstance(whole, decode.StoredVideo) and cut.counted == rows["jump/cut.ts"]["frames"] < zoo.FRAMES
+    card = pathlib.Path(prepared.folder, "card.md").read_text()
+    assert "## Slow in train" in card and "The packets of 1 of 2 videos" in card
+
+    decoded = []
+    in_order = decode.decode_in_order
+    monkeypatch.setattr(decode, "decode_in_order", lambda media: map(lambda f: decoded.append(f) or f, in_order(media)))
+    clip = np.array([4, 2, 9])
+    frames, total = decode.decode_frames(cut, lambda total: clip)
+    assert total == cut.counted and len(decoded) == 10
+    np.testing.assert_array_equal(frames, decode.decode_frames(bytes(cut), lambda total: clip)[0])
+    assert len(decoded) == 10 + total + 10  # once to count, and once more with the right number
+    wrong = decode.StoredVideo(cut, total + 5)  # counted with another decoder
+    assert decode.decode_frames(wrong, lambda total: np.array([total - 1]))[1] == total
+
+    index = pathlib.Path(prepared.folder, records.index_name("train"))
+    index.write_text(index.read_text().replace(', "counted": true', ""))
+    assert not isinstance(records.RecordReader(prepared.folder, "train")[0], decode.StoredVideo)
+
+
+def test_whether_a_folder_can_be_written_to_is_known_before(tmp_path):
+    assert records.why_not_writable(tmp_path / "new" / "folder") == ""
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    assert "nothing can be written to" in records.why_not_writable(tmp_path / "file")

@@ -177,6 +177,7 @@ def standardize(
     train,
     base="bn",
     runs=1,
+    positions=False,
     channel_groups=1,
     clips=0,
     momentum=0.9,
@@ -185,6 +186,13 @@ def standardize(
     steps=(5_000, 40_000, 25_000),
 ):
     """Equation 1, one run of frames after the other; returns the new running statistics as well."""
+    if positions:
+        groups = {"gn": channel_groups, "ln": 1}[base]
+        parts = jnp.split(x, groups, axis=-1)
+        standardized = [
+            (part - part.mean(-1, keepdims=True)) / jnp.sqrt(part.var(-1, keepdims=True) + epsilon) for part in parts
+        ]
+        return jnp.concatenate(standardized, axis=-1), dict(stats)
     length, new_stats, parts = x.shape[1] // runs, dict(stats), []
     clips = clips or x.shape[0]
     for first in range(0, x.shape[1], length):

@@ -17,11 +17,12 @@ from dnr_jax.dnr import (
     RelayCell,
     StaticNorm,
 )
+from dnr_jax.dnr.standardize import RUNNING
 from tests.dnr import reference
 
 C, FRAMES, CLIPS = 8, 4, 4
 RENORM = {"renorm_limits": (1.5, 0.5), "renorm_steps": (2, 6, 10)}
-STANDARDIZATION = {"base": ("bn", "gn", "in", "ln", "brn", "sn"), "statistics": ("group", "clip", "frame")}
+STANDARDIZATION = {"base": ("bn", "gn", "in", "ln", "brn", "sn"), "statistics": ("group", "clip", "frame", "token")}
 PREDICTION = {"relay": ("lstm", "se", "fc", "none"), "depth": (1, 2), "initial_state": ("zeros", "learned")}
 AXES = {
     "static": {},
@@ -36,43 +37,46 @@ CHOSEN = """
     static sn group 0
     static bn clip 2
     static brn frame 1
-    static gn group 0
     static in group 0
-    static ln group 0
+    static ln token 0
+    static gn clip 0
     cl gn group 0 fc 2 learned 1 shared
-    cl bn clip 2 none 1 zeros 2 own
+    cl bn clip 2 none 1 zeros 1 own
     cl brn frame 1 lstm 2 learned 2 own
     cl bn clip 1 se 1 zeros 1 shared
-    cl ln group 0 se 1 learned 2 own
+    cl ln token 0 se 1 learned 2 own
     cl sn frame 2 lstm 1 zeros 1 shared
     cl in group 0 fc 1 zeros 1 own
-    cl in clip 0 none 1 zeros 2 shared
-    cl ln frame 0 none 1 zeros 1 shared
-    cl gn group 0 fc 1 zeros 2 own
+    cl in clip 0 none 1 zeros 1 shared
+    cl ln token 0 none 1 zeros 1 shared
+    cl gn token 0 fc 1 zeros 2 own
     cl brn group 0 fc 1 zeros 1 shared
     cl sn group 0 se 1 zeros 2 own
+    cl bn clip 2 lstm 1 zeros 2 shared
+    cl ln frame 0 none 1 zeros 1 shared
+    cl in group 0 lstm 1 zeros 2 shared
     ct bn group 0 lstm 1 zeros forward group 1
     ct brn clip 2 se 2 learned bidirectional frame 2
     ct sn frame 1 fc 1 zeros bidirectional frame 4
     ct in frame 0 se 2 learned forward group 4
-    ct ln group 0 none 2 zeros forward frame 2
+    ct ln token 0 none 2 zeros forward frame 2
     ct sn clip 2 fc 2 learned forward group 1
-    ct gn clip 0 lstm 1 zeros bidirectional group 2
+    ct gn token 0 lstm 1 zeros bidirectional group 2
     ct brn group 1 none 1 zeros bidirectional group 1
     ct bn group 2 lstm 2 learned bidirectional frame 4
     ct gn frame 0 se 1 zeros forward frame 1
     ct bn frame 1 fc 1 zeros forward group 2
     ct ln clip 0 lstm 1 zeros bidirectional group 4
     ct in group 0 lstm 1 zeros bidirectional frame 1
-    ct gn group 0 none 1 zeros forward group 4
-    ct ln group 0 fc 1 zeros forward group 1
+    ct gn token 0 none 1 zeros forward group 4
+    ct ln token 0 fc 1 zeros forward group 1
     ct brn group 0 lstm 1 zeros forward group 4
     ct sn group 0 none 1 zeros forward group 2
     ct in group 0 lstm 1 zeros forward group 2
     ilm brn group 0
     ilm bn clip 2
     ilm sn frame 1
-    ilm gn group 0
+    ilm gn token 0
     ilm in group 0
     ilm ln group 0
     an bn group 0
@@ -80,7 +84,7 @@ CHOSEN = """
     an sn frame 1
     an gn group 0
     an in group 0
-    an ln group 0
+    an ln token 0
 """
 """kind, base, statistics, clips; for DNR relay, depth, initial state; for CL distance and cell; for CT direction,
 granularity and groups."""
@@ -94,9 +98,10 @@ def possible() -> Iterator[Row]:
         axes = STANDARDIZATION | {"clips": (0, 2, 1)} | axes
         for levels in itertools.product(*axes.values()):
             row = {"kind": kind, **dict(zip(axes, levels, strict=True))}
-            shares_batch = row["base"] in ("bn", "brn", "sn")
             starts = row.get("relay") != "none" or row["initial_state"] == "zeros"
-            if (shares_batch or not row["clips"]) and starts:
+            chained = row.get("relay") != "none" or row.get("distance", 1) == 1
+            positions = row["statistics"] != "token" or row["base"] in ("ln", "gn")
+            if (row["base"] in RUNNING or not row["clips"]) and starts and chained and positions:
                 yield row
 
 
@@ -141,22 +146,26 @@ class Layers(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         row, mode = self.row, {"use_running_average": not train}
         fields = {"base": row["base"], "statistics": row["statistics"], "clips_per_statistics": row["clips"]}
-        fields |= RENORM | {"channels_per_group": 4, "epsilon": 1e-3, "momentum": 0.8, "param_dtype": self.param_dtype}
+        fields |= {"epsilon": 1e-3, "param_dtype": self.param_dtype}
+        fields |= RENORM if row["base"] == "brn" else {}
+        fields |= {"channels_per_group": 4} if row["base"] == "gn" else {}
+        fields |= {"momentum": 0.8} if row["base"] in RUNNING else {}
         if row["kind"] == "static":
             return StaticNorm(**fields, name="norm")(None, x, **mode)[1]
         if row["kind"] == "ilm":
             return InstanceLevelMetaNorm(**fields, key_channels=4, name="norm")(None, x, **mode)[1]
         if row["kind"] == "an":
             return AttentiveNorm(**fields, num_mixtures=3, name="norm")(None, x, **mode)[1]
-        prediction = {axis: row[axis] for axis in PREDICTION}
+        prediction = {axis: row[axis] for axis in PREDICTION} | ({} if row["relay"] == "fc" else {"reduction": 2})
         if row["kind"] == "ct":
             fields |= {"num_groups": row["groups"], "direction": row["direction"], "granularity": row["granularity"]}
-            return CrossTemporalDNR(**fields, **prediction, reduction=2, name="norm")(None, x, **mode)[1]
-        shared = RelayCell(C, 2, param_dtype=self.param_dtype, **prediction, name="cell")
-        carry, cell = None, shared if row["cell"] == "shared" else None
+            return CrossTemporalDNR(**fields, **prediction, name="norm")(None, x, **mode)[1]
+        carry, own = None, prediction
+        if row["cell"] == "shared":
+            own = {"cell": RelayCell(C, param_dtype=self.param_dtype, **prediction, name="cell")}
         for i in range(3):
-            chained = {"cell": cell, "relay_distance": row["distance"], "reduction": 2, "name": f"norm{i}"}
-            carry, y = CrossLayerDNR(**fields, **prediction, **chained)(carry, x, **mode)
+            norm = CrossLayerDNR(**fields, **own, relay_distance=row["distance"], name=f"norm{i}")
+            carry, y = norm(carry, x, **mode)
             x = jnp.tanh(y) + x
         return x
 
@@ -164,7 +173,7 @@ class Layers(nn.Module):
 def literal(row: Row, params: dict, stats: dict, x: jax.Array, train: bool) -> tuple[jax.Array, dict]:
     """The same by the literal reference; returns the running statistics as well."""
     groups = row.get("groups", 1)
-    runs = {"group": groups, "clip": 1, "frame": x.shape[1]}[row["statistics"]]
+    runs = {"group": groups, "clip": 1, "frame": x.shape[1], "token": x.shape[1]}[row["statistics"]]
 
     def norm(params: dict, stats: dict, x: jax.Array, scales: list, shifts: list) -> tuple[jax.Array, dict]:
         standardized, stats = reference.standardize(
@@ -174,6 +183,7 @@ def literal(row: Row, params: dict, stats: dict, x: jax.Array, train: bool) -> t
             train=train,
             base=row["base"],
             runs=runs,
+            positions=row["statistics"] == "token",
             channel_groups=C // 4,
             clips=row["clips"],
             momentum=0.8,

@@ -99,7 +99,6 @@ class TestGroups:
             ({}, 1, 1),
             ({"relay_distance": 1}, 5, 5),
             ({"num_groups": 4}, 8, 4),
-            ({"num_groups": 4, "relay_distance": 3}, 8, 4),
         ],
     )
     def test_count(self, fields, num_frames, groups):

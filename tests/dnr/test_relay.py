@@ -17,10 +17,17 @@ FEATURES = 6
 
 def build(depth: int = 1, reduction: int = 2, seed: int = 0, **fields):
     """Return a float64 cell and its variables."""
+    if fields.get("relay") == "fc":  # which has no bottleneck
+        reduction = RelayCell.reduction
     cell = RelayCell(FEATURES, reduction, depth, jnp.float64, **fields)
     zeros = RelayCell(FEATURES, depth=depth).initialize_carry((2,), jnp.float64)
     template = jax.eval_shape(cell.init, jax.random.key(0), zeros, jnp.zeros((2, FEATURES)))
     return cell, reference.variables_like(template, seed)
+
+
+def zeros(*shape: int):
+    """The state of a cell of one layer."""
+    return ((jnp.zeros(shape), jnp.zeros(shape)),)
 
 
 def descriptors(*shape: int) -> jax.Array:
@@ -28,8 +35,10 @@ def descriptors(*shape: int) -> jax.Array:
 
 
 @pytest.mark.parametrize("depth", [1, 3])
-@pytest.mark.parametrize("reduction", [1, 4])
-@pytest.mark.parametrize("relay", RELAYS)
+@pytest.mark.parametrize(
+    ("relay", "reduction"),
+    [(relay, reduction) for relay in RELAYS for reduction in (1, 4) if relay != "fc"] + [("fc", 4)],
+)
 def test_steps_are_the_equations(x64, depth, reduction, relay):
     cell, variables = build(depth, reduction, relay=relay)
     carry, state = cell.initialize_carry((2,), jnp.float64), reference.start(variables["params"], 2, FEATURES)
@@ -104,10 +113,24 @@ def test_carry_is_one_zero_state_for_each_layer():
     assert not any(leaf.any() for leaf in jax.tree.leaves(carry))
 
 
-def test_a_carry_of_another_depth_is_refused():
+@pytest.mark.parametrize(
+    ("carry", "descriptor", "message"),
+    [
+        (zeros(1, FEATURES), (1, FEATURES), r"expected a pair \(h, c\) of \[1, 6\] for the 2 layers of the cell, got"),
+        (zeros(3, FEATURES) * 2, (1, FEATURES), r"of \[1, 6\] .*, got \(\(\(3, 6\), \(3, 6\)\), "),
+        (zeros(1, 4) * 2, (1, FEATURES), r"of \[1, 6\] .*, got \(\(\(1, 4\)"),
+        (jnp.zeros((1, FEATURES)), (1, FEATURES), r"got \(1, 6\)"),
+        (None, (1, FEATURES), "got None"),
+        (zeros(1, FEATURES) * 2, (1, 4), r"the relay cell has 6 channels, and what it is given has 4: \(1, "),
+    ],
+)
+def test_what_is_no_carry_or_descriptor_of_the_cell_is_refused(carry, descriptor, message):
     cell = RelayCell(FEATURES, depth=2)
-    with pytest.raises(ValueError, match="shorter"):
-        cell.init(jax.random.key(0), cell.initialize_carry((1,))[:1], jnp.zeros((1, FEATURES)))
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(cell.init, jax.random.key(0), carry, jnp.zeros(descriptor))
+    with pytest.raises(ValueError, match=message):
+        unroll = functools.partial(cell.init, method="unroll")
+        jax.eval_shape(unroll, jax.random.key(0), carry, jnp.zeros((descriptor[0], 5, *descriptor[1:])))
 
 
 def test_scale_lies_between_0_and_1_and_shift_grows_by_at_most_1_a_step(x64):

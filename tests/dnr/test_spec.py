@@ -1,11 +1,11 @@
-"""The choice of norms: what is refused, and that every setting reaches its layer."""
+"""The choice of norms, and what it refuses: all layers refuse the same, in the same words."""
 
 import dataclasses
+import inspect
 
 import jax.numpy as jnp
 import pytest
 
-from dnr_jax.config import NormConfig
 from dnr_jax.dnr import (
     AttentiveNorm,
     CrossLayerDNR,
@@ -15,6 +15,25 @@ from dnr_jax.dnr import (
     RelayCell,
     StaticNorm,
 )
+from dnr_jax.dnr.fields import changed, problems
+from dnr_jax.dnr.norm import FrameGroups
+from dnr_jax.dnr.relay import Prediction
+from dnr_jax.dnr.spec import Positions
+from dnr_jax.dnr.standardize import Standardization
+
+LAYERS = (StaticNorm, CrossTemporalDNR, CrossLayerDNR, InstanceLevelMetaNorm, AttentiveNorm, RelayCell)
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(DNRSpec)}
+
+
+def build(owner: type, **fields):
+    return owner(8, **fields) if owner is RelayCell else owner(**fields)
+
+
+def owners(field: str) -> list[type]:
+    """The layers that share a field with the specification: those that take its type from the same place."""
+    group = next(cls for cls in DNRSpec.__mro__ if field in vars(cls).get("__annotations__", {}))
+    shared = {Standardization: LAYERS[:-1], FrameGroups: (CrossTemporalDNR,)}
+    return list(shared.get(group, (CrossTemporalDNR, CrossLayerDNR, RelayCell) if group is Prediction else ()))
 
 
 def test_defaults_are_the_papers_best_setting():
@@ -34,53 +53,183 @@ def test_static_is_batch_normalisation_everywhere():
     assert DNRSpec.static(momentum=0.5) == DNRSpec("static", "static", "static", momentum=0.5)
 
 
-def test_config_mirrors_the_spec():
-    assert dataclasses.asdict(NormConfig()) == dataclasses.asdict(DNRSpec())
-    assert NormConfig(norm3="ct", depth=2).spec() == DNRSpec(norm3="ct", depth=2)
+def test_a_copy_is_checked_and_its_own():
+    section = DNRSpec()
+    spec = section.spec()
+    section.depth = 0
+    assert spec == DNRSpec() and hash(spec) == hash(DNRSpec())
+    with pytest.raises(ValueError, match="DNRSpec: depth: is 0; expected at least 1"):
+        section.spec()
+
+
+def test_the_counterpart_keeps_the_standardisation_alone():
+    spec = DNRSpec(relay="se", relay_distance=2, layer_distance=2, sharing="block", momentum=0.8, statistics="clip")
+    assert spec.counterpart() == DNRSpec.static(momentum=0.8, statistics="clip")
+
+
+def test_another_base_brings_its_own_settings():
+    spec = DNRSpec(momentum=0.8, clips_per_statistics=4, epsilon=1e-3)
+    assert changed(spec, base="gn") == DNRSpec(base="gn", epsilon=1e-3)
+    with pytest.raises(ValueError, match="momentum: is 0.7, which needs base bn, brn or sn"):
+        changed(spec, base="gn", momentum=0.7)
+
+
+REFUSED = {
+    "base": [("LN", "one of bn, gn, in, ln, brn, sn (did you mean 'ln'?)"), ("syncbn", "one of bn, gn")],
+    "channel_groups": [(0, "at least 1"), (1.5, "a whole number")],
+    "channels_per_group": [(-1, "at least 0")],
+    "statistics": [("Frame", "one of group, clip, frame, token (did you mean 'frame'?)")],
+    "clips_per_statistics": [(-1, "at least 0"), (True, "a whole number")],
+    "momentum": [(9, "less than 1"), (1.0, "less than 1"), (-0.1, "at least 0"), (float("nan"), "at least 0")],
+    "epsilon": [(0.0, "more than 0"), (float("inf"), "less than inf"), ("1e-5", "a number")],
+    "renorm_limits": [((0.5, 1.0), "a tuple of 2 (a number, at least 1"), (3.0, "a tuple of 2")],
+    "renorm_steps": [((5, 4, 9), "a start and two later ends"), ((-1, 4, 9), "a tuple of 3")],
+    "relay": [("LSTM", "one of lstm, se, fc, none (did you mean 'lstm'?)"), ("gru", "one of lstm, se, fc, none")],
+    "reduction": [(0, "at least 1")],
+    "depth": [(0, "at least 1"), (-1, "at least 1")],
+    "initial_state": [("ones", "one of zeros, learned")],
+    "relay_distance": [(0, "at least 1"), (-1, "at least 1"), ("4", "a whole number")],
+    "num_groups": [(-1, "at least 0")],
+    "granularity": [("Frame", "one of group, frame (did you mean 'frame'?)")],
+    "direction": [("backward", "one of forward, bidirectional")],
+    "layer_distance": [(0, "at least 1")],
+    "sharing": [("network", "one of stage, block")],
+    "norm1": [("gn", "one of static, cl, ct, ilm, an"), (None, "one of static, cl, ct, ilm, an")],
+    "norm2": [("CT", "one of static, cl, ct, ilm, an (did you mean 'ct'?)")],
+    "norm3": [("", "one of static, cl, ct, ilm, an")],
+}
+"""For each field of the specification: values that it may not hold, and how the answer begins."""
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "message"),
+    ("field", "value", "expected"), [(field, *case) for field, cases in REFUSED.items() for case in cases]
+)
+def test_what_the_spec_refuses_every_layer_refuses_with_the_same_words(field, value, expected):
+    (refusal,) = problems(unchecked(**{field: value}))
+    assert refusal.startswith(f"{field}: is {value!r}; expected {expected}")
+    for owner in (DNRSpec, *owners(field)):
+        with pytest.raises(ValueError) as refused:
+            build(owner, **{field: value})
+        assert str(refused.value) == f"{owner.__name__}: {refusal}"
+
+
+def test_every_field_is_in_the_table():
+    assert set(REFUSED) == set(DEFAULTS)
+
+
+def unchecked(**fields) -> DNRSpec:
+    """A section that a person has written into."""
+    spec = DNRSpec()
+    for name, value in fields.items():
+        setattr(spec, name, value)
+    return spec
+
+
+BASES = ("bn", "gn", "in", "ln", "brn", "sn")
+IDLE = [
+    *(({"base": base, "momentum": 0.8}, "momentum", "base bn, brn or sn") for base in ("gn", "in", "ln")),
+    *(({"base": base, "clips_per_statistics": 8}, "clips_per_statistics", "base bn, brn or sn") for base in BASES[1:4]),
+    *(({"base": base, "channel_groups": 16}, "channel_groups", "base gn") for base in BASES if base != "gn"),
+    *(({"base": base, "channels_per_group": 4}, "channels_per_group", "base gn") for base in BASES if base != "gn"),
+    *(({"base": base, "renorm_limits": (2.0, 1.0)}, "renorm_limits", "base brn") for base in ("bn", "gn", "sn")),
+    *(({"base": base, "renorm_steps": (1, 2, 3)}, "renorm_steps", "base brn") for base in ("bn", "gn", "sn")),
+    *(({"base": base, "statistics": "token"}, "statistics", "base ln or gn") for base in ("bn", "in", "brn", "sn")),
+    ({"base": "gn", "channels_per_group": 4, "channel_groups": 16}, "channel_groups", "channels_per_group 0"),
+    ({"num_groups": 4, "relay_distance": 2}, "relay_distance", "num_groups 0"),
+    ({"relay": "fc", "reduction": 2}, "reduction", "relay lstm, se or none"),
+    ({"relay": "none", "initial_state": "learned"}, "initial_state", "relay lstm, se or fc"),
+]
+"""Settings that have no effect, the field, and what it needs; in every layer that has the field."""
+
+
+@pytest.mark.parametrize(("fields", "idle", "needed"), IDLE)
+def test_a_setting_without_effect_is_refused_in_the_same_words(fields, idle, needed):
+    (refusal,) = problems(unchecked(**fields))
+    assert refusal.startswith(f"{idle}: is {fields[idle]!r}, which needs {needed}; expected {DEFAULTS[idle]!r} with ")
+    for owner in (DNRSpec, *owners(idle)):
+        with pytest.raises(ValueError) as refused:
+            build(owner, **fields)
+        assert str(refused.value) == f"{owner.__name__}: {refusal}"
+
+
+@pytest.mark.parametrize("field", [*vars(FrameGroups)["__annotations__"], *vars(Prediction)["__annotations__"]])
+def test_relays_are_set_where_there_are_some(field):
+    value = {"direction": "bidirectional", "granularity": "frame", "relay": "se", "initial_state": "learned"}
+    group = FrameGroups if hasattr(FrameGroups, field) else Prediction
+    kinds = "ct" if group is FrameGroups else "cl or ct"
+    fields = {field: value.get(field, 2)}
+    for norms in (("static",) * 3, ("ilm", "an", "static"), *([("cl", "cl", "static")] if kinds == "ct" else [])):
+        (refusal,) = problems(unchecked(norm1=norms[0], norm2=norms[1], norm3=norms[2], **fields))
+        assert f"{field}: is {fields[field]!r}, which needs {kinds} in norm1, norm2 or norm3; expected" in refusal
+    for norms in (("static", "ct", "static"), ("static", "static", "ct")):
+        DNRSpec(*norms, **fields)
+
+
+@pytest.mark.parametrize(("field", "value"), [("layer_distance", 2), ("sharing", "block")])
+def test_chains_are_set_where_there_are_some(field, value):
+    with pytest.raises(ValueError, match=f"{field}: is {value!r}, which needs cl in norm1, norm2 or norm3"):
+        DNRSpec(norm1="static", **{field: value})
+    DNRSpec(norm1="static", norm3="cl", **{field: value})
+
+
+def test_a_chain_that_relays_nothing_has_no_length():
+    with pytest.raises(ValueError, match="layer_distance: is 2, which needs relay lstm, se or fc; expected 1"):
+        DNRSpec(relay="none", layer_distance=2)
+    with pytest.raises(ValueError, match="relay_distance: is 2, which needs relay lstm, se or fc; expected 1"):
+        CrossLayerDNR(relay="none", relay_distance=2)
+    with pytest.raises(ValueError, match="relay_distance: is 2, which needs a cell that relays; expected 1"):
+        CrossLayerDNR(cell=RelayCell(8, relay="none"), relay_distance=2)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"relay": "se"}, {"reduction": 2}, {"depth": 2}, {"initial_state": "learned"}], ids=str
+)
+def test_a_layer_with_a_given_cell_has_none_to_set(fields):
+    ((name, value),) = fields.items()
+    with pytest.raises(ValueError, match=f"CrossLayerDNR: {name}: is {value!r}, which needs no cell; expected .* with"):
+        CrossLayerDNR(cell=RelayCell(8), **fields)
+
+
+def test_all_problems_are_named_at_once():
+    with pytest.raises(ValueError, match=r"direction: is 'backward'.*; depth: is 0.*; base: is 'x'"):
+        DNRSpec(base="x", depth=0, direction="backward", momentum=0.8)
+
+
+@pytest.mark.parametrize(
+    ("layer", "fields", "expected"),
     [
-        ("norm1", "gn", "norm1 must be one of static, cl, ct, ilm, an; got 'gn'"),
-        ("norm2", "CT", "norm2 must be one of static, cl, ct, ilm, an; got 'CT'"),
-        ("norm3", None, "norm3 must be one of static, cl, ct, ilm, an; got None"),
-        ("granularity", "clip", "granularity must be one of group, frame; got 'clip'"),
-        ("statistics", "batch", "statistics must be one of group, clip, frame; got 'batch'"),
-        ("base", "syncbn", "base must be one of bn, gn, in, ln, brn, sn; got 'syncbn'"),
-        ("relay", "gru", "relay must be one of lstm, se, fc, none; got 'gru'"),
-        ("initial_state", "ones", "initial_state must be one of zeros, learned; got 'ones'"),
-        ("direction", "backward", "direction must be one of forward, bidirectional; got 'backward'"),
-        ("sharing", "network", "sharing must be one of stage, block; got 'network'"),
-        ("layer_distance", 0, "layer_distance must be at least 1; got 0"),
-        ("channel_groups", 0, "channel_groups must be at least 1; got 0"),
-        ("channels_per_group", -1, "channels_per_group must be at least 0; got -1"),
-        ("renorm_limits", (0.5, 1.0), r"renorm_limits must be at least \(1, 0\); got \(0.5, 1.0\)"),
-        ("renorm_steps", (5, 4, 9), r"renorm_steps must be a start from 0 and two later ends; got \(5, 4, 9\)"),
-        ("relay_distance", 0, "relay_distance must be at least 1; got 0"),
-        ("num_groups", -1, "num_groups must be at least 0; got -1"),
-        ("reduction", 0, "reduction must be at least 1; got 0"),
-        ("depth", 0, "depth must be at least 1; got 0"),
-        ("clips_per_statistics", -1, "clips_per_statistics must be at least 0; got -1"),
-        ("momentum", 1.0, r"momentum must be in \[0, 1\); got 1.0"),
-        ("momentum", -0.1, r"momentum must be in \[0, 1\); got -0.1"),
-        ("epsilon", 0.0, "epsilon must be positive; got 0.0"),
+        (RelayCell, {"features": 0}, "features: is 0; expected at least 1"),
+        (StaticNorm, {"param_dtype": jnp.int32}, "expected a floating-point dtype"),
+        (StaticNorm, {"dtype": "int8"}, "expected a floating-point dtype or None"),
+        (StaticNorm, {"use_running_average": "yes"}, "expected True or False or None"),
+        (StaticNorm, {"scale_init": 1}, "expected a function"),
+        (StaticNorm, {"use_scale": False, "scale_init": jnp.zeros}, "which needs use_scale True"),
+        (CrossLayerDNR, {"cell": RelayCell}, "expected a relay cell or None"),
+        (CrossLayerDNR, {"cell": "lstm"}, "cell: is 'lstm'; expected a relay cell or None"),
+        (InstanceLevelMetaNorm, {"key_channels": 0}, "key_channels: is 0; expected at least 1"),
+        (AttentiveNorm, {"num_mixtures": 0}, "num_mixtures: is 0; expected at least 1"),
+        (StaticNorm, {"base": "gn", "axis_name": "batch"}, "which needs base bn, brn or sn"),
+        (StaticNorm, {"clips_per_statistics": 2, "axis_name": "batch"}, "which needs no axis_name; expected 0"),
     ],
 )
-def test_what_cannot_be_built_is_refused(field, value, message):
-    with pytest.raises(ValueError, match=message):
-        DNRSpec(**{field: value})
+def test_fields_of_layers_alone(layer, fields, expected):
+    with pytest.raises(ValueError, match=f"^{layer.__name__}: .*{expected}"):
+        layer(**fields)
 
 
-def test_a_state_that_nothing_reads_is_refused():
-    with pytest.raises(ValueError, match="initial_state 'learned' has no effect with relay 'none'"):
-        DNRSpec(relay="none", initial_state="learned")
+@pytest.mark.parametrize("group", [Standardization, Prediction, FrameGroups, Positions, DNRSpec, *LAYERS])
+def test_fields_have_their_docstring_beside_them(group):
+    source = inspect.getsource(group).splitlines()
+    for name in vars(group).get("__annotations__", {}):
+        if group is RelayCell or name in ("parent", "name"):
+            continue
+        start = next(i for i, line in enumerate(source) if line.startswith(f"    {name}: "))
+        following = next(line for line in source[start + 1 :] if line.startswith('    """') or ": " in line[:30])
+        assert following.startswith('    """'), name
 
 
 STANDARDIZATION = {
     "base": "brn",
-    "channel_groups": 3,
-    "channels_per_group": 4,
     "statistics": "clip",
     "momentum": 0.8,
     "epsilon": 0.9,
@@ -89,7 +238,7 @@ STANDARDIZATION = {
     "renorm_steps": (1, 2, 3),
 }
 PREDICTION = {"relay": "se", "reduction": 5, "depth": 6, "initial_state": "learned"}
-TEMPORAL = {"relay_distance": 2, "num_groups": 3, "granularity": "frame", "direction": "bidirectional"}
+TEMPORAL = {"num_groups": 3, "granularity": "frame", "direction": "bidirectional"}
 SPEC = DNRSpec(**STANDARDIZATION, **PREDICTION, **TEMPORAL, layer_distance=8)
 SHARED = STANDARDIZATION | {"param_dtype": jnp.float16, "name": "norm"}
 
@@ -98,7 +247,7 @@ SHARED = STANDARDIZATION | {"param_dtype": jnp.float16, "name": "norm"}
     ("kind", "layer"),
     [
         ("static", StaticNorm(**SHARED)),
-        ("cl", CrossLayerDNR(cell=RelayCell(8), relay_distance=8, **PREDICTION, **SHARED)),
+        ("cl", CrossLayerDNR(cell=RelayCell(8), relay_distance=8, **SHARED)),
         ("ct", CrossTemporalDNR(**TEMPORAL, **PREDICTION, **SHARED)),
         ("ilm", InstanceLevelMetaNorm(**SHARED)),
         ("an", AttentiveNorm(**SHARED)),
@@ -108,8 +257,16 @@ def test_settings_reach_the_layer(kind, layer):
     assert SPEC.norm(kind, RelayCell(8), name="norm", param_dtype=jnp.float16) == layer
 
 
+def test_other_settings_reach_the_layer():
+    groups = {"base": "gn", "channels_per_group": 4}
+    assert DNRSpec(**groups, relay_distance=2).norm("ct") == CrossTemporalDNR(relay_distance=2, **groups)
+    assert DNRSpec(base="gn", channel_groups=3).norm("static") == StaticNorm(base="gn", channel_groups=3)
+    own = {"relay": "se", "reduction": 2}
+    assert DNRSpec(**own, sharing="block").norm("cl") == CrossLayerDNR(**own)
+
+
 def test_settings_reach_the_shared_cell():
-    spec = dataclasses.replace(SPEC, norm2="cl")
+    spec = dataclasses.replace(SPEC, norm2="cl", norm3="ct")
     assert spec.relay_cell(1, 8) == RelayCell(8, **PREDICTION, name="relay2")
     assert dataclasses.replace(spec, sharing="block").relay_cell(1, 8) is None
 

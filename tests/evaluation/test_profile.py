@@ -5,7 +5,8 @@ import time
 import jax.numpy as jnp
 import pytest
 
-from dnr_jax.config import ModelConfig, NormConfig
+from dnr_jax.config import ModelConfig
+from dnr_jax.dnr import DNRSpec
 from dnr_jax.evaluation import profile as module
 from dnr_jax.evaluation.profile import COLUMNS, Profile, measure_in_turns, profile, table, variants
 from dnr_jax.models import create_model
@@ -98,4 +99,4 @@ def test_a_text_table_is_aligned():
 
 @pytest.mark.parametrize("norms", [("static", "static", "ct"), ("cl", "static", "static")])
 def test_any_relay_is_dnr(norms):
-    assert list(variants(ModelConfig(norm=NormConfig(*norms)))) == ["BN", "DNR"]
+    assert list(variants(ModelConfig(norm=DNRSpec(*norms)))) == ["BN", "DNR"]

@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 import pytest
 
-from dnr_jax.config import ExperimentConfig, ModelConfig, NormConfig, with_variant
+from dnr_jax.config import ExperimentConfig, ModelConfig, with_variant
+from dnr_jax.dnr import DNRSpec
 from dnr_jax.models import create_model
 from dnr_jax.models.complexity import abstract_variables, count_macs, count_parameters
 from dnr_jax.models.zoo import ZOO
@@ -76,7 +77,7 @@ def test_counts_are_the_peers(shared, name):
 
 def test_dnr_costs_what_the_authors_code_costs(shared):
     reference = json.loads((shared / "golden" / "complexity.json").read_text())["dnr_r50_g4"]
-    model = create_model(ModelConfig(norm=NormConfig(num_groups=4)))
+    model = create_model(ModelConfig(norm=DNRSpec(num_groups=4)))
     shape = (8, 224, 224, 3)
     assert count_parameters(abstract_variables(model, shape)) == reference["params_with_fc400"]
     classifier = 2048 * 400

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dnr_jax.config import ModelConfig, NormConfig
+from dnr_jax.config import ModelConfig
 from dnr_jax.dnr import DNRSpec
 from dnr_jax.models import Recognizer, ResNet, TSNHead, create_model
 from tests.dnr.reference import assert_close, jit, variables_like
@@ -115,7 +115,7 @@ def test_config_names_every_part_of_the_network():
         dropout=0.1,
         interlace_fraction=0.25,
         dtype="bfloat16",
-        norm=NormConfig(norm2="static", depth=2),
+        norm=DNRSpec(norm2="static", depth=2),
     )
     spec = DNRSpec(norm2="static", depth=2)
     backbone = ResNet(18, spec, 8, "small", 0.25, dtype=jnp.dtype(jnp.bfloat16), param_dtype=jnp.dtype(jnp.float32))
@@ -138,7 +138,7 @@ def test_tsm_is_a_tsn_whose_shift_stays_and_whose_frames_are_scored():
 
 def test_norms_out_of_range_are_refused():
     with pytest.raises(ValueError, match="norm1 must be one of"):
-        create_model(ModelConfig(norm=NormConfig(norm1="layer")))
+        create_model(ModelConfig(norm=DNRSpec(norm1="layer")))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -150,6 +150,6 @@ def test_scores_are_float32_whatever_the_activations(dtype):
 
 
 def test_clips_of_another_shape_are_refused():
-    model = create_model(ModelConfig(depth=18, width=4, num_classes=3, norm=NormConfig(norm1="static", norm2="static")))
+    model = create_model(ModelConfig(depth=18, width=4, num_classes=3, norm=DNRSpec(norm1="static", norm2="static")))
     with pytest.raises(AssertionError, match=r"clips must be \[N, T, H, W, 3\]"):
         model.init(jax.random.key(0), jnp.zeros((2, 30, 8, 16, 16, 3)), train=False)

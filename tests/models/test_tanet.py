@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnr_jax.config import ModelConfig, NormConfig
+from dnr_jax.config import ModelConfig
 from dnr_jax.convert import MMACTION2_TANET, Naming
 from dnr_jax.dnr import CrossLayerDNR, CrossTemporalDNR, DNRSpec, StaticNorm
 from dnr_jax.models import TemporalAdaptiveModule, create_model
@@ -77,7 +77,7 @@ def test_the_module_is_a_literal_one(x64):
 
 @pytest.mark.parametrize("base", ["bn", "gn"])
 def test_dnr_stands_in_the_blocks_and_the_modules_stay_static(base):
-    model = create_model(ModelConfig("tanet", 50, width=8, stem="small", num_classes=3, norm=NormConfig(base=base)))
+    model = create_model(ModelConfig("tanet", 50, width=8, stem="small", num_classes=3, norm=DNRSpec(base=base)))
     norms = norms_of(model, jax.ShapeDtypeStruct((1, 8, 8, 8, 3), jnp.float32))
     for name, (norm, _) in norms.items():
         if "temporal" in name:

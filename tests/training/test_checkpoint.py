@@ -1,12 +1,27 @@
 import contextlib
+import gc
+import re
+import resource
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnr_jax.training.checkpoint import Checkpoints
+from dnr_jax.config import ConfigError, RunError
+from dnr_jax.training.checkpoint import Checkpoints, complete_steps, what_is_left
 from dnr_jax.training.state import TrainState
+
+
+@contextlib.contextmanager
+def largest_file(size: int):
+    """Let no file grow beyond so many bytes, as if the disk were full then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def make_state(step: int) -> TrainState:
@@ -89,3 +104,37 @@ def test_a_half_written_checkpoint_of_a_killed_run_is_not_one(tmp_path):
         assert second.latest_step == 2
         restored, _ = second.restore(abstract(), 2)
     np.testing.assert_array_equal(restored.params["kernel"], np.full((400, 400), 2.0))
+
+
+def test_a_full_disk_costs_the_new_checkpoint_alone(tmp_path, caplog):
+    noise = np.random.default_rng(0).random((400, 400), np.float32)  # which does not compress
+    with contextlib.closing(Checkpoints(tmp_path)) as first:
+        first.save(make_state(1), {"a": 1}, 1)
+        first.wait()
+        with largest_file(50_000), pytest.raises(RunError) as refused:
+            first.save(make_state(2).replace(params={"kernel": jnp.asarray(noise)}), {"a": 2}, 2)
+            first.wait()
+    told = r"no checkpoint can be written to '.*/checkpoints': .*\. The checkpoint of step 1 is complete"
+    assert re.match(told, str(refused.value))
+    assert steps_on_disk(tmp_path) == [1]  # and nothing half-written takes room
+    assert caplog.text == ""
+    with contextlib.closing(Checkpoints(tmp_path)) as second:
+        state, progress = second.restore(abstract(), second.latest_step)
+    assert progress == {"a": 1} == second.progress(1)
+    np.testing.assert_array_equal(state.params["kernel"], np.full((400, 400), 1.0))
+
+
+def test_a_run_without_a_checkpoint_is_told_so(tmp_path):
+    assert what_is_left(tmp_path) == "There is no checkpoint yet: the same command starts again"
+    assert complete_steps(tmp_path) == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_checkpoint_of_other_shapes_is_refused_with_a_sentence(checkpoints):
+    checkpoints.save(make_state(3), {}, 3)
+    checkpoints.wait()
+    other = abstract()
+    other = other.replace(params={"kernel": jax.ShapeDtypeStruct((3, 4), jnp.float32, sharding=other.step.sharding)})
+    with pytest.raises(ConfigError, match=r"checkpoints/3' cannot be read: it is damaged, or not of the network .*\)$"):
+        checkpoints.restore(other, 3)
+    gc.collect()  # orbax leaves an event loop open where it fails

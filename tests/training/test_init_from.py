@@ -1,5 +1,8 @@
 """Training that starts from given weights."""
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -93,3 +96,58 @@ def test_a_run_that_goes_on_does_not_need_the_weights_again(first_run, videos, t
     other = tiny_config(videos, steps=2, eval_every=1)
     with pytest.raises(ConfigError, match="init_from"):
         loop.train(other, tmp_path / "second")
+
+
+class Headed(nn.Module):
+    """A network whose classifier is called as those of the real ones are."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        x = nn.Dense(3, name="body", use_bias=False)(jnp.mean(x, axis=(1, 2, 3)))
+        return nn.Dense(self.num_classes, name="head")(x)
+
+
+@pytest.fixture
+def classifier(monkeypatch, tmp_path):
+    """A file with a classifier of five classes, and what follows for the data's three from it."""
+    monkeypatch.setattr(source, "create_model", lambda config: Headed(config.num_classes))
+    shapes = {"body/kernel": (3, 3), "head/kernel": (3, 5), "head/bias": (5,)}
+    state = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+
+    def fit(classes, shown, allow="", num_classes=5):
+        config = tiny_config(tmp_path)
+        config.model.num_classes, config.init.allow = num_classes, allow
+        write_weight_file(tmp_path / "a.safetensors", state, source.own_metadata(config, classes, "own"))
+        start, names = source.fit_classes(read_source(tmp_path / "a.safetensors"), config, shown)
+        return "head/kernel" in start.report.loaded, names
+
+    return fit
+
+
+def test_a_classifier_brings_its_classes_along(classifier):
+    names = ("e", "light", "grey", "dark", "a")
+    assert classifier(names, ["dark", "grey"]) == (True, names)
+    assert classifier((), ["dark", "grey"]) == (True, ())  # other code bases name none
+
+
+def test_a_classifier_of_other_classes_is_refused_or_starts_anew(classifier):
+    with pytest.raises(ConfigError, match=r"the data shows 'x', which is none of its 5: 'a', .*allow=head begins"):
+        classifier(("a", "b", "c", "d", "e"), ["a", "x"])
+    assert classifier(("a", "b", "c", "d", "e"), ["a", "x"], "head") == (False, ())
+    assert classifier(("a", "b", "c", "d", "e"), ["x"], "head", 2) == (False, ())
+
+
+def test_a_run_has_the_classes_of_the_classifier_that_it_starts_from(videos, tmp_path, monkeypatch):
+    """Two more than the data shows, in an order of their own."""
+    names = ("light", "more", "dark", "grey", "most")
+    monkeypatch.setattr(loop, "read_source", lambda *args: None)
+    monkeypatch.setattr(loop, "fit_classes", lambda found, config, shown: (shown, names))
+    config = tiny_config(videos)
+    config.init_from, config.model.num_classes = "a.safetensors", 5
+    plain = loop._load_sources(config)
+    (training, validation), shown = loop._begin(config, plain)
+    assert shown == ["dark", "grey", "light"]
+    assert training.classes == validation.classes == names
+    assert [names[label] for label in training.labels] == [plain[0].classes[label] for label in plain[0].labels]

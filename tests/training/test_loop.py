@@ -77,7 +77,7 @@ def test_a_run_leaves_its_records(whole_run, videos):
     assert len(events) == 1
     assert {path.name for path in workdir.iterdir()} == {
         *("checkpoints", "config.json", "classes.txt", "metrics.jsonl", *events),
-        *("training_curve.png", *outputs.FILES),
+        *("training_curve.png", "run.lock", *outputs.FILES),
     }
     assert (workdir / "classes.txt").read_text().split() == ["dark", "grey", "light"]
     assert from_json((workdir / "config.json").read_text()).model.num_classes == 3

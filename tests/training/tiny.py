@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnr_jax.config import DataConfig, ExperimentConfig, ModelConfig, NormConfig, OptimizerConfig, TrainConfig
+from dnr_jax.config import DataConfig, ExperimentConfig, ModelConfig, OptimizerConfig, TrainConfig
 from dnr_jax.data.decode import encode_video
-from dnr_jax.dnr import CrossTemporalDNR
+from dnr_jax.dnr import CrossTemporalDNR, DNRSpec
 from dnr_jax.models import inception
 from dnr_jax.models.resnet import ARCHITECTURES, Architecture
 from dnr_jax.training.devices import make_mesh, place_batch
@@ -53,9 +53,7 @@ def tiny_config(root: pathlib.Path | str, **train: int) -> ExperimentConfig:
     """Eight steps of four clips of 4 frames of 16 pixels."""
     clips = {"num_frames": 4, "sampling": "segments", "short_side": 0, "crop_size": 16}
     return ExperimentConfig(
-        model=ModelConfig(
-            depth=18, width=4, stem="small", num_classes=0, dropout=0.2, norm=NormConfig(relay_distance=2)
-        ),
+        model=ModelConfig(depth=18, width=4, stem="small", num_classes=0, dropout=0.2, norm=DNRSpec(relay_distance=2)),
         data=DataConfig(source="folder", root=str(root), num_threads=1, **clips),
         optimizer=OptimizerConfig(learning_rate=0.1, base_batch_size=4, warmup_steps=2),
         train=TrainConfig(**{"batch_size": 4, "steps": 8, "log_every": 2, "eval_every": 4} | train),
