@@ -109,8 +109,8 @@ def _vp9_frame_is_shown(first: int) -> bool:
     return bool(bits & 0x08 or bits & 0x02)
 
 
-# Fewer bytes may be what a cut left, of which no frame comes, or pictures of MPEG-4 whose ``vop_coded`` is 0. In MPEG-2,
-# headers alone take 23.
+# Fewer bytes may be what a cut left, of which no frame comes, or pictures of MPEG-4 whose ``vop_coded`` is 0. Headers
+# alone take 23 in MPEG-2.
 _LEAST_MPEG12, _LEAST_MPEG4 = 28, 16
 
 
