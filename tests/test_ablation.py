@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnr_jax.config import ConfigError, ExperimentConfig, NormConfig, load_config, validate
+from dnr_jax.config import ConfigError, ExperimentConfig, load_config, validate
+from dnr_jax.dnr import DNRSpec
 from dnr_jax.models import create_model, resnet
 from dnr_jax.training.devices import make_mesh
 from dnr_jax.training.optimizer import make_optimizer, make_schedule
@@ -34,8 +35,8 @@ def distinct() -> dict[str, ExperimentConfig]:
     return {row: load(row) for row in found.values()}
 
 
-def differences(norm: NormConfig) -> dict:
-    default = NormConfig(clips_per_statistics=8)
+def differences(norm: DNRSpec) -> dict:
+    default = DNRSpec(clips_per_statistics=8)
     return {name: value for name, value in vars(norm).items() if value != getattr(default, name)}
 
 
