@@ -323,7 +323,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     paths = {"root": args.root, "val_list": args.list, "label_map": args.label_map, "annotations": args.annotations}
     with stage("reading the data"):
         source = open_data(run, args.split, args.source, paths)
-    folder = pathlib.Path(args.out) if args.out else run.workdir
+    folder = pathlib.Path(console.local_folder("--out", args.out)) if args.out else run.workdir
     if problem := why_not_writable(folder):
         print(f"dnr evaluate: {problem}; the result is printed only. --out names another folder", file=sys.stderr)
     report = evaluate(run.model, run.variables, source, config, mesh, progress=True)

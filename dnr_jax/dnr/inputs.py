@@ -50,17 +50,16 @@ def check_state(state: Any, depth: int, batch_shape: tuple[int, ...], width: int
       width: channels; None: any number.
       what: what to call the state.
     """
-    found = jax.tree.map(jnp.shape, state)
     pairs = isinstance(state, tuple | list) and len(state) == depth
     pairs = pairs and all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in state)
-    shapes = [shape for pair in found for shape in pair] if pairs else []
-    if not shapes or any(not _fits(shape, batch_shape, width) for shape in shapes):
+    if not pairs or not all(_fits(leaf, batch_shape, width) for pair in state for leaf in pair):
+        found = jax.tree.map(jnp.shape, state)
         sizes = ", ".join(map(str, (*batch_shape, "C" if width is None else width)))
         layers = "1 layer" if depth == 1 else f"{depth} layers"
         raise ValueError(f"{what}: expected a pair (h, c) of [{sizes}] for the {layers} of the cell, got {found}")
 
 
-def _fits(shape: Any, batch_shape: tuple[int, ...], width: int | None) -> bool:
-    if not isinstance(shape, tuple) or not all(isinstance(size, int) for size in shape):
-        return False  # not an array, but a tree of them
-    return shape[:-1] == batch_shape and len(shape) == len(batch_shape) + 1 and width in (None, shape[-1])
+def _fits(leaf: Any, batch_shape: tuple[int, ...], width: int | None) -> bool:
+    # Sizes may be symbols, in programs that are exported for any number of clips.
+    shape = getattr(leaf, "shape", None)
+    return shape is not None and len(shape) > 0 and shape[:-1] == batch_shape and width in (None, shape[-1])

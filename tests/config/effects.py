@@ -44,7 +44,7 @@ def other_values(kind: Any, value: Any) -> Iterator[Any]:
         for i, entry in enumerate(value):
             candidates += [(*value[:i], other, *value[i + 1 :]) for other in other_values(kinds[i], entry)]
     elif base is int and not dataclasses.is_dataclass(value):
-        candidates = [value + 1, value + 2, 2 * value]
+        candidates = [value + 1, value + 2, value - 2, value + 8, 2 * value, value // 2]
     elif base is float and isinstance(value, int | float):
         candidates = [value / 2, value + 0.125, 2 * value]
     seen: list[Any] = [value]

@@ -33,7 +33,7 @@ from tests.config.effects import program, variations
 from tests.paths import REPOSITORY
 from tests.training import tiny
 
-SAMPLERS = {"TDN": Segments(4, frames_per_segment=5), "SlowFast": Dense(16)}
+SAMPLERS = {"TDN": Segments(4, frames_per_segment=15), "SlowFast": Dense(16)}
 BASIC = {"cardinality", "base_width"}
 """Fields that basic blocks, of which these networks are, refuse; those of TANet are not."""
 

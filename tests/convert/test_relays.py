@@ -1,7 +1,6 @@
 """Relays that start at the scales and shifts of batch normalisation."""
 
 import copy
-import dataclasses
 import functools
 
 import jax
@@ -55,7 +54,7 @@ def experiment(name: str = "tsn", depth: int = 50, **norm) -> ExperimentConfig:
 
 def with_batch_norm(config: ExperimentConfig) -> ExperimentConfig:
     baseline = copy.deepcopy(config)
-    baseline.model.norm = dataclasses.replace(config.model.norm, norm1="static", norm2="static", norm3="static")
+    baseline.model.norm = config.model.norm.counterpart()
     baseline.init = InitConfig()
     return baseline
 

@@ -4,6 +4,7 @@ import functools
 
 import flax.linen as nn
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -167,3 +168,12 @@ def test_masks_are_refused():
     layer = without_carry(StaticNorm)(use_running_average=True)
     with pytest.raises(TypeError, match="StaticNorm takes no mask: statistics are those of all clips and positions"):
         layer.init(jax.random.key(0), jnp.ones((2, 4, C)), mask=jnp.ones((2, 4, 1), bool))
+
+
+@pytest.mark.parametrize("layer", [CrossTemporalDNR(), CrossLayerDNR(cell=RelayCell(C)), StaticNorm(base="ln")])
+def test_a_program_for_any_number_of_clips(layer):
+    variables = trace(layer, FEATURES)
+    (clips,) = jax.export.symbolic_shape("clips")
+    x = jax.ShapeDtypeStruct((clips, *FEATURES.shape[1:]), jnp.float32)
+    _, y = jax.eval_shape(functools.partial(layer.apply, use_running_average=True), variables, None, x)
+    assert y.shape == x.shape

@@ -31,7 +31,8 @@ class TwoStages(nn.Module):
 
 
 def network(scan_blocks: bool = False, **spec) -> TwoStages:
-    return TwoStages(DNRSpec(relay_distance=1, **spec), scan_blocks)
+    groups = {} if spec.get("norm2") == "static" else {"relay_distance": 1}
+    return TwoStages(DNRSpec(**groups, **spec), scan_blocks)
 
 
 @functools.cache

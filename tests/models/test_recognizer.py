@@ -136,8 +136,10 @@ def test_tsm_is_a_tsn_whose_shift_stays_and_whose_frames_are_scored():
 
 
 def test_norms_out_of_range_are_refused():
-    with pytest.raises(ValueError, match="norm1 must be one of"):
-        create_model(TSN(norm=DNRSpec(norm1="layer")))
+    config = TSN()
+    config.norm.norm1 = "layer"
+    with pytest.raises(ValueError, match="norm1: is 'layer'; expected one of static, cl, ct, ilm, an"):
+        create_model(config)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

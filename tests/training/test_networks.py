@@ -1,6 +1,7 @@
 """Every network takes a training step with DNR, batch and group normalisation on eight devices.
 
-``tests/test_config.py`` takes the steps of the configurations, with DNR on one device; ResNeXt is no file's default.
+``tests/config/test_experiments.py`` takes the steps of the configurations, with DNR on one device; ResNeXt is no file's
+default.
 """
 
 import re
