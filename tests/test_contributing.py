@@ -19,6 +19,7 @@ from dnr_jax.config import (
     load_config,
     override,
     parts,
+    read_command_line,
     registered,
     to_json,
     validate_network,
@@ -82,6 +83,12 @@ def test_a_network_from_outside_is_chosen_checked_and_saved(outside):
     with pytest.raises(ConfigError, match=r"no field 'model.block' \(did you mean 'blocks'\?\)"):
         override(config, ["--config.model.block=3"])
     assert zoo()["shallow_2"].config == outside()
+
+
+def test_the_command_of_the_page_is_accepted(outside):
+    words = re.search(r"python (train\.py .*)", PAGE)[1].split()
+    config, _, rest = read_command_line(words, "configs/demo.py", REPOSITORY)
+    assert (config.model.dropout, rest) == (0.2, ["train.py"])  # what the demo set stays
 
 
 def test_a_network_from_outside_is_known_to_all_that_runs_over_networks(outside):
