@@ -33,7 +33,10 @@ def from_json(text: str) -> ExperimentConfig:
     Raises:
       ConfigError: for a class or a field that does not exist or a value of the wrong type, naming all of them.
     """
-    config = _read(ExperimentConfig, json.loads(text), "")
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ConfigError(f"is a {type(values).__name__}; expected an object with the sections of an experiment")
+    config = _read(ExperimentConfig, values, "")
     if problems := list(part_problems(config)):
         raise ConfigError("\n".join(problems))
     return config
@@ -47,7 +50,7 @@ def _read(kind: Any, values: dict[str, Any], prefix: str) -> Any:
                 "of such a run stay usable: that version's 'dnr convert' writes them into a file, from which a run "
                 "with a configuration of this version starts (init_from)"
             )
-        kind = named(kind, values[CLASS_KEY])
+        kind = named(kind, str(values[CLASS_KEY]))
         values = {name: value for name, value in values.items() if name != CLASS_KEY}
     kinds = field_types(kind)
     if unknown := [name for name in values if name not in kinds]:
@@ -56,6 +59,7 @@ def _read(kind: Any, values: dict[str, Any], prefix: str) -> Any:
 
 
 def _value(kind: Any, value: Any, prefix: str) -> Any:
-    if isinstance(value, dict):
-        return _read(part_type(kind), value, prefix)
+    part = part_type(kind)
+    if isinstance(value, dict) and part is not None:
+        return _read(part, value, prefix)
     return tuple(value) if isinstance(value, list) else value

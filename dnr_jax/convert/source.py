@@ -40,6 +40,7 @@ class Source:
       ignored: other entries of the source.
       config: the experiment, where the source says so.
       classes: names of the classes, likewise.
+      unread: why the experiment in it cannot be read, in brackets.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Source:
     ignored: tuple[str, ...] = ()
     config: ExperimentConfig | None = None
     classes: tuple[str, ...] = ()
+    unread: str = ""
 
 
 def read_source(path: str | os.PathLike[str], checkpoint: str = "latest") -> Source:
@@ -67,15 +69,24 @@ def read_source(path: str | os.PathLike[str], checkpoint: str = "latest") -> Sou
         state = to_state_dict(unstack_blocks(run.variables), OWN)
         return Source(name, state, "own", (), run.config, run.classes)
     file = read_weight_file(path)
-    text = file.metadata.get(CONFIG_ENTRY)
+    config, unread = _read_config(file.metadata.get(CONFIG_ENTRY, ""))
     return Source(
         f"{path}:{file.entry}" if file.entry else str(path),
         file.state,
         file.metadata.get(NAMING_ENTRY, ""),
         file.ignored,
-        from_json(text) if text else None,
+        config,
         tuple(json.loads(file.metadata.get(CLASSES_ENTRY, "[]"))),
+        unread,
     )
+
+
+def _read_config(text: str) -> tuple[ExperimentConfig | None, str]:
+    """Return the experiment of a file of weights, or why it cannot be read: the weights are of use without it."""
+    try:
+        return (from_json(text) if text else None), ""
+    except ConfigError as error:
+        return None, f" ({error})"
 
 
 def _is_run(path: pathlib.Path) -> bool:
@@ -250,7 +261,9 @@ def convert(
     names = named_naming(naming)
     check_target(target)
     if config is None and source.config is None:
-        raise ConfigError(f"{source.name} does not say which network it is for; name a configuration with --config")
+        raise ConfigError(
+            f"{source.name} does not say which network it is for{source.unread}; name a configuration with --config"
+        )
     config = copy.deepcopy(config or source.config)
     assert config is not None
     config.model = config.model.unscanned()  # other code bases name every block

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -41,6 +42,21 @@ def test_the_classes_of_an_experiment_are_in_its_json():
     assert from_json(to_json(config)) == config
     with pytest.raises(ConfigError, match=r"no Network is called 'SlowFats' \(did you mean 'SlowFast'\?\)"):
         from_json(to_json(config).replace('"SlowFast"', '"SlowFats"'))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"class": "TSN"', '"class": ["TSN"]', "no Network is called"),
+        ('"seed": 0', '"seed": {"class": "TSN"}', "train.seed: is {'class': 'TSN'}; expected a whole number"),
+        ('"sampler": {', '"sampler": 5, "x": {', "no field 'data.x'"),
+        ("", "", "is a list; expected an object"),
+    ],
+)
+def test_json_that_is_no_experiment_is_refused(old, new, message):
+    text = to_json(valid_config()).replace(old, new) if old else "[1]"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        from_json(text)
 
 
 def test_a_section_that_is_none_stays_none():

@@ -11,7 +11,7 @@ import pytest
 
 from dnr_jax.config import ConfigError, DataConfig, ExperimentConfig, InitConfig, with_variant
 from dnr_jax.convert import namings, to_state_dict, write_weight_file
-from dnr_jax.convert.source import classes_of, fit_source, own_metadata, read_source, template_of
+from dnr_jax.convert.source import classes_of, convert, fit_source, own_metadata, read_source, template_of
 from dnr_jax.models import TSN, create_model
 from dnr_jax.models.complexity import abstract_variables
 
@@ -41,6 +41,18 @@ def test_a_file_fills_a_network(tmp_path):
     assert start.complete
     zeros = jax.tree.map(jnp.zeros_like, variables)
     jax.tree.map(np.testing.assert_array_equal, start.apply(zeros), variables)
+
+
+def test_weights_beside_a_configuration_of_another_version_stay_usable(tmp_path):
+    """Theirs says ``"name": "tsn"`` where ours has the class."""
+    config = experiment()
+    metadata = own_metadata(config, (), "own")
+    old = {entry: text.replace('"class": "TSN"', '"name": "tsn"') for entry, text in metadata.items()}
+    write(tmp_path / "a.safetensors", config, "own", old)
+    source = read_source(tmp_path / "a.safetensors")
+    assert source.config is None and fit_source(source, config).complete
+    with pytest.raises(ConfigError, match=r"does not say which network it is for \(model: .* of which class.*--config"):
+        convert(source, tmp_path / "b.safetensors")
 
 
 def test_what_does_not_fit_is_refused_with_the_name_of_the_file(tmp_path):
