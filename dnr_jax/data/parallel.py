@@ -50,7 +50,7 @@ def ordered_map(
             try:
                 for item in itertools.chain(batch, remaining):
                     pending.append((item, None))
-                    pending[-1] = (item, pool.submit(function, item))
+                    pending[-1] = (item, _submit(pool, function, item))
                     if len(pending) >= 4 * workers:
                         yield _first(pending)
                 while pending:
@@ -75,17 +75,26 @@ def _first(pending: "collections.deque[tuple[Item, concurrent.futures.Future[Res
 def _alone(function: Callable[[Item], Result], item: Item, crashed: Callable[[Item], Result]) -> Result:
     with _pool(1) as pool:
         try:
-            return pool.submit(function, item).result()
+            return _submit(pool, function, item).result()
         except BrokenProcessPool:
             return crashed(item)
 
 
+def _submit(
+    pool: concurrent.futures.ProcessPoolExecutor, function: Callable[[Item], Result], item: Item
+) -> concurrent.futures.Future[Result]:
+    """Hand an item to a pool.
+
+    A process that is started for it inherits that Ctrl-C is blocked, from its first import on: an interruption is the
+    business of this process, which gets it when the other one has started.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(function, item)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
     # Spawned: threads of this process (XLA's, grain's) do not survive a fork.
-    return concurrent.futures.ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_leave_interrupts_to_the_parent
-    )
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))

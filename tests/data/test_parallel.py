@@ -1,4 +1,5 @@
 import os
+import signal
 import threading
 
 import pytest
@@ -20,6 +21,10 @@ def refuse(number: int) -> int:
     raise ValueError(f"not {number}")
 
 
+def blocks_interrupts(number: int) -> bool:
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 def gone(number: int) -> int:
     return -number
 
@@ -28,6 +33,11 @@ def gone(number: int) -> int:
 def test_results_come_in_order(workers):
     assert list(ordered_map(double, range(20), workers, gone)) == list(range(0, 40, 2))
     assert list(ordered_map(double, [], workers, gone)) == []
+
+
+def test_interruptions_are_left_to_the_first_process():
+    assert list(ordered_map(blocks_interrupts, [0], 2, gone)) == [True]
+    assert not blocks_interrupts(0)
 
 
 def test_an_item_that_ends_its_process_costs_itself_only():
