@@ -2,11 +2,12 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import itertools
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeVar
 
 from pebble import ProcessExpired, ProcessPool
@@ -50,14 +51,14 @@ def ordered_map(
         yield from map(function, items)
         return
     # Spawned: threads of this process (XLA's, grain's) do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPool(workers, context=context, initializer=_leave_interrupts_to_the_parent)
+    pool = ProcessPool(workers, context=multiprocessing.get_context("spawn"))
     pending: collections.deque[tuple[Item, concurrent.futures.Future[Result]]] = collections.deque()
     remaining = iter(items)
     try:
         while True:
             for item in itertools.islice(remaining, 4 * workers - len(pending)):
-                pending.append((item, pool.schedule(function, args=(item,), timeout=time_limit)))
+                with _interrupts_blocked():
+                    pending.append((item, pool.schedule(function, args=(item,), timeout=time_limit)))
             if not pending:
                 return
             yield _result(*pending.popleft(), lost, time_limit)
@@ -77,5 +78,14 @@ def _result(
         return lost(item, f"reading it took longer than {time_limit:g} seconds")
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Block Ctrl-C in the threads that the pool starts here, and so in their processes, from the first import on.
+
+    An interruption is the business of this process, which gets it a moment later.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -16,7 +16,13 @@ import numpy as np
 
 
 class PictureOrder(abc.ABC):
-    """The order in which a decoder gives the frames of the packets that it is fed."""
+    """The order in which a decoder gives the frames of the packets that it is fed.
+
+    Attributes:
+      tells_cuts: Whether there is a doubt where the last packet was cut off so early that no frame comes of it.
+    """
+
+    tells_cuts = False
 
     @abc.abstractmethod
     def add(self, packet: av.Packet) -> None:
@@ -117,6 +123,8 @@ _LEAST_MPEG12, _LEAST_MPEG4 = 28, 16
 class TypedPictures(PictureOrder):
     """MPEG-1, 2 and 4: a B picture is shown when it is decoded, any other when the next of these is."""
 
+    tells_cuts = True
+
     def __init__(self, picture_types: Callable[[bytes], list[str]]):
         """Start at the first packet.
 
@@ -215,6 +223,8 @@ class Counts:
 
 class CountedPictures(PictureOrder):
     """H.264 and HEVC: pictures come by their picture order counts, which start anew at some keyframes."""
+
+    tells_cuts = True
 
     def __init__(self, syntax: "_Syntax"):
         """Start at the first packet."""

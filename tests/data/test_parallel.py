@@ -1,4 +1,5 @@
 import os
+import signal
 import threading
 import time
 
@@ -27,6 +28,10 @@ def double_or_hang(number: int) -> int:
     return 2 * number
 
 
+def blocks_interrupts(number: int) -> bool:
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 def lost(number: int, reason: str) -> str:
     return f"{number}: {reason}"
 
@@ -35,6 +40,11 @@ def lost(number: int, reason: str) -> str:
 def test_results_come_in_order(workers):
     assert list(ordered_map(double, range(20), workers, lost)) == list(range(0, 40, 2))
     assert list(ordered_map(double, [], workers, lost)) == []
+
+
+def test_interruptions_are_left_to_the_first_process():
+    assert list(ordered_map(blocks_interrupts, [0], 2, lost)) == [True]
+    assert not blocks_interrupts(0)
 
 
 def test_an_item_that_ends_its_process_costs_itself_only():

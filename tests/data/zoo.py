@@ -176,6 +176,7 @@ def _decode_all(content: bytes, kept: list[av.VideoFrame] | None) -> list[int | 
         video = file.streams.best("video")
         if video is None or video.codec_context is None:
             return numbers
+        video.codec_context.thread_count = 1  # with several, an error costs the frames that others work on
         packets = (packet for packet in file.demux(video) if packet.size)
         while True:
             packet = _attempt(lambda: next(packets, None))
