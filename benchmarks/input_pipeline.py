@@ -28,7 +28,7 @@ from dnr_jax.data.decode import decode_frames, encode_video
 from dnr_jax.data.media import Reencoding, reencode
 from dnr_jax.data.parallel import available_cores
 from dnr_jax.data.pipeline import train_iterator
-from dnr_jax.data.sampling import dense_train
+from dnr_jax.data.sampling import Dense, dense_train
 from dnr_jax.data.sources import VideoSource
 from dnr_jax.data.transforms import TrainTransform
 
@@ -193,7 +193,7 @@ def clips_per_second(path: str, threads: int, workers: int) -> float:
     """Return how many training clips a second come out of the whole pipeline."""
     batch, steps = 8, 4 * threads * max(workers, 1)
     source = VideoSource((path,) * 64, np.zeros(64, np.int32), (path,) * 64, ("any",))
-    data = DataConfig(num_frames=FRAMES, frame_interval=INTERVAL, num_threads=threads, num_workers=workers)
+    data = DataConfig(sampler=Dense(FRAMES, INTERVAL), num_threads=threads, num_workers=workers)
     with train_iterator(source, data, batch, seed=0) as batches:
         for _ in range(2 + 2 * threads * max(workers, 1) // batch):  # what was read ahead while the workers started
             next(batches)
@@ -212,7 +212,7 @@ def soak(args: argparse.Namespace) -> None:
             paths.append(str(pathlib.Path(folder) / f"{number}.mp4"))
             encode_video(paths[-1], np.roll(frames, number, axis=2), FPS, options={"preset": "ultrafast"})
         source = VideoSource(tuple(paths), np.zeros(len(paths), np.int32), tuple(paths), ("any",))
-        data = DataConfig(num_frames=FRAMES, frame_interval=2, short_side=64, crop_size=56, num_workers=args.workers)
+        data = DataConfig(sampler=Dense(FRAMES, 2), short_side=64, crop_size=56, num_workers=args.workers)
         steps, every = args.soak // 16, max(args.soak // 160, 1)
         print("| clips | memory, MiB | open files |\n|---|---|---|")
         with train_iterator(source, data, batch_size=16, seed=0) as batches:

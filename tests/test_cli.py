@@ -87,7 +87,7 @@ def test_profile_prints_a_table_of_the_network_of_a_config(capsys):
     assert cli.main(["profile", "--config", str(REPOSITORY / "configs/demo.py"), "--size", "16", "--repeats", "0"]) == 0
     header, bn, dnr = capsys.readouterr().out.splitlines()
     assert header.split()[:3] == ["network", "norms", "clip"]
-    assert [line.split()[:7] for line in (bn, dnr)] == [["tsn", kind, *"8 x 16 x 16".split()] for kind in ("BN", "DNR")]
+    assert [line.split()[:7] for line in (bn, dnr)] == [["TSN", kind, *"8 x 16 x 16".split()] for kind in ("BN", "DNR")]
 
 
 def test_profile_of_all_networks_has_each_of_them(capsys, monkeypatch):

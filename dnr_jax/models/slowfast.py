@@ -20,6 +20,7 @@ from dnr_jax.models.layers import Conv3D
 from dnr_jax.models.naming import MMACTION2, TORCHVISION, Naming
 from dnr_jax.models.network import DEEP, ResNetNetwork
 from dnr_jax.models.recognizer import Recognizer
+from dnr_jax.models.resnet import ARCHITECTURES
 from dnr_jax.models.resnet3d import (
     Architecture3D,
     ConvSize,
@@ -278,6 +279,11 @@ class SlowFast(ResNetNetwork):
             yield f"fusion_kernel: is {self.fusion_kernel}; expected an odd number"
         if self.width % self.beta_inv:
             yield f"width: is {self.width}; expected a multiple of beta_inv, which is {self.beta_inv}"
+        for depth, blocks in zip((self.depth, self.fast_depth or self.depth), self.temporal_blocks, strict=True):
+            most = max(ARCHITECTURES[depth].stages) - 1
+            if blocks > most:
+                expected = f"at most {most} in ResNet-{depth}, or 0 for all"
+                yield f"temporal_blocks: is {self.temporal_blocks}; expected {expected}"
         if self.scan_blocks and any(self.temporal_blocks):
             yield "temporal_blocks: must be 0 with scan_blocks, under which the blocks are alike"
 

@@ -79,7 +79,7 @@ def test_every_field_of_a_network_changes_what_it_computes(name, monkeypatch):
     """What stands in a module may still have no effect: here the programs and the variables are compared."""
     tiny.shrink_bninception(monkeypatch)
     for depth in ARCHITECTURES:
-        stages = {18: (2, 1, 1, 1), 34: (2, 2, 1, 1), 50: (2, 1, 1, 1), 101: (3, 1, 1, 1), 152: (3, 2, 1, 1)}[depth]
+        stages = {18: (2, 1, 2, 1), 34: (2, 2, 1, 1), 50: (2, 1, 1, 1), 101: (3, 1, 1, 1), 152: (3, 2, 1, 1)}[depth]
         monkeypatch.setitem(ARCHITECTURES, depth, Architecture(ARCHITECTURES[depth].block, stages))
     config = experiment_of(name, size=32 if name == "BNInception" else 16)
     shape = config.data.clip_shape

@@ -60,7 +60,7 @@ def config_of(model: Network, **data) -> ExperimentConfig:
 def test_scanned_blocks_are_alike():
     interlaced = config_of(TSN(scan_blocks=True, interlace=Interlace(every=2)))
     assert problems(interlaced).startswith("model.interlace.every: must be 1 with scan_blocks")
-    slowfast = slowfast_config(scan_blocks=True, temporal_blocks=(6, 6))
+    slowfast = slowfast_config(scan_blocks=True, temporal_blocks=(3, 3))
     assert problems(slowfast).startswith("model.temporal_blocks: must be 0 with scan_blocks")
 
 
@@ -177,6 +177,11 @@ def test_slowfast_relays_over_the_slow_pathways_frames():
         (32, {"slow_frames": "random"}, "model.slow_frames: is 'random'; expected one of stride, linspace"),
         (32, {"fast_depth": 19}, "model.fast_depth: is 19"),
         (32, {"head_order": "fast"}, "model.head_order: is 'fast'"),
+        (
+            32,
+            {"temporal_blocks": (0, 6)},
+            "model.temporal_blocks: is (0, 6); expected at most 5 in ResNet-50, or 0 for all",
+        ),
         (
             32,
             {"temporal_blocks": (6, -1)},

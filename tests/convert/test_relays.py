@@ -24,7 +24,7 @@ from dnr_jax.convert.source import Source, fit_source, template_of
 from dnr_jax.convert.state_dict import flat
 from dnr_jax.data.sampling import Dense
 from dnr_jax.dnr import DNRSpec, RelayCell
-from dnr_jax.models import create_model
+from dnr_jax.models import Interlace, create_model
 from dnr_jax.models.blocks import predicting_norms, stack_blocks
 from dnr_jax.models.resnet import ARCHITECTURES, Architecture
 from tests.training.tiny import shrink_bninception, shrink_resnet18
@@ -108,7 +108,7 @@ def outputs(config: ExperimentConfig, variables, train: bool = False) -> np.ndar
 @pytest.mark.parametrize(("interlace", "train"), [(False, False), (True, True)])
 def test_one_group_and_cells_of_their_own_are_exact(interlace, train, small):
     config = experiment()
-    config.model.interlace = interlace
+    config.model.interlace = Interlace() if interlace else None
     baseline, variables, source = batch_norm_source(config)
     start = fit_source(source, config)
     started = start.apply(noise(template_of(config), seed=2))

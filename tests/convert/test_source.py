@@ -125,7 +125,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="is a folder without a file of weights .*, and no run"):
         read_source(tmp_path)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ConfigError, match="holds no classes.txt, so it is not the work directory of a training run"):
+    with pytest.raises(ConfigError, match="holds no checkpoint yet"):
         read_source(tmp_path)
 
 

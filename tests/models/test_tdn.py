@@ -218,7 +218,7 @@ def test_a_config_builds_it(base):
     model = create_model(config)
     backbone = model.backbone
     assert (backbone.frames_per_segment, backbone.appearance, backbone.spec) == (3, 0.75, config.norm.spec())
-    assert (model.head.frame_scores, model.head.init_std, model.head.dropout) == (True, 0.001, 0.4)
+    assert (model.head.frame_scores, model.head.init_std, model.head.dropout) == (True, 0.001, 0.5)
     x = jax.ShapeDtypeStruct((2, 24, 16, 16, 3), jnp.float32)
     scores, variables = jax.eval_shape(functools.partial(model.init_with_output, train=False), jax.random.key(0), x)
     assert (scores.shape, scores.dtype) == ((2, 5), jnp.float32)
