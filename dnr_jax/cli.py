@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from etils import epath
 
 from dnr_jax import console
-from dnr_jax.config import ConfigError, expand_path, folder_problem, missing_path, with_views
+from dnr_jax.config import ConfigError, expand_path, folder_problem, with_views
 from dnr_jax.data.parallel import available_cores
 from dnr_jax.progress import Progress, stage
 
@@ -259,8 +259,6 @@ def _prepare(args: argparse.Namespace) -> int:
     from dnr_jax.data.sources import open_dataset
 
     out = console.local_folder("--out", args.out)
-    if args.name == "folder" and not args.split and (problem := folder_problem(args.root)):
-        raise ConfigError(f"--root: {problem}")
     size = args.size if isinstance(args.size, tuple) else None
     settings = Reencoding(short_side=0 if size else args.size, size=size) if args.reencode == "access" else None
     described = DATASETS.get(args.name)
@@ -278,7 +276,8 @@ def _prepare(args: argparse.Namespace) -> int:
             homepage=described.homepage if described else "",
         )
     except (FileNotFoundError, ValueError, RuntimeError) as error:
-        raise ConfigError(str(error)) from error
+        problem = folder_problem(args.root) if args.name == "folder" and not args.split else ""
+        raise ConfigError(f"{error}{problem and f'. --root: {problem}'}") from error
     print((epath.Path(prepared.folder) / "card.md").read_text())
     print(f"records in {prepared.folder}; train with --config.data.source=records --config.data.root={prepared.folder}")
     return 0
@@ -288,8 +287,6 @@ def _check(args: argparse.Namespace) -> int:
     from dnr_jax.data.check import check, open_target, summary
     from dnr_jax.data.records import why_not_writable
 
-    if not (folder := epath.Path(args.report).parent).is_dir():
-        raise ConfigError(f"--report: {missing_path('folder', str(folder))}")
     try:
         catalogue = open_target(args.name, args.root or "", args.annotations or "", args.fold, args.split)
     except (FileNotFoundError, ValueError) as error:
@@ -323,7 +320,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     paths = {"root": args.root, "val_list": args.list, "label_map": args.label_map, "annotations": args.annotations}
     with stage("reading the data"):
         source = open_data(run, args.split, args.source, paths)
-    folder = pathlib.Path(args.out) if args.out else run.workdir
+    folder = pathlib.Path(console.local_folder("--out", args.out)) if args.out else run.workdir
     if problem := why_not_writable(folder):
         print(f"dnr evaluate: {problem}; the result is printed only. --out names another folder", file=sys.stderr)
     report = evaluate(run.model, run.variables, source, config, mesh, progress=True)

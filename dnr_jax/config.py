@@ -1082,6 +1082,7 @@ def check_command_line(argv: Sequence[str], default: str, folder: pathlib.Path) 
     _register_parsers(config)
     for word in _loose_words(rest, config):
         raise ConfigError(_loose_word(word, folder))
+    _register_parsers(config)
     return [program, f"--config={path}", *rest]
 
 

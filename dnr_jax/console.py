@@ -14,7 +14,7 @@ from dnr_jax.training.metrics import NonFiniteError
 EXIT_STATUS = """\
 exit status:
   0    all is well
-  1    the work is not done in full: a video cannot be decoded, 'dnr check' found a problem, a file cannot be written
+  1    not all went well: a video cannot be decoded, 'dnr check' found a problem, a file cannot be written
   2    something has to be corrected by a person; the message says what
   130  interrupted by Ctrl-C
   141  nobody reads the output any more"""
@@ -69,7 +69,7 @@ def run(program: str, command: Callable[[], int | None], interrupted: str = "") 
     except (ConfigError, NonFiniteError) as error:
         return _fail(program, str(error))
     except RunError as error:
-        return _fail(program, str(error), status=1)
+        return _fail(program, str(error), 1)
     except BrokenPipeError:
         # Python flushes the stream once more when it ends, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -79,8 +79,7 @@ def run(program: str, command: Callable[[], int | None], interrupted: str = "") 
             raise
         return _fail(program, f"{error.strerror}{f': {error.filename!r}' if error.filename else ''}")
     except KeyboardInterrupt:
-        _fail(program, f"interrupted{interrupted and f'; {interrupted}'}")
-        return 128 + signal.SIGINT
+        return _fail(program, f"interrupted{interrupted and f'; {interrupted}'}", 128 + signal.SIGINT)
 
 
 def _fail(program: str, message: str, status: int = 2) -> int:

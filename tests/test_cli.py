@@ -176,7 +176,6 @@ def test_help_tells_which_checkpoint_is_taken_and_how_a_command_ends(capsys):
         (["export", "--workdir", "w", "--out", "gs://b/x"], "--out is gs://b/x; expected a folder on a local disk"),
         (["export", "--workdir", "w", "--out", "{here}/file"], "a file; expected a folder"),
         (["prepare", "folder", "--root", "{here}/videos", "--out", "{here}"], "It holds 2 folders (jump, run)"),
-        (["check", "{here}", "--report", "{here}/none/r.jsonl"], "--report: there is no folder '{here}/none'"),
         (["profile", "--config", "{here}"], "is a folder; expected a config file"),
         (["profile", "--config", "{here}/none.py"], "there is no config file"),
     ],

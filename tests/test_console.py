@@ -8,7 +8,7 @@ import os
 import pytest
 
 from dnr_jax import console
-from dnr_jax.config import ConfigError
+from dnr_jax.config import ConfigError, RunError
 from dnr_jax.training.metrics import NonFiniteError
 
 
@@ -24,6 +24,7 @@ def fail(error: BaseException):
     [
         (ConfigError("no such field"), 2, "dnr x: no such field"),
         (NonFiniteError("the loss is nan"), 2, "dnr x: the loss is nan"),
+        (RunError("the disk is full"), 1, "dnr x: the disk is full"),
         (KeyboardInterrupt(), 130, "dnr x: interrupted; the same command goes on"),
         (PermissionError(errno.EACCES, "Permission denied", "/runs"), 2, "dnr x: Permission denied: '/runs'"),
         (OSError(errno.ENOSPC, "No space left on device"), 2, "dnr x: No space left on device"),

@@ -139,9 +139,9 @@ def inspect(video: str | bytes) -> Verdict:
     return Verdict(frames, error, media.fingerprint(content), media.size(content), not told and frames > 0)
 
 
-def crashed(video: str | bytes) -> Verdict:
-    """The verdict on a video that ended the process which decoded it."""
-    return Verdict(0, "the process that decoded it died", "", 0)
+def lost(video: str | bytes, reason: str) -> Verdict:
+    """The verdict on a video that ended the process which decoded it, or took too long."""
+    return Verdict(0, reason, "", 0)
 
 
 _COUNTED = (
@@ -159,7 +159,7 @@ def _decode_all(catalogue: Catalogue, partial: epath.Path, workers: int) -> Verd
     known = _read_partial(partial, header)
     records.write_text(partial, header + "".join(_note(key, verdict) for key, verdict in known.items()))
     todo = [video for video in videos if keys[video] not in known]
-    results = ordered_map(inspect, (catalogue.splits[split].media(i) for split, i in todo), workers, crashed)
+    results = ordered_map(inspect, (catalogue.splits[split].media(i) for split, i in todo), workers, lost)
     progress = Progress(len(videos), "checking", "video", initial=len(videos) - len(todo))
     with contextlib.closing(results), progress as bar, partial.open("a") as notes:
         for video, verdict in zip(todo, results, strict=True):

@@ -239,7 +239,11 @@ class _Packets:
 
 
 def _list_packets(container: InputContainer, stream: av.VideoStream) -> _Packets:
-    pictures = picture_order(stream.codec_context)
+    codec = stream.codec_context
+    codec.options = {"err_detect": "explode"}  # a picture patched up from others depends on which were decoded
+    pictures = picture_order(codec)
+    checks_end = pictures is not None and not pictures.tells_cuts and not _tells_sizes(container)
+    tail: list[av.Packet] = []
     kept: list[av.Packet] | None = []
     keys: list[int] = []
     discarded: set[int] = set()
@@ -247,6 +251,7 @@ def _list_packets(container: InputContainer, stream: av.VideoStream) -> _Packets
     for position, packet in enumerate(demux(container, stream)):
         if packet.is_keyframe:
             keys.append(position)
+            tail.clear()
             doubtful |= position > 0 and packet.has_sidedata("new_extradata")
         if packet.is_discard:  # cut off by an edit list
             discarded.add(position)
@@ -254,6 +259,8 @@ def _list_packets(container: InputContainer, stream: av.VideoStream) -> _Packets
         if pictures is not None and not doubtful:
             pictures.add(packet)
         size += packet.size
+        if checks_end:
+            tail.append(packet)
         if size > _KEPT_BYTES:
             kept = None
         if kept is not None:
@@ -261,7 +268,21 @@ def _list_packets(container: InputContainer, stream: av.VideoStream) -> _Packets
     doubtful |= keys[:1] != [0]  # what comes before the first keyframe may not be decoded
     order = (pictures.order() if pictures is not None and not doubtful else None) or ()
     shown = [position for position in order if position not in discarded] if discarded else order
+    if tail and shown and not _gives(codec, tail, sum(position >= keys[-1] for position in shown)):
+        shown = ()
     return _Packets(keys, shown, _delay(order), kept)
+
+
+def _tells_sizes(container: InputContainer) -> bool:
+    """Return whether a file of this kind that is cut off gives no part of a packet, or says that it is one."""
+    return any(name in container.format.name for name in ("mp4", "matroska"))
+
+
+def _gives(codec: av.VideoCodecContext, packets: Sequence[av.Packet], count: int) -> bool:
+    """Return whether so many frames come of some packets, and no error."""
+    errors: list[str] = []
+    found = sum(1 for packet in (*packets, None) for _ in decode_packet(codec, packet, errors))
+    return found == count and not errors
 
 
 def _delay(order: Sequence[int]) -> int:
@@ -314,7 +335,7 @@ def _decode_runs(
     codec: av.VideoCodecContext, packets: _Packets, source: Iterable[av.Packet], indices: np.ndarray
 ) -> dict[int, VideoFrame]:
     """Decode the packets that the wanted frames depend on, and return these frames by index."""
-    codec.options = {"err_detect": "explode"}  # a picture patched up from others depends on which were decoded
+    codec.options = {"err_detect": "explode"}  # also where the file was opened a second time
     rank = {position: index for index, position in enumerate(packets.order)}
     wanted = {packets.order[index] for index in indices.tolist()}
     frames: dict[int, VideoFrame] = {}

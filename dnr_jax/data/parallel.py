@@ -1,17 +1,22 @@
-"""Work on many videos in several processes, which a video that crashes its decoder does not end."""
+"""Work on many videos in several processes, which a video that crashes or hangs its decoder does not end."""
 
 import collections
 import concurrent.futures
+import contextlib
 import itertools
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeVar
+
+from pebble import ProcessExpired, ProcessPool
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+TIME_LIMIT = 3600.0
+"""Seconds that a worker process may take for one video: a decoder that takes longer hangs."""
 
 
 def available_cores() -> int:
@@ -24,7 +29,8 @@ def ordered_map(
     function: Callable[[Item], Result],
     items: Iterable[Item],
     workers: int,
-    crashed: Callable[[Item], Result],
+    lost: Callable[[Item, str], Result],
+    time_limit: float = TIME_LIMIT,
 ) -> Generator[Result, None, None]:
     """Applies a function to items in worker processes, and yields the results in the order of the items.
 
@@ -34,8 +40,9 @@ def ordered_map(
       function: Picklable; what it raises is raised here.
       items: Picklable.
       workers: Number of processes; 1: this one.
-      crashed: Makes the result of an item that ends the process which works on it. Each of the items under way at that
-        time is given a process of its own, so that the others get theirs.
+      lost: Makes the result of an item that ended the process which worked on it, or took too long, of the item and the
+        reason. The other items are not concerned.
+      time_limit: Seconds that a worker process may take for an item.
 
     Yields:
       The results.
@@ -43,49 +50,42 @@ def ordered_map(
     if workers <= 1:
         yield from map(function, items)
         return
-    remaining = iter(items)
-    while batch := list(itertools.islice(remaining, 1)):
-        pending: collections.deque[tuple[Item, concurrent.futures.Future[Result] | None]] = collections.deque()
-        with _pool(workers) as pool:
-            try:
-                for item in itertools.chain(batch, remaining):
-                    pending.append((item, None))
-                    pending[-1] = (item, pool.submit(function, item))
-                    if len(pending) >= 4 * workers:
-                        yield _first(pending)
-                while pending:
-                    yield _first(pending)
-            except BrokenProcessPool:
-                pool.shutdown(cancel_futures=True)
-                for item, _ in pending:
-                    yield _alone(function, item, crashed)
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _first(pending: "collections.deque[tuple[Item, concurrent.futures.Future[Result] | None]]") -> Result:
-    """The result of the oldest item, which leaves the queue when it is there."""
-    future = pending[0][1]
-    assert future is not None
-    result = future.result()
-    pending.popleft()
-    return result
-
-
-def _alone(function: Callable[[Item], Result], item: Item, crashed: Callable[[Item], Result]) -> Result:
-    with _pool(1) as pool:
-        try:
-            return pool.submit(function, item).result()
-        except BrokenProcessPool:
-            return crashed(item)
-
-
-def _pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
     # Spawned: threads of this process (XLA's, grain's) do not survive a fork.
-    return concurrent.futures.ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_leave_interrupts_to_the_parent
-    )
+    pool = ProcessPool(workers, context=multiprocessing.get_context("spawn"))
+    pending: collections.deque[tuple[Item, concurrent.futures.Future[Result]]] = collections.deque()
+    remaining = iter(items)
+    try:
+        while True:
+            for item in itertools.islice(remaining, 4 * workers - len(pending)):
+                with _interrupts_blocked():
+                    pending.append((item, pool.schedule(function, args=(item,), timeout=time_limit)))
+            if not pending:
+                return
+            yield _result(*pending.popleft(), lost, time_limit)
+    finally:
+        pool.stop()
+        pool.join()
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _result(
+    item: Item, future: "concurrent.futures.Future[Result]", lost: Callable[[Item, str], Result], time_limit: float
+) -> Result:
+    try:
+        return future.result()
+    except ProcessExpired:
+        return lost(item, "the process that read it died")
+    except concurrent.futures.TimeoutError:
+        return lost(item, f"reading it took longer than {time_limit:g} seconds")
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Block Ctrl-C in the threads that the pool starts here, and so in their processes, from the first import on.
+
+    An interruption is the business of this process, which gets it a moment later.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -16,7 +16,13 @@ import numpy as np
 
 
 class PictureOrder(abc.ABC):
-    """The order in which a decoder gives the frames of the packets that it is fed."""
+    """The order in which a decoder gives the frames of the packets that it is fed.
+
+    Attributes:
+      tells_cuts: Whether there is a doubt where the last packet was cut off so early that no frame comes of it.
+    """
+
+    tells_cuts = False
 
     @abc.abstractmethod
     def add(self, packet: av.Packet) -> None:
@@ -109,12 +115,15 @@ def _vp9_frame_is_shown(first: int) -> bool:
     return bool(bits & 0x08 or bits & 0x02)
 
 
-# Fewer bytes may be what a cut left, of which no frame comes, or pictures of MPEG-4 whose ``vop_coded`` is 0.
-_LEAST_PICTURE = 40
+# Fewer bytes may be what a cut left, of which no frame comes, or pictures of MPEG-4 whose ``vop_coded`` is 0. Headers
+# alone take 23 in MPEG-2.
+_LEAST_MPEG12, _LEAST_MPEG4 = 28, 16
 
 
 class TypedPictures(PictureOrder):
     """MPEG-1, 2 and 4: a B picture is shown when it is decoded, any other when the next of these is."""
+
+    tells_cuts = True
 
     def __init__(self, picture_types: Callable[[bytes], list[str]]):
         """Start at the first packet.
@@ -161,20 +170,21 @@ class _Mpeg12Types:
             if self._sequence not in (b"", header):
                 return ["?"]  # another size or rate from here on
             self._sequence = header
-        return ["?IPB????"[content[at + 5] >> 3 & 7] for at in _find_all(content, b"\0\0\1\0")]
+        return ["?IPB????"[content[at + 5] >> 3 & 7] for at in _find_all(content, b"\0\0\1\0", _LEAST_MPEG12)]
 
 
 def _mpeg4_types(content: bytes) -> list[str]:
     """ISO/IEC 14496-2, 6.2.5: ``vop_coding_type`` is the two bits after the start code; S is a P with warping."""
-    return ["IPBP"[content[at + 4] >> 6] for at in _find_all(content, b"\0\0\1\xb6")]
+    return ["IPBP"[content[at + 4] >> 6] for at in _find_all(content, b"\0\0\1\xb6", _LEAST_MPEG4)]
 
 
-def _find_all(content: bytes, code: bytes) -> list[int]:
-    """Return where a start code is that enough follows."""
-    found, at = [], content.find(code, 0, -_LEAST_PICTURE)
+def _find_all(content: bytes, code: bytes, least: int) -> list[int]:
+    """Return where a start code is that begins at least so many bytes."""
+    end = len(content) - least + len(code)
+    found, at = [], content.find(code, 0, max(end, 0))
     while at >= 0:
         found.append(at)
-        at = content.find(code, at + len(code), -_LEAST_PICTURE)
+        at = content.find(code, at + len(code), end)
     return found
 
 
@@ -213,6 +223,8 @@ class Counts:
 
 class CountedPictures(PictureOrder):
     """H.264 and HEVC: pictures come by their picture order counts, which start anew at some keyframes."""
+
+    tells_cuts = True
 
     def __init__(self, syntax: "_Syntax"):
         """Start at the first packet."""

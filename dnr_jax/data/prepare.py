@@ -143,9 +143,9 @@ def load(task: Task, reencoding: Reencoding | None = None, frame_rate: float = 0
         return Loaded(task, error=str(error))
 
 
-def crashed(task: Task) -> Loaded:
-    """The outcome of a video that ended the process which read it."""
-    return Loaded(task, error="the process that read it died")
+def lost(task: Task, reason: str) -> Loaded:
+    """The outcome of a video that ended the process which read it, or took too long."""
+    return Loaded(task, error=reason)
 
 
 def _tasks(source: VideoSource, limit: int) -> list[Task]:
@@ -198,7 +198,7 @@ def _write_shards(
     ]
     todo = [part for part in parts if not (work / f"{part[1]}.jsonl").is_file()]
     read = functools.partial(load, reencoding=reencoding, frame_rate=catalogue.frame_rate)
-    results = ordered_map(read, (task for _, _, tasks in todo for task in tasks), workers, crashed)
+    results = ordered_map(read, (task for _, _, tasks in todo for task in tasks), workers, lost)
     total = sum(map(len, splits.values()))
     done = total - sum(len(tasks) for _, _, tasks in todo)
     with contextlib.closing(results), Progress(total, "preparing", "video", initial=done) as bar:

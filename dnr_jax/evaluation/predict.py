@@ -17,7 +17,6 @@ import jax
 import numpy as np
 
 from dnr_jax.config import with_views
-from dnr_jax.data.annotations import VIDEO_SUFFIXES, is_hidden
 from dnr_jax.data.decode import DecodeError
 from dnr_jax.data.folders import find_media
 from dnr_jax.data.frame_files import FRAME_SUFFIXES
@@ -52,38 +51,30 @@ class Prediction:
         return "\n".join([self.path, *lines])
 
 
-def find_videos(paths: Sequence[str | pathlib.Path]) -> list[str]:
+def find_videos(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     """Return paths with each folder of videos replaced by the videos in it, at any depth, sorted.
 
-    A folder of frames is a video itself. Files, URLs and folders without videos stay as they are.
+    A folder of frames is a video itself. Files, web addresses and folders without videos stay as they are.
     """
     found: list[str] = []
-    for path in map(str, paths):
-        found += _videos_in(pathlib.Path(path)) or [path]
+    for path in (os.fspath(path) for path in paths):
+        found += _videos_in(path) or [path]
     return found
 
 
-def _videos_in(folder: pathlib.Path) -> list[str]:
-    """Return the videos below a folder that is no video itself; whatever cannot be read is left to the decoder."""
-    try:
-        if not folder.is_dir() or _holds_frames(folder):
-            return []
-        found = find_media(str(folder))
-    except OSError:
+def _videos_in(folder: str) -> list[str]:
+    """Return the videos in a folder that is no video itself; whatever cannot be read is left to the decoder."""
+    if not os.path.isdir(folder):
         return []
-    found.left_out.warn(str(folder))
-    return [str(folder / name) for name in found.videos]
-
-
-def _holds_frames(folder: pathlib.Path) -> bool:
-    """Return whether a folder is a video: one of frames, without video files beside them."""
-    suffixes = {file.suffix.lower() for file in folder.iterdir() if not is_hidden(file.name)}
-    return bool(suffixes & FRAME_SUFFIXES) and not suffixes & VIDEO_SUFFIXES
+    media = find_media(folder)
+    if media.videos:
+        media.left_out.warn(folder)
+    return [os.path.join(folder, video) for video in media.videos]
 
 
 def predict(
     workdir: str | pathlib.Path,
-    paths: Sequence[str | pathlib.Path],
+    paths: Sequence[str | os.PathLike[str]],
     top: int = 5,
     views: tuple[int, int] | None = None,
     checkpoint: str = "latest",
@@ -150,9 +141,13 @@ def _local_file(path: str) -> Iterator[str]:
         return
     if scheme not in ("", "gs", "s3"):
         raise DecodeError(f"{path}: {scheme}:// is not read; expected a file, http://, https://, gs:// or s3://")
-    if not scheme and os.path.isdir(path) and not _holds_frames(pathlib.Path(path)):
+    if not scheme and os.path.isdir(path) and not _has_frames(path):
         raise DecodeError(f"{path}: a folder without videos; expected video files or frames in it")
     yield path
+
+
+def _has_frames(folder: str) -> bool:
+    return any(os.path.splitext(name)[1].lower() in FRAME_SUFFIXES for name in os.listdir(folder))
 
 
 def _fetch(url: str, copy: IO[bytes]) -> None:

@@ -14,8 +14,10 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
+from etils import epath
 
 from dnr_jax.config import ConfigError, RunError
 from dnr_jax.training.state import TrainState
@@ -91,8 +93,17 @@ class Checkpoints:
         """
         items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())
         with self._reading(step):
+            self._compare_shapes(abstract, step)
             restored = self._manager.restore(step, args=items)
         return restored.state, restored.progress
+
+    def _compare_shapes(self, abstract: TrainState, step: int) -> None:
+        """Raise ValueError where a checkpoint has other variables, which orbax finds out amid reading, in threads."""
+        saved = ocp.StandardCheckpointHandler().metadata(epath.Path(self._folder) / str(step) / "state").tree
+        there, here = _shapes({name: saved[name] for name in abstract.variables}), _shapes(abstract.variables)
+        if different := [name for name in here.keys() | there.keys() if here.get(name) != there.get(name)]:
+            name = min(different)
+            raise ValueError(f"{name} is {there.get(name, 'not there')}; expected {here.get(name, 'nothing')}")
 
     def progress(self, step: int) -> dict[str, Any]:
         """Return the loop's own state alone, which needs no network; raises as :meth:`restore`."""
@@ -140,6 +151,12 @@ class Checkpoints:
                 f"the checkpoint in '{which}' cannot be read: it is damaged, or not of the network in the run's "
                 f"configuration ({_reason(error)}){advice}"
             ) from error
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every array of nested dictionaries, by its path."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {"/".join(str(key.key) for key in path): tuple(leaf.shape) for path, leaf in leaves}
 
 
 def complete_steps(workdir: pathlib.Path) -> list[int]:

@@ -30,6 +30,7 @@ from dnr_jax.config import (
     EvaluationConfig,
     ExperimentConfig,
     RunError,
+    expand_path,
     flatten,
     single_view,
     to_json,
@@ -108,7 +109,7 @@ def train(config: ExperimentConfig, workdir: str | os.PathLike[str]) -> Report:
       RunError: when too many videos cannot be decoded, or a file cannot be written.
       SystemExit: after SIGINT or SIGTERM, when a checkpoint has been written.
     """
-    workdir = run_folder(workdir)
+    workdir = run_folder(expand_path(workdir))
     with stage("looking for devices"):
         validate(config, jax.device_count(), jax.process_count())
     _make_paths_absolute(config)
@@ -284,7 +285,7 @@ class Trainer:
         return step
 
     def _write_settings(self) -> None:
-        """Save the resolved configuration and the classes as the checkpoints have them, and print what matters."""
+        """Save the resolved configuration and the names of the classes, and print what matters of the run."""
         if not self.is_first_process:
             return
         records.write_text(epath.Path(self.workdir) / CONFIG_FILE, to_json(self.config) + "\n")
@@ -452,7 +453,8 @@ class Trainer:
         if self.is_first_process:
             for note in (undecoded_note(self.failures.names), undecoded_note(report.undecoded)):
                 print(note, end="\n" if note else "")
-            print(f"{report}{self._better_checkpoint()}", flush=True)  # before the files: what fails there costs them
+            # First of all: nothing that fails below takes it away.
+            print(f"{report}{self._better_checkpoint()}", flush=True)
             report.write(self.workdir, step=self.step, views=protocol)
             self.recorder.plot()
         return report

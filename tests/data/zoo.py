@@ -155,7 +155,7 @@ def _attempt(make: Callable[[], Result]) -> Result | None:
     """Return what ``make`` returns, or ``None`` where FFmpeg refuses."""
     try:
         return make()
-    except (av.FFmpegError, ValueError, OverflowError, TypeError, MemoryError):
+    except (av.FFmpegError, ValueError, OverflowError, TypeError, MemoryError, IndexError):  # IndexError: no stream
         return None
 
 
@@ -174,8 +174,9 @@ def _decode_all(content: bytes, kept: list[av.VideoFrame] | None) -> list[int | 
     is_damaged = False
     with av.open(io.BytesIO(content)) as file:
         video = file.streams.best("video")
-        if video is None:
+        if video is None or video.codec_context is None:
             return numbers
+        video.codec_context.thread_count = 1  # with several, an error costs the frames that others work on
         packets = (packet for packet in file.demux(video) if packet.size)
         while True:
             packet = _attempt(lambda: next(packets, None))
