@@ -301,7 +301,7 @@ def _check(args: argparse.Namespace) -> int:
     print(summary(catalogue, problems))
     if problems and not unwritable:
         print(f"the list is in {args.report}")
-    return 1 if problems or unwritable else 0
+    return 1 if unwritable or any(problem.is_fault for problem in problems) else 0
 
 
 def _evaluate(args: argparse.Namespace) -> int:

@@ -37,7 +37,7 @@ from dnr_jax.data.container import (
     orientation,
 )
 from dnr_jax.data.frame_files import BUCKETS, FrameFiles, has_frame_files
-from dnr_jax.data.pictures import picture_order
+from dnr_jax.data.pictures import has_gap, picture_order
 
 __all__ = ["DecodeError", "FrameCount", "Pick", "StoredVideo", "decode_frames", "encode_video", "told_frames"]
 
@@ -246,6 +246,7 @@ def _list_packets(container: InputContainer, stream: av.VideoStream) -> _Packets
     tail: list[av.Packet] = []
     kept: list[av.Packet] | None = []
     keys: list[int] = []
+    times: list[int] = []
     discarded: set[int] = set()
     size, doubtful = 0, pictures is None
     for position, packet in enumerate(demux(container, stream)):
@@ -259,6 +260,9 @@ def _list_packets(container: InputContainer, stream: av.VideoStream) -> _Packets
         if pictures is not None and not doubtful:
             pictures.add(packet)
         size += packet.size
+        time = packet.dts if packet.pts is None else packet.pts
+        if time is not None:
+            times.append(time)
         if checks_end:
             tail.append(packet)
         if size > _KEPT_BYTES:
@@ -266,6 +270,7 @@ def _list_packets(container: InputContainer, stream: av.VideoStream) -> _Packets
         if kept is not None:
             kept.append(packet)
     doubtful |= keys[:1] != [0]  # what comes before the first keyframe may not be decoded
+    doubtful |= pictures is not None and not pictures.tells_losses and has_gap(times)
     order = (pictures.order() if pictures is not None and not doubtful else None) or ()
     shown = [position for position in order if position not in discarded] if discarded else order
     if tail and shown and not _gives(codec, tail, sum(position >= keys[-1] for position in shown)):

@@ -20,9 +20,11 @@ class PictureOrder(abc.ABC):
 
     Attributes:
       tells_cuts: Whether there is a doubt where the last packet was cut off so early that no frame comes of it.
+      tells_losses: Whether there is a doubt where a packet is missing, or all others give their frames without it.
     """
 
     tells_cuts = False
+    tells_losses = True
 
     @abc.abstractmethod
     def add(self, packet: av.Packet) -> None:
@@ -36,6 +38,16 @@ class PictureOrder(abc.ABC):
         """
 
 
+def has_gap(times: Sequence[int]) -> bool:
+    """Return whether packets seem to be missing in a stream.
+
+    Args:
+      times: Of the packets there are, in any order. Frames that were recorded at no constant rate have gaps too.
+    """
+    steps = np.diff(np.unique(np.asarray(times, np.int64)))
+    return len(steps) > 0 and bool(steps.max() > 1.5 * np.median(steps) + 1)
+
+
 def picture_order(codec: av.VideoCodecContext) -> PictureOrder | None:
     """Return what reads the order of a stream's frames; ``None`` where nothing here knows the codec.
 
@@ -44,7 +56,9 @@ def picture_order(codec: av.VideoCodecContext) -> PictureOrder | None:
     """
     name = codec.codec.canonical_name
     if name in ("h264", "hevc"):
-        return CountedPictures(_H264(codec.extradata) if name == "h264" else _Hevc(codec.extradata))
+        order = CountedPictures(_H264(codec.extradata) if name == "h264" else _Hevc(codec.extradata))
+        order.tells_losses = name == "h264"  # whose pictures are numbered
+        return order
     if name in _ORDERS:
         return _ORDERS[name]()
     return PicturesAsStored() if codec.codec.intra_only else None
@@ -64,6 +78,12 @@ class PicturesAsStored(PictureOrder):
     def order(self) -> Sequence[int] | None:
         """Return the order of the packets."""
         return range(self._count)
+
+
+class TemporalUnits(PicturesAsStored):
+    """AV1: a packet shows one frame; where one is missing, a decoder may leave out those that refer to it."""
+
+    tells_losses = False
 
 
 class VisiblePictures(PictureOrder):
@@ -140,6 +160,11 @@ class TypedPictures(PictureOrder):
         types = self._types_of(bytes(packet))
         self._types.append(types[0] if len(types) == 1 else "?")
 
+    @property
+    def tells_losses(self) -> bool:  # type: ignore[override]
+        """B pictures are left out by decoders where what they refer to is missing."""
+        return "B" not in self._types
+
     def order(self) -> Sequence[int] | None:
         """Return the order of display, where each packet holds one picture."""
         first_b = next((n for n, kind in enumerate(self._types) if kind == "B"), 2)
@@ -191,7 +216,7 @@ def _find_all(content: bytes, code: bytes, least: int) -> list[int]:
 _ORDERS: dict[str, Callable[[], PictureOrder]] = {
     "vp8": lambda: VisiblePictures(_shown_in_vp8),
     "vp9": lambda: VisiblePictures(_shown_in_vp9),
-    "av1": PicturesAsStored,  # a packet is a temporal unit, which shows one frame
+    "av1": TemporalUnits,
     "mpeg1video": lambda: TypedPictures(_Mpeg12Types()),
     "mpeg2video": lambda: TypedPictures(_Mpeg12Types()),
     "mpeg4": lambda: TypedPictures(_mpeg4_types),
@@ -248,8 +273,9 @@ class CountedPictures(PictureOrder):
         if counts is None or not counts.known.all() or not counts.restarts[0]:
             return None
         # A picture of which a cut left next to nothing, where a file ends or another was joined to it, gives no frame.
-        short = np.array([len(head) < _READ for head in heads])
-        if (short & np.append(counts.restarts[1:], True)).any():
+        # Where nothing moves, whole pictures are that short too, and then not there alone.
+        lengths, ends = np.array([len(head) for head in heads]), np.append(counts.restarts[1:], True)
+        if (lengths[ends] < lengths[~ends].min(initial=_READ)).any():
             return None
         if not counts.modulus:
             return range(len(self._heads))

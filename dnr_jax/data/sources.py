@@ -94,6 +94,11 @@ class Problem:
     name: str
     detail: str
 
+    @property
+    def is_fault(self) -> bool:
+        """Whether training would see something wrong; of a slow video it sees the right frames, later."""
+        return self.kind != "slow"
+
     def __str__(self) -> str:
         """One line."""
         return f"{self.kind}: {self.split}/{self.name}: {self.detail}"

@@ -60,6 +60,50 @@ def test_of_other_codecs_frames_are_counted(codec, container):
     assert not zoo.wrong_clips(content, (0, 5), (1, 2))
 
 
+def without(content: bytes, container: str, lost: set[int]) -> bytes:
+    """A stream some of whose packets are missing."""
+    output = io.BytesIO()
+    with av.open(io.BytesIO(content)) as file, av.open(output, "w", format=container) as target:
+        stream = target.add_stream_from_template(file.streams.video[0])
+        for number, packet in enumerate(p for p in file.demux(video=0) if p.size):
+            if number not in lost:
+                packet.stream = stream
+                target.mux(packet)
+    return output.getvalue()
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg4", "mpeg2video"])
+def test_streams_with_packets_missing_are_counted(codec):
+    """A reference picture is lost: decoders leave out some of those that refer to it, far from the clip."""
+    whole = zoo.write(codec, "mp4", first_options(codec, 1), zoo.numbered_frames())
+    content = without(whole, "mp4", {4})
+    assert is_told(whole) and not is_told(content)
+    assert not zoo.wrong_clips(content, range(0, 36, 9), (1, 5))
+
+
+@pytest.mark.parametrize(
+    "times, expected",
+    [
+        (range(0, 90, 3), False),
+        ([0, 34, 66, 100, 133, 167], False),
+        ([6, 0, 3, 12], True),
+        ([0, 0, 3, 3, 6, 9], False),
+        ([5], False),
+        ([], False),
+    ],
+)
+def test_a_gap_is_a_step_longer_than_the_others(times, expected):
+    assert pictures.has_gap(list(times)) == expected
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_videos_in_which_nothing_moves_are_told(codec):
+    """Their pictures take as few bytes as what a cut may leave of another."""
+    still = np.full((30, 64, 96, 3), 120, np.uint8)
+    content = zoo.write(codec, "mp4", {**first_options(codec), "g": "10"}, still)
+    assert decode.told_frames(content) == 30
+
+
 def test_invisible_pictures_of_vp8_are_no_frames():
     """A picture becomes invisible where the bit that shows it is taken back."""
     source = zoo.write("libvpx", "webm", first_options("libvpx"), zoo.numbered_frames(20))
