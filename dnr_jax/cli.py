@@ -1,4 +1,4 @@
-"""The ``dnr`` command: prepare and check data; evaluate, use, convert, export and profile networks.
+"""The ``dnr`` command: prepare and check data; train, evaluate, use, convert, export and profile networks.
 
 Modules that take long to import are imported by the subcommand that needs them, so that ``dnr --help`` does not wait.
 """
@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from etils import epath
 
 from dnr_jax import console
-from dnr_jax.config import ConfigError, expand_path, folder_problem, with_views
+from dnr_jax.config import ConfigError, expand_path, folder_problem, list_configs, with_views
 from dnr_jax.data.parallel import available_cores
 from dnr_jax.progress import Progress, stage
 
@@ -28,10 +28,16 @@ towards the end; its score on the same videos flatters it.
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what may have been meant where it does not understand."""
+    """Says what may have been meant where it does not understand; or leaves all words to the command, as ``words``."""
 
-    def __init__(self, **settings: Any):
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+    def __init__(self, takes_words: bool = False, **settings: Any):
+        super().__init__(
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            add_help=not takes_words,
+            **settings,
+        )
+        self._takes_words = takes_words
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse the arguments, as the base class does."""
@@ -42,6 +48,10 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse the arguments, as the base class does, but refuse flags that there are not before missing ones."""
+        if self._takes_words:
+            parsed, _ = super().parse_known_args([], namespace)
+            parsed.words = list(args)
+            return parsed, []
         for word in () if self._subparsers else args or ():
             if word == "--":
                 break
@@ -56,8 +66,7 @@ class _Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             choices = [str(choice) for choice in action.choices]
-            hint = "; python train.py trains" if value == "train" else _nearest(str(value), choices)
-            message = f"there is no {value!r}{hint}; expected one of {', '.join(choices)}"
+            message = f"there is no {value!r}{_nearest(str(value), choices)}; expected one of {', '.join(choices)}"
             raise argparse.ArgumentError(action, message)
 
     def error(self, message: str) -> NoReturn:
@@ -96,18 +105,24 @@ def _count(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    description = (
-        "Video action recognition with DNR. 'python train.py' trains; 'dnr COMMAND --help' explains a command."
-    )
+    description = "Video action recognition with DNR. 'dnr COMMAND --help' explains a command."
     parser = _Parser(prog="dnr", description=description, epilog=console.EXIT_STATUS)
     parser.add_argument("--version", action="version", version=console.version(), help="print the versions")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_training_commands(commands)
     _add_run_commands(commands)
     _add_weight_commands(commands)
     _add_data_commands(commands)
     for command in commands.choices.values():
         command.set_defaults(parser=command)
     return parser
+
+
+def _add_training_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    train = commands.add_parser("train", help="train a network, or go on with a run that was stopped", takes_words=True)
+    train.set_defaults(run=_train)
+    configs = commands.add_parser("configs", help="list the configurations that 'dnr train' knows by name")
+    configs.set_defaults(run=_configs)
 
 
 def _add_run_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -250,6 +265,20 @@ def _add_data_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
         )
     prepare.set_defaults(run=_prepare)
     check.set_defaults(run=_check)
+
+
+def _train(args: argparse.Namespace) -> int:
+    from dnr_jax import train_command
+
+    return train_command.main("dnr train", args.words)
+
+
+def _configs(args: argparse.Namespace) -> int:
+    configs = list_configs()
+    for name, text in configs.items():
+        print(f"{name:<{max(map(len, configs))}}  {text}")
+    print("'dnr train --config=NAME' trains one, 'dnr train --config=NAME --fields' lists its fields")
+    return 0
 
 
 def _prepare(args: argparse.Namespace) -> int:
@@ -434,5 +463,5 @@ def _run(args: argparse.Namespace) -> int:
     return args.run(args)
 
 
-if __name__ == "__main__":  # python -m dnr_jax.cli, where the dnr script is not on the path
+if __name__ == "__main__":  # python -m dnr_jax.cli; python -m dnr_jax is the same
     sys.exit(main())

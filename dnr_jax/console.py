@@ -1,4 +1,4 @@
-"""What ``train.py`` and ``dnr`` have in common as commands: how they end."""
+"""What ``dnr train``, ``train.py`` and the other commands have in common: how they end."""
 
 import importlib.metadata
 import os

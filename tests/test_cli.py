@@ -10,7 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from dnr_jax import cli
+from dnr_jax import cli, train_command
+from dnr_jax.config import list_configs
 from dnr_jax.evaluation import evaluate, outputs, run
 from dnr_jax.models import zoo
 from dnr_jax.training import devices, loop
@@ -123,7 +124,7 @@ def test_predict_labels_what_it_can_and_names_what_it_cannot(workdir, videos, tm
     ("arguments", "message"),
     [
         (["evaluat"], "there is no 'evaluat' (did you mean evaluate?)"),
-        (["train"], "python train.py trains"),
+        (["trian"], "there is no 'trian' (did you mean train?)"),
         (["evaluate"], "the following arguments are required: --workdir"),
         (["evaluate", "--workdr", "w"], "there is no flag --workdr (did you mean --workdir?)"),
         (["evaluate", "--workdir", "w", "more"], "'more' is one argument too many"),
@@ -229,6 +230,33 @@ def test_views_that_make_no_sense_are_refused(views, capsys):
         cli.main(["evaluate", "--workdir", "w", "--views", views])
     assert refused.value.code == 2
     assert "CLIPSxCROPS" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["-h"], ["--config.data.mean=(1.0, 2, 3)", "--", "x", ""], []])
+def test_the_words_behind_train_are_left_to_it(words, monkeypatch):
+    calls = []
+    monkeypatch.setattr(train_command, "main", lambda *call: calls.append(call) or 3)
+    assert cli.main(["train", *words]) == 3
+    assert calls == [("dnr train", words)]
+
+
+def test_configs_are_listed_a_line_each(capsys):
+    assert cli.main(["configs"]) == 0
+    *lines, advice = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(list_configs())
+    assert lines[0].endswith(
+        "  Demo: generated videos whose classes come in pairs that differ only in the order of time. "
+        "Minutes on two cores."
+    )
+    assert "dnr train --config=NAME" in advice
+
+
+def test_the_module_is_the_command(tmp_path):
+    command = [sys.executable, "-m", "dnr_jax", "train", "--config=demo:bn", "--config.train.step=1"]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert done.stderr.startswith("dnr train: --config.train.step: no field 'train.step' (did you mean 'steps'?)")
 
 
 def test_train_explains_itself(tmp_path):

@@ -12,7 +12,7 @@ import sys
 import jax
 import pytest
 
-from dnr_jax import cli
+from dnr_jax import cli, train_command
 from dnr_jax.config import ExperimentConfig, read_command_line, registered
 from dnr_jax.config.parts import is_choice, kind_of
 from tests.paths import REPOSITORY
@@ -116,9 +116,9 @@ def test_config_flags_of_a_page_exist(page):
 @pytest.mark.parametrize("page", CONFIGURED, ids=page_id)
 def test_training_commands_of_a_page_are_accepted(page):
     """The config file exists, the fields exist and their values have the right type."""
-    own_flags = set(re.findall(r"DEFINE_\w+\(\s*\"(\w+)\"", (REPOSITORY / "train.py").read_text()))
+    own_flags = set(train_command._own_flags())
     for words in commands(page):
-        if words[:2] != ["python", "train.py"]:
+        if words[:2] not in (["python", "train.py"], ["dnr", "train"]):
             continue
         _, _, rest = read_command_line(words[1:], "configs/demo.py", REPOSITORY)
         for argument in rest[1:]:

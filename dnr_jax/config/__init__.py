@@ -11,7 +11,7 @@ from dnr_jax.config.experiment import (
     with_variant,
     with_views,
 )
-from dnr_jax.config.files import find_config, load_config, split_config_path
+from dnr_jax.config.files import find_config, list_configs, load_config, split_config_path
 from dnr_jax.config.listing import list_fields
 from dnr_jax.config.network import Depth, Network, ZooNetwork
 from dnr_jax.config.optimizer import Optimizer
@@ -46,6 +46,7 @@ __all__ = [
     "folder_problem",
     "from_json",
     "kinetics",
+    "list_configs",
     "list_fields",
     "load_config",
     "missing_path",

@@ -1,17 +1,22 @@
 """Config files: Python files with a function ``get_config`` that returns an experiment."""
 
+import ast
 import difflib
 import importlib.util
 import inspect
 import os
 import pathlib
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 
 from dnr_jax.config.experiment import ExperimentConfig
 from dnr_jax.config.parts import ConfigError
 from dnr_jax.config.paths import expand_path, missing_path
+
+_PACKAGE = pathlib.Path(__file__).parents[1]
+SHIPPED = _PACKAGE / "_shipped" if (_PACKAGE / "_shipped").is_dir() else _PACKAGE.parent
+"""The folder that holds this project's ``configs/``: in the wheel it is within the package, in a checkout around it."""
 
 
 def split_config_path(path: str) -> tuple[str, str | None]:
@@ -25,13 +30,14 @@ def split_config_path(path: str) -> tuple[str, str | None]:
     return file, argument
 
 
-def find_config(path: str, folder: pathlib.Path = pathlib.Path()) -> str:
+def find_config(path: str, folder: pathlib.Path = SHIPPED) -> str:
     """Return the path of the config file that a person means, with its argument.
 
     Args:
       path: ``file.py`` or ``file.py:argument``, in the working directory or in ``folder``; the suffix and the folder
         ``configs`` may be left out: ``demo``.
-      folder: where a relative path is looked for when the working directory does not have it.
+      folder: where a relative path is looked for when the working directory does not have it; default: where this
+        project's own files are, whether it is a checkout or installed.
 
     Returns:
       The path, with ``:argument`` where one is given.
@@ -55,13 +61,38 @@ def _no_config(file: str, candidates: Sequence[pathlib.Path], folder: pathlib.Pa
     """Say what is wrong with the name of a config file, and which ones there are."""
     folders = [candidate for candidate in candidates if candidate.is_dir()]
     places = folders[:1] or [*(candidate.parent for candidate in candidates), folder / "configs"]
-    there = {child.stem: child for place in reversed(places) for child in sorted(place.glob("*.py"))}
+    files = _config_files(reversed(places))
+    # A person writes a file of this project from any folder as if it were in the working directory.
+    there = {name: file.relative_to(folder) if file.is_relative_to(folder) else file for name, file in files.items()}
     configs = f". Config files: {', '.join(sorted(map(str, there.values())))}" if there else ""
     if folders:
         return f"{file!r} is a folder; expected a config file{configs}"
     found = difflib.get_close_matches(pathlib.Path(file).stem, there, n=1)
     nearest = f" (did you mean '{there[found[0]]}'?)" if found else ""
     return f"{missing_path('config file', file)}{nearest}{configs}"
+
+
+def list_configs(folder: pathlib.Path = SHIPPED) -> dict[str, str]:
+    """Return the names that :func:`find_config` knows, in order, with the first line of each file's docstring.
+
+    A file in ``configs/`` of the working directory comes before one of the same name in ``folder``; a file that does
+    not speak of ``get_config`` is no config file.
+    """
+    files = _config_files(base / "configs" for base in (folder, pathlib.Path()))
+    return {name: _first_line(file) for name, file in sorted(files.items())}
+
+
+def _config_files(folders: Iterable[pathlib.Path]) -> dict[str, pathlib.Path]:
+    """Return the config files of folders by name, of equal names that of the later folder."""
+    files = (file for folder in folders for file in folder.glob("*.py") if file.is_file())
+    return {file.stem: file for file in files if b"get_config" in file.read_bytes()}
+
+
+def _first_line(file: pathlib.Path) -> str:
+    try:
+        return (ast.get_docstring(ast.parse(file.read_bytes())) or "").partition("\n")[0]
+    except (SyntaxError, ValueError) as error:
+        return f"cannot be read: {type(error).__name__}: {error}"
 
 
 def load_config(path: str) -> ExperimentConfig:

@@ -3,7 +3,6 @@
 import ast
 import dataclasses
 import difflib
-import os
 import pathlib
 import re
 import types
@@ -14,7 +13,7 @@ from typing import Any, Literal
 from absl import flags
 
 from dnr_jax.config.experiment import ExperimentConfig
-from dnr_jax.config.files import find_config, load_config
+from dnr_jax.config.files import SHIPPED, find_config, load_config
 from dnr_jax.config.parts import ConfigError, Part, flatten, named, nearest, with_fields
 from dnr_jax.dnr.fields import describe, field_types, has_type, split, unmet
 
@@ -184,14 +183,15 @@ def unknown_flag(name: str, known: Sequence[str]) -> str:
 
 
 def read_command_line(
-    argv: Sequence[str], default: str, folder: pathlib.Path
+    argv: Sequence[str], default: str, folder: pathlib.Path = SHIPPED
 ) -> tuple[ExperimentConfig, str, list[str]]:
     """Read the config flags of a command line.
 
     Args:
       argv: the command line, the program's name first.
       default: config file where no ``--config`` is given.
-      folder: where a relative config file is looked for when the working directory does not have it.
+      folder: where a relative config file is looked for when the working directory does not have it; default: this
+        project's.
 
     Returns:
       The experiment with its overrides; the file it is from, as ``file.py:argument``; the command line without them.
@@ -239,8 +239,7 @@ def _loose_word(word: str, folder: pathlib.Path) -> str:
     if word.lower() in ("true", "false"):
         return f"{word!r} belongs to no flag; write it behind the flag's name: --config.data.flip={word}"
     try:
-        return (
-            f"{word!r} belongs to no flag; did you mean --config={os.path.relpath(find_config(word, folder), folder)}?"
-        )
+        find_config(word, folder)
+        return f"{word!r} belongs to no flag; did you mean --config={word}?"
     except ConfigError:
         return f"{word!r} belongs to no flag; expected --config=FILE.py[:ARGUMENT], --workdir=FOLDER, --help"
