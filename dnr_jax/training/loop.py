@@ -53,6 +53,7 @@ from dnr_jax.evaluation.run import (
 )
 from dnr_jax.models import create_model
 from dnr_jax.progress import Progress, stage
+from dnr_jax.training.accelerators import unused_accelerator
 from dnr_jax.training.checkpoint import Checkpoints, what_is_left
 from dnr_jax.training.devices import Prefetcher, make_mesh
 from dnr_jax.training.lock import locked
@@ -111,7 +112,10 @@ def train(config: ExperimentConfig, workdir: str | os.PathLike[str]) -> Report:
     """
     workdir = run_folder(expand_path(workdir))
     with stage("looking for devices"):
+        advice = unused_accelerator()
         validate(config, jax.device_count(), jax.process_count())
+    if advice:
+        print(f"WARNING: {advice}", file=sys.stderr, flush=True)
     _make_paths_absolute(config)
     with stage("reading the data"):
         sources = _load_sources(config)
