@@ -76,7 +76,7 @@ def test_a_run_says_it_at_its_start(tmp_path, monkeypatch, capsys):
     for split in ("train", "val"):
         (tmp_path / split).mkdir()
     with pytest.raises(ConfigError):  # there are no videos
-        loop.train(tiny_config(tmp_path), tmp_path / "run")
+        loop.train(tiny_config(tmp_path, batch_size=8), tmp_path / "run")
     assert capsys.readouterr().err.splitlines().count("WARNING: there is a GPU") == 1
 
 
