@@ -246,7 +246,7 @@ def _list_packets(container: InputContainer, stream: av.VideoStream) -> _Packets
     tail: list[av.Packet] = []
     kept: list[av.Packet] | None = []
     keys: list[int] = []
-    times: list[int] = []
+    times: list[int | None] = []
     discarded: set[int] = set()
     size, doubtful = 0, pictures is None
     for position, packet in enumerate(demux(container, stream)):
@@ -256,21 +256,22 @@ def _list_packets(container: InputContainer, stream: av.VideoStream) -> _Packets
             doubtful |= position > 0 and packet.has_sidedata("new_extradata")
         if packet.is_discard:  # cut off by an edit list
             discarded.add(position)
-        doubtful |= packet.is_corrupt
+        if packet.is_corrupt:
+            doubtful = True
         if pictures is not None and not doubtful:
             pictures.add(packet)
-        size += packet.size
-        time = packet.dts if packet.pts is None else packet.pts
-        if time is not None:
-            times.append(time)
+        time = packet.pts
+        times.append(packet.dts if time is None else time)
         if checks_end:
             tail.append(packet)
-        if size > _KEPT_BYTES:
-            kept = None
         if kept is not None:
             kept.append(packet)
+            size += packet.size
+            if size > _KEPT_BYTES:
+                kept = None
     doubtful |= keys[:1] != [0]  # what comes before the first keyframe may not be decoded
-    doubtful |= pictures is not None and not pictures.tells_losses and has_gap(times)
+    if pictures is not None and not pictures.tells_losses:
+        doubtful |= has_gap([time for time in times if time is not None])
     order = (pictures.order() if pictures is not None and not doubtful else None) or ()
     shown = [position for position in order if position not in discarded] if discarded else order
     if tail and shown and not _gives(codec, tail, sum(position >= keys[-1] for position in shown)):

@@ -261,8 +261,9 @@ class CountedPictures(PictureOrder):
         """Note the start of its first slice, and the parameter sets before it."""
         if not self._unusual:
             head = self._syntax.head(memoryview(packet))
-            self._unusual = not head
             self._heads.append(head)
+            if not head:
+                self._unusual = True
 
     def order(self) -> Sequence[int] | None:
         """Return the order of display."""
@@ -286,16 +287,21 @@ class CountedPictures(PictureOrder):
 
 
 def _unwrap(counts: Counts) -> np.ndarray:
-    """Return whole picture order counts (ITU-T H.264, 8.2.1.1; H.265, 8.3.1)."""
-    whole, half, previous = [], counts.modulus // 2, 0
-    for lsb, restarts, anchors in zip(
-        counts.lsb.tolist(), counts.restarts.tolist(), counts.anchors.tolist(), strict=True
-    ):
-        # The nearest to the count before; midway, the standards go up.
-        count = lsb if restarts else previous + half - (previous + half - lsb) % counts.modulus
-        whole.append(count)
-        previous = count if anchors else previous
-    return np.array(whole, np.int64)
+    """Return picture order counts that can be compared within a sequence (ITU-T H.264, 8.2.1.1; H.265, 8.3.1).
+
+    Each is the nearest to that of the anchor before it; midway, the standards go up. Where a sequence begins does not
+    matter to its order.
+    """
+    half = counts.modulus // 2
+
+    def nearest(step: np.ndarray) -> np.ndarray:
+        return half - (half - step) % counts.modulus
+
+    places = np.flatnonzero(counts.anchors | counts.restarts)
+    anchors = counts.lsb[places]
+    wholes = np.concatenate([anchors[:1], anchors[0] + np.cumsum(nearest(np.diff(anchors)))])
+    before = np.searchsorted(places, np.arange(len(counts.lsb)), side="right") - 1
+    return wholes[before] + nearest(counts.lsb - anchors[before])
 
 
 class _Bits:
