@@ -25,10 +25,12 @@ from dnr_jax.convert.source import Source, fit_source
 from dnr_jax.data.demo import CLASSES, draw, trajectory
 from dnr_jax.models import create_model
 from dnr_jax.models.resnet import ARCHITECTURES, Architecture
-from dnr_jax.training.devices import make_mesh
+from dnr_jax.runs.devices import make_mesh
+from dnr_jax.runs.inference import normalize
+from dnr_jax.runs.state import TrainState
 from dnr_jax.training.optimizer import make_optimizer, make_schedule
-from dnr_jax.training.state import TrainState, create_state, with_variables
-from dnr_jax.training.step import make_train_step, normalize
+from dnr_jax.training.state import create_state, with_variables
+from dnr_jax.training.step import make_train_step
 
 DEMO = pathlib.Path(__file__).parents[1] / "configs" / "demo.py"
 STARTS = {"relays fresh": "fresh", "relays at batch norm": "batch_norm", "from scratch": ""}

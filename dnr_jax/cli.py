@@ -337,8 +337,9 @@ def _evaluate(args: argparse.Namespace) -> int:
     with stage("importing"):
         from dnr_jax.data.records import why_not_writable
         from dnr_jax.evaluation.evaluate import evaluate, undecoded_note, views
-        from dnr_jax.evaluation.run import load_run, open_data
-        from dnr_jax.training.devices import make_mesh
+        from dnr_jax.evaluation.videos import open_data
+        from dnr_jax.runs.devices import make_mesh
+        from dnr_jax.runs.folder import load_run
 
     with stage("loading the network"):
         mesh = make_mesh()
@@ -405,9 +406,9 @@ def _convert(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     out = console.local_folder("--out", args.out)
     with stage("importing"):
-        from dnr_jax.evaluation.export import export_run
-        from dnr_jax.evaluation.run import load_run
-        from dnr_jax.training.devices import make_mesh
+        from dnr_jax.convert.export import export_run
+        from dnr_jax.runs.devices import make_mesh
+        from dnr_jax.runs.folder import load_run
 
     with stage("loading the network"):
         run = load_run(args.workdir, make_mesh(), args.checkpoint)
@@ -457,7 +458,7 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from dnr_jax.training.devices import enable_compilation_cache
+    from dnr_jax.runs.devices import enable_compilation_cache
 
     enable_compilation_cache()
     return args.run(args)

@@ -88,7 +88,7 @@ def _train(parsed: tuple[str, ExperimentConfig]) -> None:
     with stage("importing JAX and the input pipeline"):
         import jax
 
-        from dnr_jax.training.devices import enable_compilation_cache
+        from dnr_jax.runs.devices import enable_compilation_cache
         from dnr_jax.training.loop import train
     if _DISTRIBUTED.value:
         with stage("waiting for the other processes"):

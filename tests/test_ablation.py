@@ -10,9 +10,10 @@ import pytest
 from dnr_jax.config import ConfigError, ExperimentConfig, load_config, validate
 from dnr_jax.dnr import DNRSpec
 from dnr_jax.models import create_model, resnet
-from dnr_jax.training.devices import make_mesh
+from dnr_jax.runs.devices import make_mesh
+from dnr_jax.runs.state import TrainState
 from dnr_jax.training.optimizer import make_optimizer, make_schedule
-from dnr_jax.training.state import TrainState, abstract_state
+from dnr_jax.training.state import abstract_state
 from dnr_jax.training.step import make_train_step
 from tests.paths import REPOSITORY
 

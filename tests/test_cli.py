@@ -12,9 +12,11 @@ import pytest
 
 from dnr_jax import cli, train_command
 from dnr_jax.config import list_configs
-from dnr_jax.evaluation import evaluate, outputs, run
+from dnr_jax.evaluation import evaluate, outputs
 from dnr_jax.models import zoo
-from dnr_jax.training import devices, loop
+from dnr_jax.runs import devices
+from dnr_jax.runs import folder as run
+from dnr_jax.training import loop
 from tests.paths import REPOSITORY
 from tests.training import tiny
 

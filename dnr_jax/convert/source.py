@@ -18,12 +18,12 @@ from dnr_jax.convert.files import FOLDER_FILES, check_target, read_weight_file, 
 from dnr_jax.convert.matching import GROUPS, ImportReport, Match, match, parse_allow, recognize
 from dnr_jax.convert.relays import check_start, start_relays
 from dnr_jax.convert.state_dict import StateDict, Variables, flat, named_naming, to_state_dict
-from dnr_jax.evaluation.run import CONFIG_FILE, load_run
 from dnr_jax.models import create_model
 from dnr_jax.models.blocks import stack_blocks, unstack_blocks
 from dnr_jax.models.complexity import abstract_variables
 from dnr_jax.models.naming import OWN, ConversionError
-from dnr_jax.training.devices import make_mesh
+from dnr_jax.runs.devices import make_mesh
+from dnr_jax.runs.folder import CONFIG_FILE, load_run
 
 CONFIG_ENTRY, CLASSES_ENTRY, NAMING_ENTRY = "dnr_jax.config", "dnr_jax.classes", "dnr_jax.naming"
 """Entries of the text beside the arrays of our own safetensors files."""

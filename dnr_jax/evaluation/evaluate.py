@@ -16,8 +16,8 @@ from dnr_jax.data.pipeline import evaluation_iterator
 from dnr_jax.data.sources import VideoSource
 from dnr_jax.evaluation import metrics, outputs
 from dnr_jax.progress import Progress
-from dnr_jax.training.devices import Prefetcher
-from dnr_jax.training.step import EvalStep, make_eval_step
+from dnr_jax.runs.devices import Prefetcher
+from dnr_jax.runs.inference import EvalStep, make_eval_step
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -116,7 +116,7 @@ def score_videos(
     if len(source.classes) != (config.model.num_classes or len(source.classes)):
         raise ValueError(
             f"the videos have {len(source.classes)} classes, and the network {config.model.num_classes}; "
-            "dnr_jax.evaluation.run.Run.labelled finds those of a run by name"
+            "dnr_jax.evaluation.videos.labelled finds those of a run by name"
         )
     size = -(-(config.evaluation.batch_size or config.train.batch_size) // mesh.size) * mesh.size
     batches = evaluation_iterator(

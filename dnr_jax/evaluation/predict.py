@@ -22,9 +22,9 @@ from dnr_jax.data.folders import find_media
 from dnr_jax.data.frame_files import FRAME_SUFFIXES
 from dnr_jax.data.pipeline import load_clip
 from dnr_jax.evaluation.metrics import ranking
-from dnr_jax.evaluation.run import load_run
-from dnr_jax.training.devices import make_mesh, place_batch
-from dnr_jax.training.step import make_eval_step
+from dnr_jax.runs.devices import make_mesh, place_batch
+from dnr_jax.runs.folder import load_run
+from dnr_jax.runs.inference import make_eval_step
 
 
 @dataclasses.dataclass(frozen=True)

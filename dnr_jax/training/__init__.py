@@ -1,1 +1,1 @@
-"""Training: devices, state, optimiser, step, checkpoints, records, and the loop that joins them."""
+"""Training: optimisers, state, step, records, and the loop that joins them."""

@@ -43,25 +43,26 @@ from dnr_jax.data.pipeline import FailureLog, train_iterator
 from dnr_jax.data.sources import VideoSource, load_sources
 from dnr_jax.dnr import precise_statistics
 from dnr_jax.evaluation.evaluate import Report, score_videos, undecoded_note, views
-from dnr_jax.evaluation.run import (
+from dnr_jax.evaluation.videos import labelled
+from dnr_jax.models import create_model
+from dnr_jax.progress import Progress, stage
+from dnr_jax.runs.checkpoint import Checkpoints, what_is_left
+from dnr_jax.runs.devices import Prefetcher, make_mesh
+from dnr_jax.runs.folder import (
     CLASSES_FILE,
     CONFIG_FILE,
-    labelled,
     read_config,
     run_folder,
     saved_classes,
 )
-from dnr_jax.models import create_model
-from dnr_jax.progress import Progress, stage
+from dnr_jax.runs.inference import make_eval_step
+from dnr_jax.runs.lock import locked
 from dnr_jax.training.accelerators import unused_accelerator
-from dnr_jax.training.checkpoint import Checkpoints, what_is_left
-from dnr_jax.training.devices import Prefetcher, make_mesh
-from dnr_jax.training.lock import locked
 from dnr_jax.training.metrics import MetricWindow, NonFiniteError
 from dnr_jax.training.optimizer import make_optimizer, make_schedule
 from dnr_jax.training.report import Recorder, describe
 from dnr_jax.training.state import abstract_state, create_state, with_variables
-from dnr_jax.training.step import all_finite, make_eval_step, make_observe_step, make_train_step
+from dnr_jax.training.step import all_finite, make_observe_step, make_train_step
 
 _logger = logging.getLogger(__name__)
 

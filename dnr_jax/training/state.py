@@ -1,4 +1,4 @@
-"""The state of a training run: one pytree, of which a checkpoint is a copy."""
+"""The state of a run before its first step."""
 
 from typing import Any
 
@@ -6,33 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
 from jax.sharding import Mesh
 
-from dnr_jax.training.devices import replicated
-
-
-class TrainState(struct.PyTreeNode):
-    """Everything that a step reads and writes.
-
-    Attributes:
-      step: steps taken, int32 scalar.
-      params: parameters of the network.
-      batch_stats: its running statistics.
-      opt_state: state of the optimiser.
-      key: random key of the run; each step folds its number in.
-    """
-
-    step: jax.Array
-    params: Any
-    batch_stats: Any
-    opt_state: optax.OptState
-    key: jax.Array
-
-    @property
-    def variables(self) -> dict[str, Any]:
-        """The variables that ``model.apply`` takes."""
-        return {"params": self.params, "batch_stats": self.batch_stats}
+from dnr_jax.runs.devices import replicated
+from dnr_jax.runs.state import TrainState
 
 
 def _initializer(model: nn.Module, tx: optax.GradientTransformation, clip_shape: tuple[int, ...]) -> Any:

@@ -1,4 +1,4 @@
-"""The jitted steps of training and evaluation. Video arrives as uint8 and is normalised on the device."""
+"""The jitted steps of training. Video arrives as uint8 and is normalised on the device."""
 
 from collections.abc import Callable
 
@@ -8,26 +8,14 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from dnr_jax.config import DataConfig, ExperimentConfig
-from dnr_jax.training.devices import Batch, along_batch, replicated
+from dnr_jax.config import ExperimentConfig
+from dnr_jax.runs.devices import Batch, along_batch, replicated
+from dnr_jax.runs.inference import normalize
+from dnr_jax.runs.state import TrainState
 from dnr_jax.training.mix import draw_mixture
-from dnr_jax.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-EvalStep = Callable[[dict, Batch], dict[str, jax.Array]]
-
-
-def normalize(video: jax.Array, data: DataConfig, dtype: jnp.dtype = jnp.float32) -> jax.Array:
-    """Return ``(video - mean) / std`` in ``dtype``, of RGB frames ``[..., 3]`` with values from 0 to 255.
-
-    The colours, those of ``mean`` and ``std`` included, are in the order that ``data.channel_order`` says.
-    """
-    if data.channel_order == "bgr":
-        video = video[..., ::-1]
-    shape = (1,) * (video.ndim - 1) + (3,)
-    mean, std = (jnp.asarray(v, jnp.float32).reshape(shape) for v in (data.mean, data.std))
-    return ((video.astype(jnp.float32) - mean) / std).astype(dtype)
 
 
 def weighted_mean(values: jax.Array, weight: jax.Array) -> jax.Array:
@@ -121,41 +109,6 @@ def make_observe_step(model: nn.Module, config: ExperimentConfig, mesh: Mesh) ->
         return updates["moments"]
 
     return jax.jit(observe, in_shardings=(replicated(mesh), along_batch(mesh)), out_shardings=replicated(mesh))
-
-
-def make_eval_step(model: nn.Module, config: ExperimentConfig, mesh: Mesh) -> EvalStep:
-    """Return the jitted evaluation step ``(variables, batch) -> result``.
-
-    The batch has ``video`` uint8 ``[B, V, T, H, W, 3]`` with ``V`` views a video, cut along ``B`` over the devices.
-    The views are scored one after the other, so that memory does not grow with ``V``, and averaged:
-    ``config.evaluation.average`` says whether as probabilities or as logits.
-
-    The result is a copy on every device and process: the batch's other entries, and ``scores`` float32 ``[B, K]``, the
-    probabilities of the classes.
-
-    Args:
-      model: maps ``[N, T, H, W, 3]`` to scores before the softmax ``[N, K]``.
-      config: the experiment.
-      mesh: the devices.
-    """
-    dtype = jnp.dtype(config.model.dtype)
-    of_probabilities = config.evaluation.average == "probability"
-
-    def step(variables: dict, batch: Batch) -> dict[str, jax.Array]:
-        views = batch["video"]
-
-        def score(view: jax.Array) -> jax.Array:
-            # Slicing keeps the batch axis where it is, and so its sharding; mapping over a moved axis would copy.
-            video = jax.lax.dynamic_index_in_dim(views, view, axis=1, keepdims=False)
-            logits = model.apply(variables, normalize(video, config.data, dtype), train=False)
-            logits = jax.lax.with_sharding_constraint(logits, along_batch(mesh))
-            return jax.nn.softmax(logits) if of_probabilities else logits
-
-        average = jnp.mean(jax.lax.map(score, jnp.arange(views.shape[1])), axis=0)
-        scores = average if of_probabilities else jax.nn.softmax(average)
-        return {name: array for name, array in batch.items() if name != "video"} | {"scores": scores}
-
-    return jax.jit(step, in_shardings=(replicated(mesh), along_batch(mesh)), out_shardings=replicated(mesh))
 
 
 @jax.jit

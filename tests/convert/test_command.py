@@ -14,13 +14,14 @@ import pytest
 from dnr_jax import cli
 from dnr_jax.config import Network, load_config, registered
 from dnr_jax.convert import namings, source, to_state_dict, write_weight_file
+from dnr_jax.convert.export import export_program
 from dnr_jax.convert.source import read_source, template_of
-from dnr_jax.evaluation import run
-from dnr_jax.evaluation.export import export_program
-from dnr_jax.evaluation.run import load_run
 from dnr_jax.models import create_model
-from dnr_jax.training import devices, loop
-from dnr_jax.training.step import normalize
+from dnr_jax.runs import devices
+from dnr_jax.runs import folder as run
+from dnr_jax.runs.folder import load_run
+from dnr_jax.runs.inference import normalize
+from dnr_jax.training import loop
 from tests.paths import REPOSITORY
 from tests.training import tiny
 

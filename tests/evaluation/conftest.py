@@ -3,9 +3,9 @@ import pathlib
 import jax
 import pytest
 
-from dnr_jax.evaluation import run
+from dnr_jax.runs import folder as run
+from dnr_jax.runs.devices import make_mesh
 from dnr_jax.training import loop
-from dnr_jax.training.devices import make_mesh
 from tests.training import tiny
 
 

@@ -12,9 +12,9 @@ from dnr_jax.data.pipeline import load_clip
 from dnr_jax.data.sources import load_sources
 from dnr_jax.evaluation.evaluate import Report, evaluate, undecoded_note, views
 from dnr_jax.evaluation.predict import Prediction, predict
-from dnr_jax.evaluation.run import load_run
-from dnr_jax.training.devices import make_mesh
-from dnr_jax.training.step import normalize
+from dnr_jax.runs.devices import make_mesh
+from dnr_jax.runs.folder import load_run
+from dnr_jax.runs.inference import normalize
 from tests.training.tiny import tiny_config, write_videos
 
 

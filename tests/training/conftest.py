@@ -2,8 +2,8 @@ import pathlib
 
 import pytest
 
+from dnr_jax.runs.devices import make_mesh
 from dnr_jax.training import loop
-from dnr_jax.training.devices import make_mesh
 from tests.training import tiny
 
 

@@ -1,17 +1,20 @@
 import contextlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from dnr_jax.config import ConfigError, RunError
-from dnr_jax.training.checkpoint import Checkpoints, complete_steps, what_is_left
-from dnr_jax.training.state import TrainState
+from dnr_jax.runs.checkpoint import Checkpoints, complete_steps, what_is_left
+from dnr_jax.runs.state import TrainState
 from tests.paths import REPOSITORY
 
 
@@ -47,6 +50,40 @@ def test_a_checkpoint_is_the_state_and_the_progress(checkpoints):
     assert progress == {"window": [{"loss": 0.1}], "failures": {"read": 3}}
     np.testing.assert_array_equal(state.params["kernel"], np.full((400, 400), 7.0))
     np.testing.assert_array_equal(jax.random.key_data(state.key), jax.random.key_data(jax.random.key(7)))
+
+
+def save_as_one_item(folder, state: TrainState) -> None:
+    """Write a checkpoint of the older form, which held the whole state as one item."""
+    items = ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave({"a": 1}))
+    with ocp.CheckpointManager(folder / "checkpoints") as manager:
+        manager.save(int(state.step), args=items)
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_the_variables_are_read_alone(older, tmp_path):
+    state = make_state(4).replace(opt_state={"momentum": jnp.ones(3)})
+    if older:
+        save_as_one_item(tmp_path, state)
+    with contextlib.closing(Checkpoints(tmp_path)) as opened:
+        if not older:
+            opened.save(state, {}, 4)
+            opened.wait()
+            shutil.rmtree(tmp_path / "checkpoints" / "4" / "optimizer")
+        variables = opened.restore_variables(abstract().variables, 4)
+    chex.assert_trees_all_equal(variables, state.variables)
+
+
+def test_a_checkpoint_of_the_older_form_goes_on(tmp_path):
+    save_as_one_item(tmp_path, make_state(4))
+    with contextlib.closing(Checkpoints(tmp_path)) as opened:
+        state, progress = opened.restore(abstract(), 4)
+        opened.save(state.replace(step=state.step + 1), {"a": 2}, 5)
+        opened.wait()
+        again, _ = opened.restore(abstract(), 5)
+    assert (progress, int(state.step), int(again.step)) == ({"a": 1}, 4, 5)
+    chex.assert_trees_all_equal(state.variables, make_state(4).variables)
+    chex.assert_trees_all_equal(again.variables, state.variables)
+    np.testing.assert_array_equal(jax.random.key_data(again.key), jax.random.key_data(jax.random.key(4)))
 
 
 def test_the_latest_and_the_best_are_kept(checkpoints, tmp_path):
@@ -119,7 +156,7 @@ def test_a_full_disk_costs_the_new_checkpoint_alone(checkpoints, tmp_path, monke
 FILLS = """
 import resource, sys, jax.numpy as jnp, numpy as np
 from dnr_jax.config import RunError
-from dnr_jax.training.checkpoint import Checkpoints
+from dnr_jax.runs.checkpoint import Checkpoints
 from tests.training.test_checkpoint import make_state
 checkpoints = Checkpoints(sys.argv[1])
 checkpoints.save(make_state(1), {"a": 1}, 1)

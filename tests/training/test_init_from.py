@@ -9,7 +9,7 @@ import pytest
 from dnr_jax.config import ConfigError
 from dnr_jax.convert import read_weight_file, source, write_weight_file
 from dnr_jax.convert.source import read_source
-from dnr_jax.evaluation import run
+from dnr_jax.runs import folder as run
 from dnr_jax.training import loop
 from tests.training import tiny
 from tests.training.tiny import tiny_config

@@ -19,14 +19,14 @@ from dnr_jax.config import ConfigError, ExperimentConfig, flatten, from_json
 from dnr_jax.evaluation import outputs
 from dnr_jax.evaluation.evaluate import Report
 from dnr_jax.progress import Progress
+from dnr_jax.runs.checkpoint import Checkpoints
+from dnr_jax.runs.devices import make_mesh
+from dnr_jax.runs.inference import normalize
 from dnr_jax.training import loop
-from dnr_jax.training.checkpoint import Checkpoints
-from dnr_jax.training.devices import make_mesh
 from dnr_jax.training.metrics import MetricWindow, NonFiniteError
 from dnr_jax.training.optimizer import make_optimizer
 from dnr_jax.training.report import CURVE_FILE, METRICS_FILE, Recorder, read_metrics
 from dnr_jax.training.state import abstract_state
-from dnr_jax.training.step import normalize
 from tests.paths import REPOSITORY
 from tests.training.tiny import tiny_config, tiny_network, write_videos
 

@@ -3,7 +3,7 @@ import json
 import jax
 
 from dnr_jax.config import with_variant
-from dnr_jax.training.devices import make_mesh
+from dnr_jax.runs.devices import make_mesh
 from dnr_jax.training.report import (
     CURVE_FILE,
     METRICS_FILE,

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from dnr_jax.config import ConfigError, RunError
-from dnr_jax.evaluation import run
 from dnr_jax.evaluation.evaluate import Report
-from dnr_jax.evaluation.run import load_run, open_data, run_folder, saved_classes
+from dnr_jax.evaluation.videos import open_data
+from dnr_jax.runs import folder as run
+from dnr_jax.runs.devices import make_mesh
+from dnr_jax.runs.folder import load_run, run_folder, saved_classes
+from dnr_jax.runs.lock import LOCK_FILE, locked
 from dnr_jax.training import loop
-from dnr_jax.training.devices import make_mesh
-from dnr_jax.training.lock import LOCK_FILE, locked
 from dnr_jax.training.report import METRICS_FILE, read_metrics
 from tests.paths import REPOSITORY
 from tests.training.tiny import tiny_config, tiny_network
@@ -207,7 +208,7 @@ def test_two_processes_do_not_train_in_one_folder(workdir, videos):
 
 
 def test_a_killed_process_holds_no_lock(tmp_path):
-    program = "import os, pathlib, sys; from dnr_jax.training.lock import locked\n"
+    program = "import os, pathlib, sys; from dnr_jax.runs.lock import locked\n"
     program += "with locked(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
     killed = subprocess.run([sys.executable, "-c", program, tmp_path], cwd=REPOSITORY, timeout=60)
     assert killed.returncode == -9
@@ -253,7 +254,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(workdir, videos, 
     assert json.loads((workdir / "config.json").read_text())["model"]["num_classes"] == 3
 
 
-@pytest.mark.parametrize("part", ["state", "progress", "state/_METADATA"])
+@pytest.mark.parametrize("part", ["variables", "progress", "variables/_METADATA"])
 def test_a_damaged_checkpoint_is_a_sentence_and_names_the_other(part, workdir, videos):
     shutil.copytree(workdir / "checkpoints" / "2", workdir / "checkpoints" / "3")
     damaged = workdir / "checkpoints" / "3" / part
@@ -263,9 +264,16 @@ def test_a_damaged_checkpoint_is_a_sentence_and_names_the_other(part, workdir, v
             act()
 
 
+def test_a_damaged_optimizer_stops_training_alone(workdir, videos):
+    shutil.rmtree(workdir / "checkpoints" / "2" / "optimizer")
+    assert load_run(workdir, mesh()).step == 2
+    with pytest.raises(ConfigError, match="checkpoints/2' cannot be read"):
+        loop.train(short_config(videos, steps=4), workdir)
+
+
 def test_a_checkpoint_that_gives_way_to_a_newer_one_is_no_damage(workdir, monkeypatch):
     """As it happens where a run is evaluated while it is trained."""
-    restore = run.Checkpoints.restore
+    restore = run.Checkpoints.restore_variables
 
     def late(checkpoints, abstract, step):
         if step == 2:
@@ -273,7 +281,7 @@ def test_a_checkpoint_that_gives_way_to_a_newer_one_is_no_damage(workdir, monkey
             raise ConfigError("gone")
         return restore(checkpoints, abstract, step)
 
-    monkeypatch.setattr(run.Checkpoints, "restore", late)
+    monkeypatch.setattr(run.Checkpoints, "restore_variables", late)
     assert load_run(workdir, mesh()).step == 3
 
 

@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 
 from dnr_jax.config import DataConfig, ExperimentConfig
-from dnr_jax.training.devices import Prefetcher, make_mesh, place_batch
+from dnr_jax.runs.devices import Prefetcher, make_mesh, place_batch
+from dnr_jax.runs.inference import make_eval_step, normalize
 from dnr_jax.training.mix import draw_mixture
 from dnr_jax.training.optimizer import make_optimizer, make_schedule
 from dnr_jax.training.state import abstract_state, create_state
 from dnr_jax.training.step import (
     all_finite,
     cross_entropy,
-    make_eval_step,
     make_train_step,
-    normalize,
     weighted_mean,
 )
 from tests.training.tiny import TinyNetwork, tiny_config

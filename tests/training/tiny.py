@@ -13,9 +13,10 @@ from dnr_jax.data.sampling import Segments
 from dnr_jax.dnr import CrossTemporalDNR, DNRSpec
 from dnr_jax.models import TDN, TSN, BNInception, ResNetNetwork, TANet, inception
 from dnr_jax.models.resnet import ARCHITECTURES, Architecture
-from dnr_jax.training.devices import make_mesh, place_batch
+from dnr_jax.runs.devices import make_mesh, place_batch
+from dnr_jax.runs.state import TrainState
 from dnr_jax.training.optimizer import SGD, make_optimizer, make_schedule
-from dnr_jax.training.state import TrainState, abstract_state
+from dnr_jax.training.state import abstract_state
 from dnr_jax.training.step import make_train_step
 
 

@@ -1,9 +1,10 @@
 """Checkpoints: the whole state of a run, so that a run stopped anywhere goes on as if it had not been stopped.
 
-A checkpoint holds the :class:`~dnr_jax.training.state.TrainState` and, as JSON, what the loop keeps beside it. It is
-written in the background and appears under its final name only when it is complete. The latest and the one with the
-best validation accuracy are kept; an old one is deleted only after its successor is complete, so that a disk that is
-full costs the new one alone.
+A checkpoint holds a :class:`~dnr_jax.runs.state.TrainState` as two items, the network's variables and the rest, so that
+whoever scores clips reads the variables alone; and, as JSON, what the loop keeps beside it. It is written in the
+background and appears under its final name only when it is complete. The latest and the one with the best validation
+accuracy are kept; an old one is deleted only after its successor is complete, so that a disk that is full costs the new
+one alone.
 """
 
 import contextlib
@@ -20,9 +21,11 @@ from absl import logging as absl_logging
 from etils import epath
 
 from dnr_jax.config import ConfigError, RunError
-from dnr_jax.training.state import TrainState
+from dnr_jax.runs.state import TrainState
 
 CHECKPOINTS_FOLDER = "checkpoints"
+_WHOLE_STATE = "state"
+"""Item of older checkpoints, which held variables and optimiser as one."""
 _UNFINISHED = "*.orbax-checkpoint-tmp*"
 _NOT_EVALUATED = -1.0
 """Stands for the top-1 of a checkpoint that was not evaluated, so that it ranks below all that were."""
@@ -76,7 +79,11 @@ class Checkpoints:
         Raises:
           RunError: where this checkpoint, or the one before it, cannot be written.
         """
-        items = ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress))
+        items = ocp.args.Composite(
+            variables=ocp.args.StandardSave(state.variables),
+            optimizer=ocp.args.StandardSave(_optimizer(state)),
+            progress=ocp.args.JsonSave(progress),
+        )
         metrics = {"top1": _NOT_EVALUATED if top1 is None else top1}
         with self._writing():
             self._manager.save(step, args=items, metrics=metrics, force=True)
@@ -91,16 +98,48 @@ class Checkpoints:
         Raises:
           ConfigError: where the checkpoint is damaged, or of another network.
         """
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())
+        with self._reading(step):
+            self._compare_shapes(abstract.variables, step)
+            if self._is_whole(step):
+                items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())
+                restored = self._manager.restore(step, args=items)
+                return restored.state, restored.progress
+            items = ocp.args.Composite(
+                variables=ocp.args.StandardRestore(abstract.variables),
+                optimizer=ocp.args.StandardRestore(_optimizer(abstract)),
+                progress=ocp.args.JsonRestore(),
+            )
+            restored = self._manager.restore(step, args=items)
+        return abstract.replace(**restored.variables, **restored.optimizer), restored.progress
+
+    def restore_variables(self, abstract: dict[str, Any], step: int) -> dict[str, Any]:
+        """Return the network's variables alone, for which no optimiser is needed.
+
+        Args:
+          abstract: shapes, dtypes and shardings of ``params`` and ``batch_stats``.
+          step: which checkpoint.
+
+        Raises:
+          ConfigError: where they are damaged, or of another network.
+        """
         with self._reading(step):
             self._compare_shapes(abstract, step)
-            restored = self._manager.restore(step, args=items)
-        return restored.state, restored.progress
+            items = ocp.args.PyTreeRestore(
+                abstract, ocp.checkpoint_utils.construct_restore_args(abstract), partial_restore=True
+            )
+            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+                return reader.restore(self._variables_folder(step), args=items)
 
-    def _compare_shapes(self, abstract: TrainState, step: int) -> None:
+    def _is_whole(self, step: int) -> bool:
+        return (self._folder / str(step) / _WHOLE_STATE).is_dir()
+
+    def _variables_folder(self, step: int) -> epath.Path:
+        return epath.Path(self._folder) / str(step) / (_WHOLE_STATE if self._is_whole(step) else "variables")
+
+    def _compare_shapes(self, abstract: dict[str, Any], step: int) -> None:
         """Raise ValueError where a checkpoint has other variables, which orbax finds out amid reading, in threads."""
-        saved = ocp.StandardCheckpointHandler().metadata(epath.Path(self._folder) / str(step) / "state").tree
-        there, here = _shapes({name: saved[name] for name in abstract.variables}), _shapes(abstract.variables)
+        saved = ocp.StandardCheckpointHandler().metadata(self._variables_folder(step)).tree
+        there, here = _shapes({name: saved[name] for name in abstract}), _shapes(abstract)
         if different := [name for name in here.keys() | there.keys() if here.get(name) != there.get(name)]:
             name = min(different)
             raise ValueError(f"{name} is {there.get(name, 'not there')}; expected {here.get(name, 'nothing')}")
@@ -151,6 +190,11 @@ class Checkpoints:
                 f"the checkpoint in '{which}' cannot be read: it is damaged, or not of the network in the run's "
                 f"configuration ({_reason(error)}){advice}"
             ) from error
+
+
+def _optimizer(state: TrainState) -> dict[str, Any]:
+    """Return what a state holds beside the network's variables."""
+    return {"step": state.step, "opt_state": state.opt_state, "key": state.key}
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -9,20 +9,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 from jax.sharding import Mesh
 
 from dnr_jax.config import ConfigError, ExperimentConfig, from_json
-from dnr_jax.config.data import SourceKind
-from dnr_jax.data.classes import with_classes
-from dnr_jax.data.sources import VideoSource, load_split
 from dnr_jax.models import create_model
-from dnr_jax.training.checkpoint import CHECKPOINTS_FOLDER, Checkpoints
-from dnr_jax.training.optimizer import make_optimizer, make_schedule
-from dnr_jax.training.state import abstract_state
+from dnr_jax.models.complexity import abstract_variables
+from dnr_jax.runs.checkpoint import CHECKPOINTS_FOLDER, Checkpoints
+from dnr_jax.runs.devices import replicated
 
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.txt"
-_NOWHERE: Mapping[str, str | None] = {}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,14 +41,6 @@ class Run:
     variables: dict[str, Any]
     step: int
     workdir: pathlib.Path
-
-    def labelled(self, source: VideoSource) -> VideoSource:
-        """Return videos with labels that count in the run's classes, found by name.
-
-        Raises:
-          ConfigError: where a video shows a class that the run does not have.
-        """
-        return labelled(source, self.classes, self.workdir)
 
 
 def run_folder(workdir: str | os.PathLike[str]) -> pathlib.Path:
@@ -110,43 +99,6 @@ def saved_classes(workdir: pathlib.Path, progress: Mapping[str, Any], count: int
     return names
 
 
-def labelled(source: VideoSource, classes: tuple[str, ...], workdir: pathlib.Path) -> VideoSource:
-    """Return videos with labels that count in the classes of the run in ``workdir``; raises as :meth:`Run.labelled`."""
-    try:
-        return with_classes(source, classes)
-    except ValueError as error:
-        raise ConfigError(f"the classes of the data are not those of the run in '{workdir}': {error}") from error
-
-
-def open_data(
-    run: Run, split: str = "val", kind: SourceKind | None = None, paths: Mapping[str, str | None] = _NOWHERE
-) -> VideoSource:
-    """Return videos to score with a run, labelled with its classes.
-
-    Args:
-      run: the run, whose ``config.data`` is changed to say what is scored.
-      split: which videos of the data.
-      kind: what the data is, as ``data.source``; None: a list where ``paths`` has one, otherwise as in the run.
-      paths: where the data is, by fields of :class:`~dnr_jax.config.DataConfig`; None and what is left out: as in the
-        run. ``val_list`` is the list to score.
-
-    Raises:
-      ConfigError: where there is no such data, or where a video shows a class that the run does not have.
-    """
-    data, given = run.config.data, {name: path for name, path in paths.items() if path is not None}
-    if "val_list" in given and split != "val":
-        raise ConfigError("--list says which videos to score; leave out --split")
-    for name, path in given.items():
-        setattr(data, name, os.path.abspath(os.path.expanduser(path)) if "://" not in path else path)
-    generated = data.source == "demo" and "root" in given
-    data.source = kind or ("list" if "val_list" in given else "folder" if generated else data.source)
-    try:
-        source = load_split(data, split)
-    except (FileNotFoundError, ValueError) as error:
-        raise ConfigError(f"{error}. --root, --list, --label-map and --annotations say where the data is") from error
-    return run.labelled(source)
-
-
 def load_run(workdir: str | pathlib.Path, mesh: Mesh, checkpoint: str = "latest") -> Run:
     """Load what training left in a folder; nothing is written there.
 
@@ -186,7 +138,12 @@ def _load_step(workdir: pathlib.Path, config: ExperimentConfig, mesh: Mesh, step
     with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
         classes = saved_classes(workdir, checkpoints.progress(step), config.model.num_classes)
         model = create_model(config.model)
-        # The length of the schedule does not matter: only the structure of the optimiser's state does.
-        tx = make_optimizer(config.optimizer, make_schedule(config.optimizer, config.train.batch_size, 1))
-        state, _ = checkpoints.restore(abstract_state(model, tx, config.data.clip_shape, mesh), step)
-    return Run(config, classes, model, state.variables, step, workdir)
+        shapes, place = abstract_variables(model, config.data.clip_shape), replicated(mesh)
+        abstract = {
+            collection: jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes.get(collection, {})
+            )
+            for collection in ("params", "batch_stats")
+        }
+        variables = checkpoints.restore_variables(abstract, step)
+    return Run(config, classes, model, variables, step, workdir)

@@ -13,10 +13,10 @@ from dnr_jax.config import ExperimentConfig, to_json
 from dnr_jax.convert.files import complete_file, write_weight_file
 from dnr_jax.convert.source import own_metadata
 from dnr_jax.convert.state_dict import Variables, to_state_dict
-from dnr_jax.evaluation.run import CLASSES_FILE, CONFIG_FILE, Run
 from dnr_jax.models.blocks import unstack_blocks
 from dnr_jax.models.naming import OWN
-from dnr_jax.training.step import normalize
+from dnr_jax.runs.folder import CLASSES_FILE, CONFIG_FILE, Run
+from dnr_jax.runs.inference import normalize
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 WEIGHTS_FILE = "weights.safetensors"
@@ -50,7 +50,7 @@ def export_run(run: Run, folder: str | os.PathLike[str]) -> list[pathlib.Path]:
     """Write a trained network.
 
     Args:
-      run: from :func:`dnr_jax.evaluation.run.load_run`.
+      run: from :func:`dnr_jax.runs.folder.load_run`.
       folder: made where it is not there. Gets ``weights.safetensors`` (this project's names), ``network.jax_export``
         (:func:`export_program`, serialised), ``classes.txt`` and ``config.json``.
 
