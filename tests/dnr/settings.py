@@ -120,6 +120,21 @@ def chosen() -> list[Row]:
     return rows
 
 
+def levels(row: Row) -> set[tuple]:
+    """What a row has of each axis; the axes of relays are others for each kind of norm."""
+    own = AXES[row["kind"]]
+    return {(row["kind"] if axis in own else "", axis, level) for axis, level in row.items()}
+
+
+def covering(rows: list[Row]) -> list[Row]:
+    """Some of the rows in which each level of each axis is, picked greedily."""
+    missing, picked = set().union(*map(levels, rows)), []
+    while missing:
+        picked.append(max(rows, key=lambda row: len(levels(row) & missing)))
+        missing -= levels(picked[-1])
+    return picked
+
+
 def name(row: Row) -> str:
     return "-".join(map(str, row.values()))
 

@@ -1,4 +1,7 @@
-"""One table of invariants, over settings in which any two levels of any two axes meet."""
+"""One table of invariants, over settings in which any two levels of any two axes meet.
+
+The quick tests run those in which each level is; the slow ones the others too.
+"""
 
 import functools
 
@@ -13,7 +16,12 @@ from tests.dnr.reference import jit
 from tests.dnr.settings import Case, Layers, features
 
 ROWS = settings.chosen()
+QUICK = settings.covering(ROWS)
 pytestmark = pytest.mark.usefixtures("x64")
+
+
+def marked(rows):
+    return [pytest.param(row, id=settings.name(row), marks=() if row in QUICK else pytest.mark.slow) for row in rows]
 
 
 def test_any_two_levels_meet():
@@ -21,7 +29,11 @@ def test_any_two_levels_meet():
     assert possible == set().union(*map(settings.pairs, ROWS))
 
 
-@pytest.fixture(scope="module", params=ROWS, ids=settings.name)
+def test_each_level_is_in_the_quick_rows():
+    assert set().union(*map(settings.levels, settings.possible())) == set().union(*map(settings.levels, QUICK))
+
+
+@pytest.fixture(scope="module", params=marked(ROWS))
 def case(request):
     with jax.enable_x64(True):
         yield Case.of(request.param)
@@ -141,7 +153,7 @@ def test_bfloat16_features_are_the_same_within_their_precision(case):
 CROSS_TEMPORAL = [row for row in ROWS if row["kind"] == "ct" and row["groups"] > 1]
 
 
-@pytest.mark.parametrize("row", CROSS_TEMPORAL, ids=settings.name)
+@pytest.mark.parametrize("row", marked(CROSS_TEMPORAL))
 def test_what_a_group_depends_on(row):
     """In evaluation: a change in the last group reaches the groups before it only where the relay is bidirectional.
 
