@@ -1,10 +1,13 @@
 """Settings of the whole test run: eight simulated devices, strict promotion, a persistent compilation cache."""
 
+import ctypes
+import gc
 import os
 import pathlib
 import tempfile
 
 import jax
+import psutil
 import pytest
 from absl import flags
 
@@ -20,6 +23,23 @@ jax.config.update(
 )
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 flags.FLAGS.mark_as_parsed()  # grain reads absl flags, which pytest does not parse
+
+
+MAX_RESIDENT_BYTES = 1.3e9
+"""Of a process that runs tests, above which it gives up its compiled programs: those of all tests take 4 GB."""
+
+
+@pytest.fixture(autouse=True)
+def bounded_memory():
+    """Free the programs of earlier tests where they take much memory; the cache on the disk keeps the slow ones."""
+    yield
+    if psutil.Process().memory_info().rss > MAX_RESIDENT_BYTES:
+        jax.clear_caches()
+        gc.collect()
+        if trim := getattr(
+            ctypes.CDLL(None), "malloc_trim", None
+        ):  # glibc keeps what is freed; others have no such thing
+            trim(0)
 
 
 @pytest.fixture
