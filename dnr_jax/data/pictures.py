@@ -454,6 +454,16 @@ def _split_at_start_codes(content: bytes, is_last: Callable[[bytes], bool] = lam
         at = end + 3 if end >= 0 else 0
 
 
+def _read_sized(content: bytes, at: int, count: int) -> tuple[list[bytes], int]:
+    """Return so many units, each behind its size in two bytes, without empty ones; and where they end."""
+    units = []
+    for _ in range(count):
+        size = int.from_bytes(content[at : at + 2], "big")
+        units.append(content[at + 2 : at + 2 + size])
+        at += 2 + size
+    return [unit for unit in units if unit], at
+
+
 class _H264(_Syntax):
     """ITU-T H.264, 7.3."""
 
@@ -466,15 +476,13 @@ class _H264(_Syntax):
         return (extradata[4] & 3) + 1 if len(extradata) > 4 else 4
 
     def configured(self, extradata: bytes) -> list[bytes]:
-        units, at = [], 5
+        units: list[bytes] = []
+        at = 5
         for mask in (31, 255):
             count = extradata[at] & mask if at < len(extradata) else 0
-            at += 1
-            for _ in range(count):
-                size = int.from_bytes(extradata[at : at + 2], "big")
-                units.append(extradata[at + 2 : at + 2 + size])
-                at += 2 + size
-        return [unit for unit in units if unit]
+            found, at = _read_sized(extradata, at + 1, count)
+            units += found
+        return units
 
     def identifier(self, kind: int, unit: bytes) -> int:
         return _Bits(unit[4:] if kind == 7 else unit[1:]).ue()
@@ -572,15 +580,13 @@ class _Hevc(_Syntax):
         return (extradata[21] & 3) + 1 if len(extradata) > 22 else 4
 
     def configured(self, extradata: bytes) -> list[bytes]:
-        units, at = [], 23
+        units: list[bytes] = []
+        at = 23
         for _ in range(extradata[22] if len(extradata) > 22 else 0):
             count = int.from_bytes(extradata[at + 1 : at + 3], "big")
-            at += 3
-            for _ in range(count):
-                size = int.from_bytes(extradata[at : at + 2], "big")
-                units.append(extradata[at + 2 : at + 2 + size])
-                at += 2 + size
-        return [unit for unit in units if unit]
+            found, at = _read_sized(extradata, at + 3, count)
+            units += found
+        return units
 
     def identifier(self, kind: int, unit: bytes) -> int:
         return 0 if kind != 34 else _Bits(unit[2:]).ue()
