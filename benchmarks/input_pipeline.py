@@ -24,13 +24,13 @@ import numpy as np
 from tqdm import tqdm
 
 from dnr_jax.config import DataConfig
-from dnr_jax.data.decode import decode_frames, encode_video
-from dnr_jax.data.media import Reencoding, reencode
-from dnr_jax.data.parallel import available_cores
-from dnr_jax.data.pipeline import train_iterator
-from dnr_jax.data.sampling import Dense, dense_train
-from dnr_jax.data.sources import VideoSource
-from dnr_jax.data.transforms import TrainTransform
+from dnr_jax.data.catalogue.media import Reencoding, reencode
+from dnr_jax.data.catalogue.parallel import available_cores
+from dnr_jax.data.catalogue.sources import VideoSource
+from dnr_jax.data.clips.decode import decode_frames, encode_video
+from dnr_jax.data.clips.pipeline import train_iterator
+from dnr_jax.data.clips.sampling import Dense, dense_train
+from dnr_jax.data.clips.transforms import TrainTransform
 
 FRAMES, INTERVAL = 8, 8
 HEIGHT, WIDTH, FPS, SECONDS = 256, 340, 25, 10

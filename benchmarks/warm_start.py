@@ -22,7 +22,7 @@ import numpy as np
 from dnr_jax.config import ExperimentConfig, load_config
 from dnr_jax.convert import OWN, to_state_dict
 from dnr_jax.convert.source import Source, fit_source
-from dnr_jax.data.demo import CLASSES, draw, trajectory
+from dnr_jax.data.catalogue.demo import CLASSES, draw, trajectory
 from dnr_jax.models import create_model
 from dnr_jax.models.resnet import ARCHITECTURES, Architecture
 from dnr_jax.runs.devices import make_mesh

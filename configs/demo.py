@@ -4,8 +4,8 @@ The argument is the arm of the comparison: ``dnr`` (default), ``bn``, ``bn_inter
 """
 
 from dnr_jax.config import DataConfig, ExperimentConfig, TrainConfig, with_variant
-from dnr_jax.data.sampling import Segments
-from dnr_jax.data.transforms import CenterCrop
+from dnr_jax.data.clips.sampling import Segments
+from dnr_jax.data.clips.transforms import CenterCrop
 from dnr_jax.models import TSN
 from dnr_jax.training.optimizer import SGD
 

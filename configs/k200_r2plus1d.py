@@ -5,7 +5,7 @@ Where the paper gives no numbers for its 3D networks: the network and the shared
 """
 
 from dnr_jax.config import ExperimentConfig, TrainConfig, kinetics, ten_by_three, with_variant
-from dnr_jax.data.sampling import Dense
+from dnr_jax.data.clips.sampling import Dense
 from dnr_jax.models import R2Plus1D
 from dnr_jax.training.optimizer import SGD
 

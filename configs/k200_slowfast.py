@@ -5,7 +5,7 @@ on one GPU, of which each holds 8. The optimisation is what the paper says of Ki
 """
 
 from dnr_jax.config import ExperimentConfig, TrainConfig, kinetics, ten_by_three, with_variant
-from dnr_jax.data.sampling import Dense
+from dnr_jax.data.clips.sampling import Dense
 from dnr_jax.models import SlowFast
 from dnr_jax.training.optimizer import SGD
 

@@ -8,7 +8,7 @@ front of it network, frames and pixels are as PySlowFast has them (``SLOWFAST_8x
 import pathlib
 
 from dnr_jax.config import ConfigError, ExperimentConfig, kinetics, load_config, with_variant
-from dnr_jax.data.sampling import Dense, Linspace
+from dnr_jax.data.clips.sampling import Dense, Linspace
 from dnr_jax.models import SlowFast
 from dnr_jax.models.slowfast import VARIANTS
 

@@ -7,7 +7,7 @@ in all of the paper's Table 6. The paper starts from ImageNet's weights.
 """
 
 from dnr_jax.config import ExperimentConfig, TrainConfig, kinetics, ten_by_three, with_variant
-from dnr_jax.data.sampling import Dense
+from dnr_jax.data.clips.sampling import Dense
 from dnr_jax.models import TANet
 from dnr_jax.training.optimizer import SGD
 

@@ -8,7 +8,7 @@ other parameters instead of twice that. The paper starts from ImageNet's weights
 """
 
 from dnr_jax.config import ExperimentConfig, TrainConfig, kinetics, ten_by_three, with_variant
-from dnr_jax.data.sampling import Segments
+from dnr_jax.data.clips.sampling import Segments
 from dnr_jax.models import TDN
 from dnr_jax.training.optimizer import SGD
 

@@ -5,8 +5,8 @@ relay distance of four frames, no channel interlacing, and scores averaged befor
 """
 
 from dnr_jax.config import ConfigError, ExperimentConfig, TrainConfig, kinetics, ten_by_three
-from dnr_jax.data.sampling import Dense
-from dnr_jax.data.transforms import MultiScaleCrop
+from dnr_jax.data.clips.sampling import Dense
+from dnr_jax.data.clips.transforms import MultiScaleCrop
 from dnr_jax.models import TSN
 from dnr_jax.training.optimizer import SGD
 

@@ -15,8 +15,8 @@ For large videos and thousands of them, raise ``model.depth`` and ``model.width`
 """
 
 from dnr_jax.config import DataConfig, ExperimentConfig, TrainConfig, with_variant
-from dnr_jax.data.sampling import Segments
-from dnr_jax.data.transforms import MultiScaleCrop
+from dnr_jax.data.clips.sampling import Segments
+from dnr_jax.data.clips.transforms import MultiScaleCrop
 from dnr_jax.models import TSN
 from dnr_jax.training.optimizer import SGD
 

@@ -16,8 +16,8 @@ from dnr_jax.config import (
     ten_by_three,
     with_variant,
 )
-from dnr_jax.data.sampling import Segments
-from dnr_jax.data.transforms import MultiScaleCrop
+from dnr_jax.data.clips.sampling import Segments
+from dnr_jax.data.clips.transforms import MultiScaleCrop
 from dnr_jax.models import TSN
 from dnr_jax.training.optimizer import SGD
 

@@ -34,7 +34,7 @@ from dnr_jax.config import (
     TrainConfig,
     with_variant,
 )
-from dnr_jax.data.sampling import Segments
+from dnr_jax.data.clips.sampling import Segments
 from dnr_jax.models import TDN, TSM, TSN, TANet
 from dnr_jax.training.optimizer import SGD
 

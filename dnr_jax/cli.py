@@ -15,7 +15,7 @@ from etils import epath
 
 from dnr_jax import console
 from dnr_jax.config import ConfigError, expand_path, folder_problem, list_configs, with_views
-from dnr_jax.data.parallel import available_cores
+from dnr_jax.data.catalogue.parallel import available_cores
 from dnr_jax.progress import Progress, stage
 
 _CHECKPOINT = """\
@@ -282,10 +282,10 @@ def _configs(args: argparse.Namespace) -> int:
 
 
 def _prepare(args: argparse.Namespace) -> int:
-    from dnr_jax.data.datasets import DATASETS
-    from dnr_jax.data.media import Reencoding
-    from dnr_jax.data.prepare import prepare
-    from dnr_jax.data.sources import open_dataset
+    from dnr_jax.data.catalogue.datasets import DATASETS
+    from dnr_jax.data.catalogue.media import Reencoding
+    from dnr_jax.data.catalogue.prepare import prepare
+    from dnr_jax.data.catalogue.sources import open_dataset
 
     out = console.local_folder("--out", args.out)
     size = args.size if isinstance(args.size, tuple) else None
@@ -313,8 +313,8 @@ def _prepare(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from dnr_jax.data.check import check, open_target, summary
-    from dnr_jax.data.records import why_not_writable
+    from dnr_jax.data.catalogue.check import check, open_target, summary
+    from dnr_jax.data.catalogue.records import why_not_writable
 
     try:
         catalogue = open_target(args.name, args.root or "", args.annotations or "", args.fold, args.split)
@@ -335,7 +335,7 @@ def _check(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     with stage("importing"):
-        from dnr_jax.data.records import why_not_writable
+        from dnr_jax.data.catalogue.records import why_not_writable
         from dnr_jax.evaluation.evaluate import evaluate, undecoded_note, views
         from dnr_jax.evaluation.videos import open_data
         from dnr_jax.runs.devices import make_mesh

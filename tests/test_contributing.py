@@ -27,9 +27,9 @@ from dnr_jax.config import (
 from dnr_jax.convert import from_state_dict, namings, recognize, to_state_dict
 from dnr_jax.convert.export import export_program
 from dnr_jax.convert.source import template_of
-from dnr_jax.data.datasets import DATASETS
-from dnr_jax.data.decode import encode_video
-from dnr_jax.data.sources import load_sources
+from dnr_jax.data.catalogue.datasets import DATASETS
+from dnr_jax.data.catalogue.sources import load_sources
+from dnr_jax.data.clips.decode import encode_video
 from dnr_jax.evaluation.evaluate import Report
 from dnr_jax.evaluation.profile import profile
 from dnr_jax.models import create_model

@@ -19,7 +19,7 @@ SourceKind = Literal["list", "folder", "dataset", "records", "demo"]
 class Sampler(Part, abc.ABC):
     """Which frames of a video make a clip. Samplers derive from it and are registered."""
 
-    room = "dnr_jax.data.sampling"
+    room = "dnr_jax.data.clips.sampling"
 
     num_frames: Annotated[int, Ge(1)] = 8
     """Frames of a clip, T."""
@@ -59,7 +59,7 @@ class Sampler(Part, abc.ABC):
 class Crop(Part, abc.ABC):
     """Which part of its frames a training clip shows. Crops derive from it and are registered."""
 
-    room = "dnr_jax.data.transforms"
+    room = "dnr_jax.data.clips.transforms"
 
     @abc.abstractmethod
     def __call__(self, frames: np.ndarray, short_side: int, size: int, rng: np.random.Generator) -> np.ndarray:

@@ -12,8 +12,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dnr_jax.config import EvaluationConfig, ExperimentConfig
-from dnr_jax.data.pipeline import evaluation_iterator
-from dnr_jax.data.sources import VideoSource
+from dnr_jax.data.catalogue.sources import VideoSource
+from dnr_jax.data.clips.pipeline import evaluation_iterator
 from dnr_jax.evaluation import metrics, outputs
 from dnr_jax.progress import Progress
 from dnr_jax.runs.devices import Prefetcher

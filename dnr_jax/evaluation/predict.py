@@ -17,10 +17,10 @@ import jax
 import numpy as np
 
 from dnr_jax.config import with_views
-from dnr_jax.data.decode import DecodeError
-from dnr_jax.data.folders import find_media
-from dnr_jax.data.frame_files import FRAME_SUFFIXES
-from dnr_jax.data.pipeline import load_clip
+from dnr_jax.data.catalogue.folders import find_media
+from dnr_jax.data.clips.decode import DecodeError
+from dnr_jax.data.clips.frame_files import FRAME_SUFFIXES
+from dnr_jax.data.clips.pipeline import load_clip
 from dnr_jax.evaluation.metrics import ranking
 from dnr_jax.runs.devices import make_mesh, place_batch
 from dnr_jax.runs.folder import load_run

@@ -37,10 +37,10 @@ from dnr_jax.config import (
     validate,
 )
 from dnr_jax.convert.source import Start, fit_classes, read_source
-from dnr_jax.data import records
-from dnr_jax.data.classes import names_for, with_classes
-from dnr_jax.data.pipeline import FailureLog, train_iterator
-from dnr_jax.data.sources import VideoSource, load_sources
+from dnr_jax.data.catalogue import records
+from dnr_jax.data.catalogue.classes import names_for, with_classes
+from dnr_jax.data.catalogue.sources import VideoSource, load_sources
+from dnr_jax.data.clips.pipeline import FailureLog, train_iterator
 from dnr_jax.dnr import precise_statistics
 from dnr_jax.evaluation.evaluate import Report, score_videos, undecoded_note, views
 from dnr_jax.evaluation.videos import labelled

@@ -12,11 +12,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dnr_jax.config import DataConfig, RandAugment, TrainConfig
-from dnr_jax.data import sampling
-from dnr_jax.data.decode import decode_frames
-from dnr_jax.data.demo import CLASSES, make_demo
-from dnr_jax.data.sources import scan_folder
-from dnr_jax.data.transforms import CenterCrop, MultiScaleCrop, RandomResizedCrop, TrainTransform
+from dnr_jax.data.catalogue.demo import CLASSES, make_demo
+from dnr_jax.data.catalogue.sources import scan_folder
+from dnr_jax.data.clips import sampling
+from dnr_jax.data.clips.decode import decode_frames
+from dnr_jax.data.clips.transforms import CenterCrop, MultiScaleCrop, RandomResizedCrop, TrainTransform
 from dnr_jax.training.mix import draw_mixture
 
 FRAMES, SIDE, SEED = 5, 64, 3  # with this seed, the row of flip shows a mirror image

@@ -23,8 +23,8 @@ from dnr_jax.config import (
     registered,
     validate_network,
 )
-from dnr_jax.data.decode import FrameCount
-from dnr_jax.data.sampling import Dense, Segments
+from dnr_jax.data.clips.decode import FrameCount
+from dnr_jax.data.clips.sampling import Dense, Segments
 from dnr_jax.dnr import DNRSpec
 from dnr_jax.models import TSN, SlowFast, TANet
 from dnr_jax.models.resnet import ARCHITECTURES, Architecture

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from dnr_jax.config import VARIANTS, ConfigError, ExperimentConfig, flatten, from_json, load_config, to_json, validate
-from dnr_jax.data.pipeline import train_iterator
-from dnr_jax.data.sampling import Dense, Linspace, Segments
-from dnr_jax.data.sources import load_sources
-from dnr_jax.data.transforms import MultiScaleCrop
+from dnr_jax.data.catalogue.sources import load_sources
+from dnr_jax.data.clips.pipeline import train_iterator
+from dnr_jax.data.clips.sampling import Dense, Linspace, Segments
+from dnr_jax.data.clips.transforms import MultiScaleCrop
 from dnr_jax.dnr.fields import changed
 from dnr_jax.models import SlowFast, create_model
 from tests.data import miniatures

@@ -16,7 +16,7 @@ from dnr_jax.config import (
     with_variant,
     with_views,
 )
-from dnr_jax.data.sampling import Dense, Segments
+from dnr_jax.data.clips.sampling import Dense, Segments
 from dnr_jax.models import TDN, TSM, TSN, BNInception, Interlace, R2Plus1D, SlowFast, TANet, TemporalShift
 from dnr_jax.models.resnet import ARCHITECTURES
 from tests.config.experiments import problems, valid_config

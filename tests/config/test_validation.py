@@ -6,8 +6,8 @@ import re
 import pytest
 
 from dnr_jax.config import ConfigError, ExperimentConfig, RandAugment, validate
-from dnr_jax.data.sampling import Dense, Segments, Window
-from dnr_jax.data.transforms import RandomResizedCrop
+from dnr_jax.data.clips.sampling import Dense, Segments, Window
+from dnr_jax.data.clips.transforms import RandomResizedCrop
 from tests.config.experiments import problems, valid_config
 
 

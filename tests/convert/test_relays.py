@@ -22,7 +22,7 @@ from dnr_jax.convert import OWN, TORCHVISION, to_state_dict
 from dnr_jax.convert.relays import _Gates, _last_maps, _proportion, _sigmoid, scale_inputs
 from dnr_jax.convert.source import Source, fit_source, template_of
 from dnr_jax.convert.state_dict import flat
-from dnr_jax.data.sampling import Dense
+from dnr_jax.data.clips.sampling import Dense
 from dnr_jax.dnr import DNRSpec, RelayCell
 from dnr_jax.models import Interlace, create_model
 from dnr_jax.models.blocks import predicting_norms, stack_blocks

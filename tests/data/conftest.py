@@ -3,8 +3,8 @@ import pathlib
 import pytest
 
 from dnr_jax.config import DataConfig
-from dnr_jax.data import decode
-from dnr_jax.data.sampling import Dense
+from dnr_jax.data.clips import decode
+from dnr_jax.data.clips.sampling import Dense
 from tests.data.videos import moving_frames
 
 

@@ -17,11 +17,11 @@ import numpy as np
 from tqdm import tqdm
 
 from dnr_jax.config import DataConfig, EvaluationConfig
-from dnr_jax.data.decode import encode_video
-from dnr_jax.data.media import pack_frames
-from dnr_jax.data.pipeline import evaluation_iterator
-from dnr_jax.data.sampling import Dense
-from dnr_jax.data.sources import VideoSource
+from dnr_jax.data.catalogue.media import pack_frames
+from dnr_jax.data.catalogue.sources import VideoSource
+from dnr_jax.data.clips.decode import encode_video
+from dnr_jax.data.clips.pipeline import evaluation_iterator
+from dnr_jax.data.clips.sampling import Dense
 from tests.data.videos import moving_frames, write_frames
 
 CODECS = {"mp4": "libx264", "mkv": "libx264", "ts": "mpeg2video", "avi": "mpeg4", "webm": "libvpx-vp9", "flv": "flv"}

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from dnr_jax.data.decode import encode_video
+from dnr_jax.data.clips.decode import encode_video
 from tests.data.videos import moving_frames, write_frames
 
 Labelled: TypeAlias = list[tuple[str, str]]

@@ -20,7 +20,7 @@ import av
 import numpy as np
 from tqdm import tqdm
 
-from dnr_jax.data.decode import DecodeError, decode_frames
+from dnr_jax.data.clips.decode import DecodeError, decode_frames
 from tests.data.videos import moving_frames
 
 Result = TypeVar("Result")

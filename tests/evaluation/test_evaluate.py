@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from dnr_jax.config import ConfigError, EvaluationConfig
-from dnr_jax.data.pipeline import load_clip
-from dnr_jax.data.sources import load_sources
+from dnr_jax.data.catalogue.sources import load_sources
+from dnr_jax.data.clips.pipeline import load_clip
 from dnr_jax.evaluation.evaluate import Report, evaluate, undecoded_note, views
 from dnr_jax.evaluation.predict import Prediction, predict
 from dnr_jax.runs.devices import make_mesh

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dnr_jax.config import ExperimentConfig
-from dnr_jax.data.decode import DecodeError
+from dnr_jax.data.clips.decode import DecodeError
 from dnr_jax.evaluation import predict as module
 from dnr_jax.evaluation.predict import Prediction, find_videos, predict
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnr_jax.config import DataConfig, ExperimentConfig, Network, TrainConfig
-from dnr_jax.data.decode import encode_video
-from dnr_jax.data.sampling import Segments
+from dnr_jax.data.clips.decode import encode_video
+from dnr_jax.data.clips.sampling import Segments
 from dnr_jax.dnr import CrossTemporalDNR, DNRSpec
 from dnr_jax.models import TDN, TSN, BNInception, ResNetNetwork, TANet, inception
 from dnr_jax.models.resnet import ARCHITECTURES, Architecture

@@ -1,0 +1,442 @@
+"""Exact random access to the frames of a video file, and a small encoder.
+
+:func:`decode_frames` returns the frames that decoding the whole file in order would return, but feeds the decoder only
+what it needs: demuxing is cheap (about 1 ms a clip), so all packets are listed first, the order of their frames is read
+from them (:mod:`dnr_jax.data.clips.pictures`), and each group of pictures is decoded from its keyframe to the last
+frame wanted. Frames that nothing refers to and nobody asked for are skipped (``skip_frame = NONREF``), which saves a
+third of the work on Kinetics-like files. Where the packets leave a doubt, or what comes out of the decoder is not what
+they promised, the whole file is decoded and frames are counted instead.
+
+A folder or archive of pictures is a video too (:mod:`dnr_jax.data.clips.frame_files`): of these only the files of the
+wanted frames are read, by OpenCV, and at a reduced size where they are much larger than needed.
+"""
+
+import bisect
+import contextlib
+import dataclasses
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from typing import TypeAlias, cast
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from etils import epath
+
+from dnr_jax.data.clips.container import (
+    DecodeError,
+    average_rate,
+    decode_in_order,
+    decode_packet,
+    demux,
+    open_video,
+    orientation,
+)
+from dnr_jax.data.clips.frame_files import BUCKETS, FrameFiles, has_frame_files
+from dnr_jax.data.clips.pictures import has_gap, picture_order
+
+__all__ = ["DecodeError", "FrameCount", "Pick", "StoredVideo", "decode_frames", "encode_video", "told_frames"]
+
+_logger = logging.getLogger(__name__)
+
+
+class FrameCount(int):
+    """The number of frames of a video.
+
+    Attributes:
+      rate: Frames per second, on average; 0 where nothing tells, as in a folder of pictures.
+    """
+
+    rate: float
+
+    def __new__(cls, frames: int, rate: float = 0.0) -> "FrameCount":
+        """Attach the rate to the number."""
+        count = super().__new__(cls, frames)
+        count.rate = rate
+        return count
+
+
+class StoredVideo(bytes):
+    """The bytes of a video whose frames were counted before.
+
+    Attributes:
+      counted: How many frames decoding all of it gave.
+    """
+
+    counted: int
+
+    def __new__(cls, content: bytes, counted: int) -> "StoredVideo":
+        """Attach the number to the bytes."""
+        video = super().__new__(cls, content)
+        video.counted = counted
+        return video
+
+
+Pick: TypeAlias = Callable[[FrameCount], np.ndarray]
+
+# Of the encoders. With AVX-512, x264's macroblock tree reads memory that nothing wrote, and the frames depend on it.
+REPEATABLE = {"libx264": {"mbtree": "0"}}
+
+# Packets of smaller files are kept in memory from the listing on; larger files are read a second time.
+_KEPT_BYTES = 16 * 2**20
+
+MAX_CLIP_BYTES = 2**31
+"""Of the frames of one call, in RGB: 21 frames of 7680 x 4320 pixels, 345 of 1920 x 1080."""
+
+
+class _ThreadState(threading.local):
+    """One reformatter a thread: it keeps its conversion tables from frame to frame, and must not be shared."""
+
+    def __init__(self) -> None:
+        self.reformatter = VideoReformatter()
+
+
+_thread = _ThreadState()
+
+
+def decode_frames(source: str | bytes, pick: Pick, short_side: int = 0) -> tuple[np.ndarray, int]:
+    """Decode chosen frames of a video.
+
+    Args:
+      source: Path (local, a URL that FFmpeg knows, or in a bucket that etils.epath can read) of a video file or of a
+        folder of pictures, or the bytes of a video file or of an archive of pictures.
+      pick: Called with the number of frames in the video, a :class:`FrameCount`; returns the indices wanted, in
+        presentation order from 0, as an integer array of any shape. Repeated and unsorted indices are allowed. Called
+        again with another number if the file turns out to hold more or fewer frames than it says.
+      short_side: How many pixels are needed. JPEG frames are decoded at the smallest of a half, a quarter and an eighth
+        of their size whose short side is not below; 0, and for all others: their full size.
+
+    Returns:
+      The frames, uint8 ``[n, H, W, 3]`` RGB, upright as the file's metadata asks, and the number of frames in the
+      video.
+
+    Raises:
+      DecodeError: The file is missing, is not a video, or holds no frame that can be decoded; there is no picture in
+        the folder or archive, a wanted one is damaged, or they have several sizes; or the frames wanted take more than
+        :data:`MAX_CLIP_BYTES`.
+      IndexError: ``pick`` returned an index out of range.
+    """
+    name = source if isinstance(source, str) else f"video of {len(source)} bytes"
+    try:
+        if has_frame_files(source):
+            return _decode_files(FrameFiles(source), pick, short_side)
+        media = _read_remote(source)
+        frames, indices, total = _decode_stored(media, pick) or _decode_counting(media, pick, counted=0)
+        return _to_rgb(frames, indices), total
+    except (av.FFmpegError, OSError, DecodeError) as error:
+        raise DecodeError(f"{name}: {error}") from error
+
+
+def told_frames(media: str | bytes) -> int:
+    """Return how many frames a video has, as far as its packets (or files) tell; 0 where they do not.
+
+    Where they do, a clip costs decoding what its frames depend on. Otherwise it costs decoding the whole file, or from
+    the start to its last frame where the number of frames is known (:class:`StoredVideo`).
+
+    Raises:
+      DecodeError: It is no video.
+    """
+    try:
+        if has_frame_files(media):
+            return len(FrameFiles(media))
+        with open_video(media) as (container, stream):
+            packets = _list_packets(container, stream)
+            return len(packets.order) if packets.delay <= stream.codec_context.reorder_depth else 0
+    except (av.FFmpegError, OSError) as error:
+        raise DecodeError(str(error)) from error
+
+
+def encode_video(
+    path: str,
+    frames: np.ndarray,
+    fps: int = 25,
+    codec: str = "libx264",
+    options: dict[str, str] | None = None,
+) -> None:
+    """Write a video file in YUV 4:2:0; the same arguments give the same frames.
+
+    Args:
+      path: File to write; its suffix chooses the container.
+      frames: uint8 ``[T, H, W, 3]`` RGB; H and W even.
+      fps: Frames per second.
+      codec: Name of an FFmpeg encoder.
+      options: Options of the encoder, for example ``{"crf": "18", "g": "12"}``. x264's macroblock tree is off unless
+        they ask for it.
+
+    Raises:
+      ValueError: The frames have another shape, or an odd height or width.
+    """
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.shape[1] % 2 or frames.shape[2] % 2:
+        raise ValueError(f"expected frames [T, H, W, 3] with even H and W, got shape {frames.shape}")
+    with av.open(path, "w") as container:
+        options = REPEATABLE.get(codec, {}) | (options or {})
+        stream = cast(av.VideoStream, container.add_stream(codec, rate=fps, options=options))
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1  # with several, rate control may depend on their timing
+        for frame in frames:
+            container.mux(stream.encode(VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _decode_files(video: FrameFiles, pick: Pick, short_side: int) -> tuple[np.ndarray, int]:
+    indices = _check(pick(FrameCount(len(video))), len(video))
+    unique, positions = np.unique(indices, return_inverse=True)
+    first = video.decode(unique[0], short_side)
+    _check_size(len(indices), *first.shape[:2])
+    frames = [first, *(video.decode(index, short_side) for index in unique[1:].tolist())]
+    if shapes := {frame.shape[:2] for frame in frames} - {first.shape[:2]}:
+        raise DecodeError(f"the frames have several sizes, {first.shape[:2]} and {shapes.pop()} among them")
+    return np.stack(frames)[positions], len(video)
+
+
+def _read_remote(source: str | bytes) -> str | bytes:
+    """FFmpeg opens paths itself, but does not know buckets: a file in one is fetched whole."""
+    in_bucket = isinstance(source, str) and source.startswith(BUCKETS)
+    return epath.Path(source).read_bytes() if in_bucket else source
+
+
+def _check(indices: np.ndarray, total: int) -> np.ndarray:
+    indices = np.asarray(indices).ravel()
+    if not indices.size or indices.min() < 0 or indices.max() >= total:
+        raise IndexError(f"picked frames {indices.tolist()} of a video of {total} frames")
+    return indices
+
+
+def _check_size(count: int, height: int, width: int) -> None:
+    size = 3 * count * height * width
+    if size > MAX_CLIP_BYTES:
+        raise DecodeError(
+            f"{count} frames of {width} x {height} pixels take {size / 1e9:.1f} GB, more than the "
+            f"{MAX_CLIP_BYTES / 1e9:.1f} GB of a clip; take fewer frames, or make the videos smaller with 'dnr prepare "
+            "--reencode access'"
+        )
+
+
+Decoded: TypeAlias = tuple[dict[int, VideoFrame], np.ndarray, int]
+"""Frames by index, the indices wanted, the number of frames in the video."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Packets:
+    """The packets of a stream.
+
+    Attributes:
+      keys: Positions of keyframes.
+      order: Positions of packets in the order of their frames; empty where the packets do not tell.
+      delay: How many packets a decoder has to be fed before it can give the first of their frames.
+      kept: The packets, where they take little memory; ``None`` of those of large files.
+    """
+
+    keys: Sequence[int]
+    order: Sequence[int]
+    delay: int
+    kept: Sequence[av.Packet] | None
+
+
+def _list_packets(container: InputContainer, stream: av.VideoStream) -> _Packets:
+    codec = stream.codec_context
+    codec.options = {"err_detect": "explode"}  # a picture patched up from others depends on which were decoded
+    pictures = picture_order(codec)
+    checks_end = pictures is not None and not pictures.tells_cuts and not _tells_sizes(container)
+    tail: list[av.Packet] = []
+    kept: list[av.Packet] | None = []
+    keys: list[int] = []
+    times: list[int | None] = []
+    discarded: set[int] = set()
+    size, doubtful = 0, pictures is None
+    for position, packet in enumerate(demux(container, stream)):
+        if packet.is_keyframe:
+            keys.append(position)
+            tail.clear()
+            doubtful |= position > 0 and packet.has_sidedata("new_extradata")
+        if packet.is_discard:  # cut off by an edit list
+            discarded.add(position)
+        if packet.is_corrupt:
+            doubtful = True
+        if pictures is not None and not doubtful:
+            pictures.add(packet)
+        time = packet.pts
+        times.append(packet.dts if time is None else time)
+        if checks_end:
+            tail.append(packet)
+        if kept is not None:
+            kept.append(packet)
+            size += packet.size
+            if size > _KEPT_BYTES:
+                kept = None
+    doubtful |= keys[:1] != [0]  # what comes before the first keyframe may not be decoded
+    if pictures is not None and not pictures.tells_losses:
+        doubtful |= has_gap([time for time in times if time is not None])
+    order = (pictures.order() if pictures is not None and not doubtful else None) or ()
+    shown = [position for position in order if position not in discarded] if discarded else order
+    if tail and shown and not _gives(codec, tail, sum(position >= keys[-1] for position in shown)):
+        shown = ()
+    return _Packets(keys, shown, _delay(order), kept)
+
+
+def _tells_sizes(container: InputContainer) -> bool:
+    """Return whether a file of this kind that is cut off gives no part of a packet, or says that it is one."""
+    return any(name in container.format.name for name in ("mp4", "matroska"))
+
+
+def _gives(codec: av.VideoCodecContext, packets: Sequence[av.Packet], count: int) -> bool:
+    """Return whether so many frames come of some packets, and no error."""
+    errors: list[str] = []
+    found = sum(1 for packet in (*packets, None) for _ in decode_packet(codec, packet, errors))
+    return found == count and not errors
+
+
+def _delay(order: Sequence[int]) -> int:
+    positions = np.asarray(order)
+    return int((np.sort(positions).searchsorted(positions) - np.arange(len(positions))).max(initial=0))
+
+
+class _Doubt(Exception):
+    """What the decoder gave is not what the packets promised."""
+
+
+class _TooFarReordered(_Doubt):
+    """The decoder does not know how far frames are reordered."""
+
+
+def _decode_stored(media: str | bytes, pick: Pick) -> Decoded | None:
+    """Decode from what is known about the file; return ``None`` where nothing is, or it turns out to be wrong."""
+    if isinstance(media, StoredVideo):
+        return _decode_counting(media, pick, media.counted)
+    try:
+        try:
+            return _decode_sparse(media, pick, probe=False)
+        except _TooFarReordered:
+            return _decode_sparse(media, pick, probe=True)
+    except _Doubt as doubt:
+        _logger.debug("frames are counted: %s", doubt)
+        return None
+
+
+def _decode_sparse(media: str | bytes, pick: Pick, probe: bool) -> Decoded:
+    """Decode only what the wanted frames need.
+
+    Raises:
+      _Doubt: The packets do not tell which frames they hold, or the decoder gives others.
+    """
+    with open_video(media, probe) as (container, stream), contextlib.ExitStack() as stack:
+        packets = _list_packets(container, stream)
+        total = len(packets.order)
+        if not total:
+            raise _Doubt("the packets do not tell their frames")
+        indices = _check(pick(FrameCount(total, average_rate(stream))), total)
+        source: Iterable[av.Packet] | None = packets.kept
+        if source is None:
+            container, stream = stack.enter_context(open_video(media, probe))
+            source = demux(container, stream)
+        return _decode_runs(stream.codec_context, packets, source, indices), indices, total
+
+
+def _decode_runs(
+    codec: av.VideoCodecContext, packets: _Packets, source: Iterable[av.Packet], indices: np.ndarray
+) -> dict[int, VideoFrame]:
+    """Decode the packets that the wanted frames depend on, and return these frames by index."""
+    codec.options = {"err_detect": "explode"}  # also where the file was opened a second time
+    rank = {position: index for index, position in enumerate(packets.order)}
+    wanted = {packets.order[index] for index in indices.tolist()}
+    frames: dict[int, VideoFrame] = {}
+    remaining, position = iter(source), 0
+    for first, last in _runs(packets.keys, rank, wanted):
+        codec.flush_buffers()
+        run = itertools.islice(remaining, first - position, last + 1 - position)
+        position, latest = last + 1, -1
+        for frame in _decode_run(codec, enumerate(run, first), rank, wanted):
+            if frame.pts is None or frame.pts <= latest or frame.is_corrupt:
+                raise _Doubt(f"frame {frame.pts} came after frame {latest}, or with errors")
+            latest = frame.pts
+            if packets.order[latest] in wanted:
+                frames[latest] = frame
+                _check_size(len(indices), frame.height, frame.width)
+    if codec.reorder_depth < packets.delay:
+        raise _TooFarReordered(f"frames are reordered by {packets.delay}, the decoder expects {codec.reorder_depth}")
+    if len(frames) < len(wanted):
+        raise _Doubt("frames are missing")
+    return frames
+
+
+def _decode_run(
+    codec: av.VideoCodecContext, run: Iterable[tuple[int, av.Packet]], rank: Mapping[int, int], wanted: Set[int]
+) -> Iterator[VideoFrame]:
+    """Decode packets one after the other; the time of a frame is its index."""
+    errors: list[str] = []
+    for position, packet in run:
+        packet.pts = rank.get(position)
+        codec.skip_frame = "DEFAULT" if position in wanted else "NONREF"
+        yield from decode_packet(codec, packet, errors)
+    yield from decode_packet(codec, None, errors)
+    if errors:
+        raise _Doubt(errors[0])
+
+
+def _runs(keys: Sequence[int], rank: Mapping[int, int], wanted: Set[int]) -> list[tuple[int, int]]:
+    """Return ranges of positions, ends included, that decode to the wanted frames; touching ranges are merged.
+
+    A frame's range starts at the last keyframe that comes before it in the file and is not shown after it: the leading
+    frames of an open group of pictures follow its keyframe in the file, but refer to the group before.
+    """
+    starts = {}
+    for position in wanted:
+        place = bisect.bisect_right(keys, position) - 1
+        while place > 0 and rank.get(keys[place], 0) > rank[position]:
+            place -= 1
+        starts[position] = keys[max(place, 0)]
+    runs: list[tuple[int, int]] = []
+    for last in sorted(wanted, key=lambda position: (starts[position], position)):
+        if runs and starts[last] <= runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], max(last, runs[-1][1]))
+        else:
+            runs.append((starts[last], last))
+    return runs
+
+
+def _decode_counting(media: str | bytes, pick: Pick, counted: int) -> Decoded:
+    """Decode everything and count: slow, and right for every file.
+
+    Where it is known how many frames there are, ``counted``, what comes after the last frame wanted is left out.
+    """
+    with open_video(media) as (container, stream):
+        rate = average_rate(stream)
+        total = counted or sum(not packet.is_discard for packet in demux(container, stream))
+    while total:
+        indices = _check(pick(FrameCount(total, rate)), total)
+        frames, count = _read(media, indices, to_the_end=not counted)
+        if count == (indices.max() + 1 if counted else total):
+            return frames, indices, total
+        total = counted = count  # choose again among those that came out
+    raise DecodeError("no frame could be decoded")
+
+
+def _read(media: str | bytes, indices: np.ndarray, to_the_end: bool) -> tuple[dict[int, VideoFrame], int]:
+    """Return the wanted frames by index, and how many frames were decoded."""
+    frames: dict[int, VideoFrame] = {}
+    wanted, last, count = set(indices.tolist()), indices.max(), 0
+    for count, frame in enumerate(decode_in_order(media), start=1):
+        if count - 1 in wanted:
+            _check_size(len(indices), frame.height, frame.width)
+            frames[count - 1] = frame
+        if count > last and not to_the_end:
+            break
+    return frames, count
+
+
+def _to_rgb(frames: Mapping[int, VideoFrame], indices: np.ndarray) -> np.ndarray:
+    """Convert frames to one uint8 array ``[n, H, W, 3]``; all take the size and the orientation of the first."""
+    first = frames[indices[0]]
+    height, width, way = first.height, first.width, orientation(first)
+    output = np.empty((len(indices), *way.apply(np.empty((height, width))).shape, 3), np.uint8)
+    for index, frame in frames.items():
+        # A frame that keeps its size takes FFmpeg's fast unscaled path.
+        plane = _thread.reformatter.reformat(frame, width, height, "rgb24", threads=1).planes[0]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
+        output[indices == index] = way.apply(rows[:, : 3 * width].reshape(height, width, 3))
+    return output

@@ -1,0 +1,403 @@
+"""Batches of clips: shuffled, sharded over processes, decoded in threads or worker processes, resumable.
+
+The order of the videos and every random number follow from the seed and the step alone. Threads, workers and processes
+change who does the work, not what comes out: the global batch of a step is the same for any number of processes.
+
+A video that cannot be decoded costs its sample only; it is logged, marked in the batch, and counted by
+:class:`FailureLog`.
+"""
+
+import dataclasses
+import functools
+import json
+import logging
+import os
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import grain
+import numpy as np
+from absl import flags
+from etils import epath
+
+from dnr_jax.config import DataConfig, EvaluationConfig, RunError
+from dnr_jax.data.catalogue.parallel import available_cores
+from dnr_jax.data.catalogue.sources import VideoSource
+from dnr_jax.data.clips.decode import DecodeError, decode_frames
+from dnr_jax.data.clips.transforms import TestTransform, TrainTransform
+
+_logger = logging.getLogger(__name__)
+
+Batch: TypeAlias = dict[str, np.ndarray]
+Sample: TypeAlias = dict[str, np.ndarray | np.generic]
+
+# How many of the following videos may stand in for one that cannot be decoded.
+_MAX_SUBSTITUTES = 8
+# A share of failures means nothing before so many videos, nor a batch of failures that holds fewer than these.
+_MIN_READ = 20
+_MIN_BATCH = 4
+_BUS_ERROR = "exit code -7"
+
+# Between clips' decoding there is Python, of which a process runs one thread at a time: from about 8 threads on, those
+# that decode H.264 wait for each other (benchmarks/input_pipeline.py --scaling).
+_CORES_A_WORKER = 8
+_MAX_THREADS = 16
+
+
+class BatchIterator(Iterator[Batch]):
+    """An iterator over batches that owns threads and processes: close it, or use it in a ``with`` statement."""
+
+    def __init__(self, dataset: grain.IterDataset, num_batches: int | None = None):
+        """Starts reading ``dataset``; ``num_batches`` is its length, ``None`` if it has no end."""
+        # Held by nobody else, so that grain's iterator is gone when it is closed, and closed before the interpreter
+        # ends: its own finalizer fails there.
+        self._open = [iter(dataset)]
+        self._num_batches = num_batches
+        self._finalizer = weakref.finalize(self, _close_all, self._open)
+
+    def __next__(self) -> Batch:
+        """Returns the next batch.
+
+        Raises:
+          RunError: A worker process ended for want of shared memory.
+          ValueError: The iterator is closed.
+        """
+        if not self._open:
+            raise ValueError("the iterator is closed")
+        try:
+            return next(self._open[0])
+        except RuntimeError as error:
+            if _BUS_ERROR not in str(error):
+                raise
+            raise RunError(
+                "a worker process died of a bus error: shared memory (/dev/shm) is too small for the clips. Enlarge it "
+                "(docker run --shm-size=8g), or set data.num_workers to 0 to decode in threads"
+            ) from error
+
+    def __len__(self) -> int:
+        """The number of batches of the whole pass; training batches have no end, and no length."""
+        if self._num_batches is None:
+            raise TypeError("the training batches have no end")
+        return self._num_batches
+
+    def close(self) -> None:
+        """Stops threads and workers."""
+        self._finalizer()
+
+    def __enter__(self) -> "BatchIterator":
+        """Returns the iterator itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Stops threads and workers."""
+        self.close()
+
+
+def _close_all(iterators: list[grain.DatasetIterator]) -> None:
+    while iterators:
+        iterators.pop().close()
+
+
+def train_iterator(
+    source: VideoSource,
+    data: DataConfig,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> BatchIterator:
+    """Endless training batches, reshuffled every epoch.
+
+    An epoch has ``len(source) // (batch_size * process_count)`` steps; the videos left over differ from epoch to epoch.
+    A video that cannot be decoded is replaced by the next one in the source, and that by the one after, up to 8 times.
+
+    Args:
+      source: The videos.
+      data: Sampling, transforms, threads and workers.
+      batch_size: Clips a step of this process.
+      seed: Seed of order, sampling and transforms.
+      start_step: Step of the first batch returned: resuming gives what an uninterrupted run would have seen.
+      process_index: This process among all.
+      process_count: All processes.
+
+    Returns:
+      An iterator of batches of B = ``batch_size`` samples: ``video`` uint8 ``[B, T, H, W, 3]``; ``label`` int32
+      ``[B]``; ``index`` int64 ``[B]``, position in ``source`` of the video shown; ``failed`` int64 ``[B]``, position of
+      the video that should have been shown, or -1; ``weight`` float32 ``[B]``, 0 (and a black clip) where nothing could
+      be shown, otherwise 1.
+
+    Raises:
+      ValueError: There are fewer videos than fit in a batch.
+    """
+    global_batch = batch_size * process_count
+    if len(source) < global_batch:
+        raise ValueError(
+            f"a batch of {global_batch} clips ({batch_size} in each of {process_count} processes) needs as many "
+            f"training videos, but there are {len(source)}; lower train.batch_size or add videos"
+        )
+    epoch = len(source) // global_batch * global_batch
+    order = grain.MapDataset.range(len(source)).seed(seed).shuffle()[:epoch].repeat()
+    # Random numbers depend on the place in the global order, so they are drawn before the order is cut.
+    samples = order.random_map(_TrainReader(source, data))[start_step * global_batch + process_index :: process_count]
+    return BatchIterator(_read(samples, data, batch_size))
+
+
+def evaluation_iterator(
+    source: VideoSource,
+    data: DataConfig,
+    evaluation: EvaluationConfig,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> BatchIterator:
+    """One pass over all videos; every process gets the same number of batches.
+
+    Args:
+      source: The videos.
+      data: Sampling, transforms, threads and workers.
+      evaluation: Clips and crops a video.
+      batch_size: Videos a step of this process.
+      process_index: This process among all.
+      process_count: All processes.
+
+    Returns:
+      An iterator, with a length, of batches of B = ``batch_size`` videos of V = clips x crops views each: ``video``
+      uint8 ``[B, V, T, H, W, 3]``, the crops of a clip next to each other; ``label`` int32 ``[B]``; ``index`` int64
+      ``[B]``, position in ``source``, -1 for the padding of the last batches; ``failed`` int64 ``[B]``, the same
+      position where the video could not be decoded, otherwise -1; ``weight`` float32 ``[B]``, 0 for padding and
+      failures, which are black, otherwise 1.
+    """
+    global_batch = batch_size * process_count
+    num_batches = -(-len(source) // global_batch)
+    padding = [-1] * (num_batches * global_batch - len(source))
+    order = [*range(len(source)), *padding][process_index::process_count]
+    samples = grain.MapDataset.source(order).map(_EvaluationReader(source, data, evaluation))
+    return BatchIterator(_read(samples, data, batch_size), num_batches)
+
+
+def threads_and_workers(data: DataConfig, cores: int) -> tuple[int, int]:
+    """How many threads decode in a process or worker, and in how many worker processes.
+
+    Args:
+      data: ``num_threads`` and ``num_workers`` say it, or leave it to the number of cores.
+      cores: That this process may use.
+
+    Returns:
+      Threads of each worker, or of this process, at least 1; workers, 0: none.
+    """
+    automatic = cores // _CORES_A_WORKER if cores >= 2 * _CORES_A_WORKER else 0
+    workers = automatic if data.num_workers < 0 else data.num_workers
+    return data.num_threads or min(max(cores // max(workers, 1), 1), _MAX_THREADS), workers
+
+
+def load_clip(video: str | bytes, data: DataConfig, evaluation: EvaluationConfig) -> np.ndarray:
+    """Reads one video as the evaluation does.
+
+    Args:
+      video: The video file or folder of frames, or the bytes of a file or record.
+      data: Sampling and transforms.
+      evaluation: Clips and crops.
+
+    Returns:
+      uint8 ``[V, T, H, W, 3]`` with V = clips x crops; the crops of a clip are neighbours.
+
+    Raises:
+      DecodeError: The video cannot be decoded.
+      ValueError: ``evaluation.crops`` is none of the numbers there are.
+    """
+    transform = TestTransform(data.short_side, evaluation.crop_size or data.crop_size, evaluation.crops)
+    side = _needed_side(data.short_side, transform.crop_size)
+    pick = functools.partial(data.sampler.test, clips=evaluation.clips, twice=evaluation.twice_sample)
+    frames, _ = decode_frames(video, pick, side)
+    crops = transform(frames)
+    views = crops.reshape(evaluation.crops, evaluation.num_clips, -1, *crops.shape[2:]).swapaxes(0, 1)
+    return views.reshape(-1, *views.shape[2:])
+
+
+class FailureLog:
+    """Counts the videos that could not be decoded, names them, and ends the run when there are too many.
+
+    It sees the batches of one process.
+    """
+
+    def __init__(self, source: VideoSource, max_fraction: float, report: str | os.PathLike[str] = ""):
+        """Starts at zero.
+
+        Args:
+          source: The videos that the batches' indices refer to.
+          max_fraction: Largest share of failures among the videos read, once 20 have been read.
+          report: File that gets a line for each of these videos when it is met first: a JSON object with ``index``,
+            ``name``, ``path`` and ``reason``. Empty: none.
+        """
+        self._source = source
+        self._max_fraction = max_fraction
+        self._report = epath.Path(report) if report else None
+        if self._report:
+            self._report.unlink(missing_ok=True)
+        self._read = 0
+        self._count = 0
+        self._failed: dict[int, None] = {}  # a set that keeps the order
+
+    @property
+    def count(self) -> int:
+        """How often a video could not be decoded; one that fails in every epoch counts in each."""
+        return self._count
+
+    @property
+    def names(self) -> list[str]:
+        """The videos that could not be decoded, in the order in which they were met."""
+        return [self._source.names[index] for index in self._failed]
+
+    def update(self, batch: Mapping[str, np.ndarray]) -> None:
+        """Takes note of a batch.
+
+        Raises:
+          RunError: More than ``max_fraction`` of the videos read failed, or a whole batch did. The batch then counts in
+            the message and in the report, but not in :meth:`state`: whoever goes on reads it again.
+        """
+        failed = np.asarray(batch["failed"])
+        in_batch = int(np.sum(np.asarray(batch["index"]) >= 0))
+        read, count = self._read + in_batch, self._count + int(np.sum(failed >= 0))
+        new = dict.fromkeys(index for index in failed[failed >= 0].tolist() if index not in self._failed)
+        self._write(new, "a")
+        reason = ""
+        if read >= _MIN_READ and count > self._max_fraction * read:
+            reason = f"more than data.max_failures = {self._max_fraction} of the videos could not be decoded"
+        if in_batch >= _MIN_BATCH and not np.any(batch["weight"]):
+            reason = "a whole batch of videos could not be decoded"
+        if reason:
+            raise RunError(self._advice(f"{reason}: {count} of {read}", [*self._failed, *new]))
+        self._read, self._count = read, count
+        self._failed.update(new)
+
+    def state(self) -> dict[str, Any]:
+        """Everything to go on from, as numbers and lists that JSON can hold."""
+        return {"read": self._read, "count": self._count, "failed": list(self._failed)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what :meth:`state` returned."""
+        self._read, self._count = state["read"], state["count"]
+        self._failed = dict.fromkeys(state["failed"])
+        self._write(self._failed, "w")
+
+    def _write(self, indices: Iterable[int], mode: str) -> None:
+        """Adds videos to the report, or starts it anew with them."""
+        if self._report is not None and (mode == "w" or indices):
+            with self._report.open(mode) as file:
+                file.writelines(json.dumps(self._describe(index)) + "\n" for index in indices)
+
+    def _describe(self, index: int) -> dict[str, Any]:
+        source = self._source
+        named = {"index": index, "name": source.names[index], "path": source.paths[index]}
+        return named | {"reason": _why_broken(source, index)}
+
+    def _advice(self, reason: str, failed: Sequence[int]) -> str:
+        names = ", ".join(self._source.names[index] for index in failed[:5])
+        where = f"{self._report} says" if self._report else "The warnings above say"
+        return (
+            f"{reason}, among them {names}. {where} why; check that the files are whole ('dnr check' lists all that "
+            "are not), or raise data.max_failures"
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _TrainReader:
+    """Position in the source, random numbers -> one sample."""
+
+    source: VideoSource
+    data: DataConfig
+
+    def __call__(self, index: int, rng: np.random.Generator) -> Sample:
+        for attempt in range(_MAX_SUBSTITUTES + 1):
+            position = (index + attempt) % len(self.source)
+            frames = _decode_or_warn(self.source, position, functools.partial(self._frames, rng=rng))
+            if frames is not None:
+                clip, label = self._transform(frames, int(self.source.labels[position]), rng)
+                return _sample(clip, np.int32(label), position, failed=index if attempt else -1)
+        return _blank(self.data.clip_shape, self.source.labels[index], index, failed=index)
+
+    @functools.cached_property
+    def _transform(self) -> TrainTransform:
+        return TrainTransform.from_config(self.data, self.source.classes)
+
+    def _frames(self, video: str | bytes, rng: np.random.Generator) -> np.ndarray:
+        side = _needed_side(self.data.short_side, self.data.crop_size)
+        return decode_frames(video, functools.partial(self.data.sampler.train, rng=rng), side)[0]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _EvaluationReader:
+    """Position in the source, or -1 for padding -> one sample."""
+
+    source: VideoSource
+    data: DataConfig
+    evaluation: EvaluationConfig
+
+    def __call__(self, index: int) -> Sample:
+        side = self.evaluation.crop_size or self.data.crop_size
+        shape = (self.evaluation.num_clips * self.evaluation.crops, self.data.clip_shape[0], side, side, 3)
+        if index < 0:
+            return _blank(shape, np.int32(0), index, failed=-1)
+        views = _decode_or_warn(self.source, index, lambda video: load_clip(video, self.data, self.evaluation))
+        if views is None:
+            return _blank(shape, self.source.labels[index], index, failed=index)
+        return _sample(views, self.source.labels[index], index, failed=-1)
+
+
+def _sample(video: np.ndarray, label: np.int32, index: int, failed: int, weight: float = 1.0) -> Sample:
+    return {
+        "video": video,
+        "label": label,
+        "index": np.int64(index),
+        "failed": np.int64(failed),
+        "weight": np.float32(weight),
+    }
+
+
+def _blank(shape: tuple[int, ...], label: np.int32, index: int, failed: int) -> Sample:
+    return _sample(np.zeros(shape, np.uint8), label, index, failed, weight=0.0)
+
+
+def _decode_or_warn(source: VideoSource, index: int, read: Callable[[str | bytes], np.ndarray]) -> np.ndarray | None:
+    try:
+        return read(source.media(index))
+    except DecodeError as error:
+        _warn_once(source.names[index], str(error))
+        return None
+
+
+@functools.cache
+def _warn_once(name: str, reason: str) -> None:
+    _logger.warning("cannot decode %s (%s)", name, reason)
+
+
+def _why_broken(source: VideoSource, index: int) -> str:
+    """What decoding says, in this process: the one where it failed may be another."""
+    try:
+        decode_frames(source.media(index), lambda total: np.zeros(1, np.int64))
+    except DecodeError as error:
+        return str(error)
+    return "the frames of the clip could not be decoded"
+
+
+def _needed_side(short_side: int, crop_size: int) -> int:
+    """The short side, in pixels, that frames are resized to before they are cropped; 0: they keep their size."""
+    return short_side and max(short_side, crop_size)
+
+
+def _read(samples: grain.MapDataset, data: DataConfig, batch_size: int) -> grain.IterDataset:
+    """Decodes samples ahead of time in threads or workers, and batches them in a thread of this process.
+
+    Workers hand over samples, not batches: so the batches are the same for any number of workers, and no more samples
+    are in memory than are being decoded.
+    """
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # grain reads flags that nobody parses outside absl.app
+    threads, workers = threads_and_workers(data, available_cores())
+    dataset = samples.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
+    if workers:
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
+    batches = dataset.batch(batch_size, drop_remainder=True)
+    return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=2)
