@@ -23,10 +23,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from dnr_jax.config import DataConfig
+from dnr_jax.config import DataConfig, VideoSource
 from dnr_jax.data.catalogue.media import Reencoding, reencode
-from dnr_jax.data.catalogue.parallel import available_cores
-from dnr_jax.data.catalogue.sources import VideoSource
+from dnr_jax.data.clips.cores import available_cores
 from dnr_jax.data.clips.decode import decode_frames, encode_video
 from dnr_jax.data.clips.pipeline import train_iterator
 from dnr_jax.data.clips.sampling import Dense, dense_train

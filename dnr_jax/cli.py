@@ -15,7 +15,7 @@ from etils import epath
 
 from dnr_jax import console
 from dnr_jax.config import ConfigError, expand_path, folder_problem, list_configs, with_views
-from dnr_jax.data.catalogue.parallel import available_cores
+from dnr_jax.data.clips.cores import available_cores
 from dnr_jax.progress import Progress, stage
 
 _CHECKPOINT = """\

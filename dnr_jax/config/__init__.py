@@ -21,9 +21,11 @@ from dnr_jax.config.paths import expand_path, folder_problem, missing_path
 from dnr_jax.config.recipes import kinetics, ten_by_three
 from dnr_jax.config.serialization import from_json, to_dict, to_json
 from dnr_jax.config.validation import part_problems, validate, validate_network
+from dnr_jax.config.videos import Catalogue, Problem, VideoSource
 
 __all__ = [
     "VARIANTS",
+    "Catalogue",
     "ConfigError",
     "Crop",
     "DataConfig",
@@ -34,10 +36,12 @@ __all__ = [
     "Network",
     "Optimizer",
     "Part",
+    "Problem",
     "RandAugment",
     "RunError",
     "Sampler",
     "TrainConfig",
+    "VideoSource",
     "ZooNetwork",
     "expand_path",
     "field_docs",

@@ -11,8 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from dnr_jax.config import EvaluationConfig, ExperimentConfig
-from dnr_jax.data.catalogue.sources import VideoSource
+from dnr_jax.config import EvaluationConfig, ExperimentConfig, VideoSource
 from dnr_jax.data.clips.pipeline import evaluation_iterator
 from dnr_jax.evaluation import metrics, outputs
 from dnr_jax.progress import Progress

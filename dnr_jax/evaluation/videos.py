@@ -4,10 +4,10 @@ import os
 import pathlib
 from collections.abc import Mapping
 
-from dnr_jax.config import ConfigError
+from dnr_jax.config import ConfigError, VideoSource
 from dnr_jax.config.data import SourceKind
 from dnr_jax.data.catalogue.classes import with_classes
-from dnr_jax.data.catalogue.sources import VideoSource, load_split
+from dnr_jax.data.catalogue.sources import load_split
 from dnr_jax.runs.folder import Run
 
 _NOWHERE: Mapping[str, str | None] = {}

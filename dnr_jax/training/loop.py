@@ -30,6 +30,7 @@ from dnr_jax.config import (
     EvaluationConfig,
     ExperimentConfig,
     RunError,
+    VideoSource,
     expand_path,
     flatten,
     single_view,
@@ -39,8 +40,9 @@ from dnr_jax.config import (
 from dnr_jax.convert.source import Start, fit_classes, read_source
 from dnr_jax.data.catalogue import records
 from dnr_jax.data.catalogue.classes import names_for, with_classes
-from dnr_jax.data.catalogue.sources import VideoSource, load_sources
-from dnr_jax.data.clips.pipeline import FailureLog, train_iterator
+from dnr_jax.data.catalogue.sources import load_sources
+from dnr_jax.data.clips.failures import FailureLog
+from dnr_jax.data.clips.pipeline import train_iterator
 from dnr_jax.dnr import precise_statistics
 from dnr_jax.evaluation.evaluate import Report, score_videos, undecoded_note, views
 from dnr_jax.evaluation.videos import labelled

@@ -16,9 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from dnr_jax.config import DataConfig, EvaluationConfig
+from dnr_jax.config import DataConfig, EvaluationConfig, VideoSource
 from dnr_jax.data.catalogue.media import pack_frames
-from dnr_jax.data.catalogue.sources import VideoSource
 from dnr_jax.data.clips.decode import encode_video
 from dnr_jax.data.clips.pipeline import evaluation_iterator
 from dnr_jax.data.clips.sampling import Dense

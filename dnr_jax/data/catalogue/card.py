@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from dnr_jax.config import Catalogue
 from dnr_jax.data.catalogue.records import Prepared
-from dnr_jax.data.catalogue.sources import Catalogue
 
 CARD_FILE = "card.json"
 TEXT_FILE = "card.md"

@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from etils import epath
 
+from dnr_jax.config import Catalogue, Problem
 from dnr_jax.data.catalogue import media, records
 from dnr_jax.data.catalogue.datasets import DATASETS
 from dnr_jax.data.catalogue.parallel import ordered_map
-from dnr_jax.data.catalogue.sources import Catalogue, Problem, has_lists, open_dataset, open_records, scan_folder
+from dnr_jax.data.catalogue.sources import has_lists, open_dataset, open_records, scan_folder
 from dnr_jax.data.catalogue.textfiles import first_of, readable
 from dnr_jax.data.clips.decode import DecodeError, told_frames
 from dnr_jax.progress import Progress

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dnr_jax.data.catalogue.sources import VideoSource
+from dnr_jax.config import VideoSource
 
 
 def with_classes(source: VideoSource, classes: Sequence[str]) -> VideoSource:

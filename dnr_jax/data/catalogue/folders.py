@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 
 from etils import epath
 
-from dnr_jax.data.catalogue.annotations import VIDEO_SUFFIXES, is_hidden
+from dnr_jax.data.catalogue.annotations import is_hidden
 from dnr_jax.data.catalogue.textfiles import readable
 from dnr_jax.data.clips.frame_files import FRAME_SUFFIXES
+from dnr_jax.data.clips.suffixes import VIDEO_SUFFIXES
 
 _logger = logging.getLogger(__name__)
 

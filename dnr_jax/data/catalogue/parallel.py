@@ -5,7 +5,6 @@ import concurrent.futures
 import contextlib
 import itertools
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeVar
@@ -17,12 +16,6 @@ Result = TypeVar("Result")
 
 TIME_LIMIT = 3600.0
 """Seconds that a worker process may take for one video: a decoder that takes longer hangs."""
-
-
-def available_cores() -> int:
-    """The number of cores that this process may use, which may be fewer than there are: job schedulers limit it."""
-    # macOS has no such limit, and no such function.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def ordered_map(

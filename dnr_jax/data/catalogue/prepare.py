@@ -16,12 +16,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from etils import epath
 
+from dnr_jax.config import Catalogue, VideoSource
 from dnr_jax.data.catalogue import media, records
 from dnr_jax.data.catalogue.card import left_out_name, write_card
 from dnr_jax.data.catalogue.media import Reencoding
 from dnr_jax.data.catalogue.parallel import ordered_map
 from dnr_jax.data.catalogue.records import RecordWriter, Shard, json_lines, write_text
-from dnr_jax.data.catalogue.sources import Catalogue, VideoSource
 from dnr_jax.data.clips.decode import DecodeError
 from dnr_jax.progress import Progress
 

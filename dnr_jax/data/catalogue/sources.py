@@ -1,8 +1,6 @@
 """Which videos there are, and what each one shows."""
 
 import dataclasses
-import hashlib
-import json
 import logging
 import os
 import posixpath
@@ -12,6 +10,7 @@ import numpy as np
 from etils import epath
 
 from dnr_jax.config import DataConfig
+from dnr_jax.config.videos import Catalogue, Problem, VideoSource, refuse_conflicts
 from dnr_jax.data.catalogue import demo, records
 from dnr_jax.data.catalogue.annotations import is_hidden
 from dnr_jax.data.catalogue.datasets import DATASETS, Match, match
@@ -30,105 +29,6 @@ _LIST_PATTERNS = (
     "{split}.txt",
     "{split}.csv",
 )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class VideoSource:
-    """A labelled list of videos.
-
-    Attributes:
-      paths: Where the files, or folders of JPEG frames, are; of prepared records, what they are called.
-      labels: int32 ``[len(paths)]``, positions in ``classes``.
-      names: Short names for messages, relative to the data set's root.
-      classes: Names of the classes.
-      records: The videos' bytes, where they are records of a prepared data set.
-    """
-
-    paths: tuple[str, ...]
-    labels: np.ndarray
-    names: tuple[str, ...]
-    classes: tuple[str, ...]
-    records: Sequence[bytes] | None = None
-
-    def __len__(self) -> int:
-        """The number of videos."""
-        return len(self.paths)
-
-    def media(self, index: int) -> str | bytes:
-        """What the decoder reads for video ``index``: its path, or the bytes of its record."""
-        return self.paths[index] if self.records is None else self.records[index]
-
-    def classes_without_videos(self) -> list[str]:
-        """Return the names of the classes that no video shows."""
-        counts = np.bincount(self.labels, minlength=len(self.classes))
-        return [name for name, count in zip(self.classes, counts, strict=True) if not count]
-
-    def fingerprint(self) -> str:
-        """Return a hash of which videos these are, in which order, and what they show, wherever they lie.
-
-        It depends on names, labels and classes. Absolute names count from the folder that they share, so that it stays
-        where the data was moved and its lists were written anew. Two sources with the same fingerprint train alike, as
-        far as the contents of the files are the same.
-        """
-        content = [_unrooted(self.names), self.labels.tolist(), self.classes]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """Something that is wrong with a video.
-
-    Attributes:
-      kind: ``broken`` (cannot be decoded, or not wholly), ``empty`` (no frame), ``short`` (fewer frames than asked
-        for), ``slow`` (the packets do not tell the order of the frames), ``unknown class``, ``mislabelled`` (the same
-        video, or the same content, has another label as well), ``repeated`` (it is listed several times in its split),
-        ``ambiguous`` (official annotations with several labels find the same file) or ``duplicate`` (the same content
-        is in another split).
-      split: The split of the video.
-      name: The video, as the list or the folder names it.
-      detail: What exactly.
-    """
-
-    kind: str
-    split: str
-    name: str
-    detail: str
-
-    @property
-    def is_fault(self) -> bool:
-        """Whether training would see something wrong; of a slow video it sees the right frames, later."""
-        return self.kind != "slow"
-
-    def __str__(self) -> str:
-        """One line."""
-        return f"{self.kind}: {self.split}/{self.name}: {self.detail}"
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Catalogue:
-    """A data set: what is there of it, and what is not.
-
-    Attributes:
-      name: What the data set is called.
-      classes: Names of the classes.
-      splits: The videos of each split.
-      missing: Annotated videos that are not on the disk, by split: name and label.
-      unknown: Videos whose class is none of ``classes``, by split: their names.
-      frame_rate: Frames per second of videos that are folders of frames; 0 if not known.
-      problems: What the annotations themselves show: videos with several labels, or listed several times.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    splits: Mapping[str, VideoSource]
-    missing: Mapping[str, Sequence[tuple[str, int]]] = dataclasses.field(default_factory=dict)
-    unknown: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
-    frame_rate: float = 0.0
-    problems: Sequence[Problem] = ()
-
-    def require_one_label(self) -> None:
-        """Raise ValueError where a video has several labels: whatever is learnt from it is wrong."""
-        _refuse_conflicts(self.name, self.problems)
 
 
 def read_list(path: str, root: str, label_map: str = "", classes: Sequence[str] = ()) -> VideoSource:
@@ -323,13 +223,6 @@ def load_split(data: DataConfig, split: str = "val") -> VideoSource:
     raise ValueError(f"data.source is '{data.source}'; expected list, folder, dataset, records or demo")
 
 
-def _unrooted(names: Sequence[str]) -> list[str]:
-    """Return the names, absolute ones relative to the folder that holds them all."""
-    absolute = [os.path.dirname(name) for name in names if os.path.isabs(name)]
-    shared = os.path.commonpath(absolute) if absolute else ""
-    return [os.path.relpath(name, shared) if os.path.isabs(name) else name for name in names]
-
-
 def _source(root: str, paths: Sequence[str], labels: Sequence[int | None], classes: Sequence[str]) -> VideoSource:
     folder = str(epath.Path(root)) if root else ""  # once: an object for each video takes as long as looking for it
     return VideoSource(
@@ -519,7 +412,7 @@ def _accept(listed: VideoList, root: str) -> VideoSource:
     """The videos of a list that can be trained on; warns of those that are missing or listed several times."""
     listed.require_known()
     problems = _list_problems(listed, "")
-    _refuse_conflicts(listed.file, problems)
+    refuse_conflicts(listed.file, problems)
     if problems:
         message = "%s: lines that name the video of another line with the same label, and count as well: %d, such as %s"
         _logger.warning(message, listed.file, len(problems), problems[0].detail)
@@ -572,14 +465,6 @@ def _same_video(split: str, videos: Sequence[tuple[str, int, str]], classes: Seq
         )
         problems.append(Problem("repeated" if is_same else "mislabelled", split, readable(path), detail))
     return problems
-
-
-def _refuse_conflicts(name: str, problems: Sequence[Problem]) -> None:
-    if conflicts := [problem for problem in problems if problem.kind == "mislabelled"]:
-        raise ValueError(
-            f"{name}: videos with two labels, where one is expected: {len(conflicts)}: "
-            f"{first_of([f'{problem.name} is {problem.detail}' for problem in conflicts])}"
-        )
 
 
 def _compare_lists(train: VideoList, val: VideoList) -> None:

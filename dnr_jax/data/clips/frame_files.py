@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from etils import epath
 
-from dnr_jax.data.catalogue.annotations import VIDEO_SUFFIXES
 from dnr_jax.data.clips.container import DecodeError
+from dnr_jax.data.clips.suffixes import VIDEO_SUFFIXES
 
 BUCKETS = ("gs://", "s3://")
 """How paths begin that etils.epath reads."""

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from dnr_jax.config import VideoSource
 from dnr_jax.data.catalogue.classes import names_for, with_classes
-from dnr_jax.data.catalogue.sources import VideoSource
 
 
 def source(labels, classes) -> VideoSource:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from dnr_jax.data.catalogue.parallel import available_cores, ordered_map
+from dnr_jax.data.catalogue.parallel import ordered_map
 
 
 def double(number: int) -> int:
@@ -71,14 +71,3 @@ def test_items_are_taken_as_they_are_needed():
     assert next(results) == 0 and len(taken) <= 8
     results.close()
     assert len(taken) <= 8 and threading.active_count() < 50
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no limit on the cores of a process on this system")
-def test_cores_that_a_process_may_not_use_are_not_counted():
-    allowed = os.sched_getaffinity(0)
-    assert available_cores() == len(allowed)
-    try:
-        os.sched_setaffinity(0, {min(allowed)})
-        assert available_cores() == 1
-    finally:
-        os.sched_setaffinity(0, allowed)

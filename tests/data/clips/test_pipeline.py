@@ -1,6 +1,5 @@
 import dataclasses
 import gc
-import json
 import logging
 import os
 import pathlib
@@ -17,6 +16,7 @@ from dnr_jax.data.catalogue import demo, prepare, sources
 from dnr_jax.data.clips import decode, pipeline, sampling, transforms
 from dnr_jax.data.clips.sampling import Dense, Linspace, Segments, Window
 from dnr_jax.data.clips.transforms import CenterCrop
+from tests.data.clips.broken import with_broken
 from tests.data.videos import moving_frames, write_frames
 from tests.paths import REPOSITORY
 
@@ -34,14 +34,6 @@ def val(data):
 @pytest.fixture(autouse=True)
 def forget_warnings():
     pipeline._warn_once.cache_clear()
-
-
-def with_broken(source, positions, folder):
-    """The same source, in which the videos at the given positions are text files."""
-    path = folder / "broken.mp4"
-    path.write_text("not a video")
-    paths = tuple(str(path) if position in positions else p for position, p in enumerate(source.paths))
-    return dataclasses.replace(source, paths=paths)
 
 
 def take(source, data, count, batch_size=4, seed=0, **kwargs):
@@ -387,52 +379,6 @@ def test_evaluation_crops_are_checked(val, data):
         pipeline.load_clip(val.paths[0], data, EvaluationConfig(crops=2))
 
 
-def batch_of(index, failed, weight):
-    return {"index": np.array(index), "failed": np.array(failed), "weight": np.array(weight, np.float32)}
-
-
-def test_failure_log_counts_and_names(train):
-    log = pipeline.FailureLog(train, max_fraction=0.5)
-    log.update(batch_of([0, 5, 2], [-1, 4, -1], [1, 1, 1]))
-    log.update(batch_of([1, 5, 9, -1], [-1, 4, 9, -1], [1, 1, 0, 0]))
-    assert log.count == 3
-    assert log.names == [train.names[4], train.names[9]]
-
-
-def test_failure_log_goes_on_from_its_state(train):
-    batches = [batch_of([0, 5], [-1, 4], [1, 1]), batch_of([3, 7], [3, -1], [1, 1])]
-    whole, first, second = (pipeline.FailureLog(train, 0.5) for _ in range(3))
-    whole.update(batches[0])
-    whole.update(batches[1])
-    first.update(batches[0])
-    second.restore(json.loads(json.dumps(first.state())))
-    second.update(batches[1])
-    assert second.state() == whole.state() and second.names == whole.names and second.count == 2
-
-
-def test_failure_log_ends_the_run_above_the_limit(train):
-    log = pipeline.FailureLog(train, max_fraction=0.25)
-    for number in range(9):  # 18 videos, half of them broken: too few to judge
-        log.update(batch_of([number, 5], [-1, number], [1, 1]))
-    with pytest.raises(RunError, match=f"data.max_failures = 0.25 .*: 10 of 20, among them {train.names[0]}"):
-        log.update(batch_of([9, 5], [-1, 9], [1, 1]))
-    assert log.state() == {"read": 18, "count": 9, "failed": list(range(9))}  # whoever goes on reads that batch again
-
-
-def test_failure_log_tolerates_the_limit_itself(train):
-    log = pipeline.FailureLog(train, max_fraction=0.25)
-    for _ in range(20):
-        log.update(batch_of([0, 1, 2, 3], [-1, -1, -1, 2], [1, 1, 1, 1]))
-    assert log.count == 20
-
-
-def test_failure_log_ends_the_run_at_a_batch_of_failures(train):
-    log = pipeline.FailureLog(train, max_fraction=1.0)
-    log.update(batch_of([5, -1, -1, -1], [5, -1, -1, -1], [0, 0, 0, 0]))  # one broken video and padding
-    with pytest.raises(RunError, match="a whole batch .*: 5 of 5, among them"):
-        log.update(batch_of([0, 1, 2, 3], [0, 1, 2, 3], [0, 0, 0, 0]))
-
-
 @pytest.mark.parametrize("close", [pipeline.BatchIterator.close, lambda batches: None], ids=["closed", "left alone"])
 def test_no_iterator_of_grain_outlives_its_owner(close, val, data):
     """Grain's finalizer fails, with a message on the screen, where the interpreter finds the iterator at its end."""
@@ -556,22 +502,3 @@ def test_a_broken_record_is_replaced_as_a_broken_file_is(train, data, tmp_path):
     batches = take(dataclasses.replace(train, records=records), data, 6)
     assert_same(batches, take(with_broken(train, {3, 4}, tmp_path), data, 6))
     assert any(np.any(batch["failed"] >= 0) for batch in batches)
-
-
-def test_failures_are_named_in_a_report(train, tmp_path):
-    """Each once, with the reason, also after the run was resumed."""
-    broken, report = with_broken(train, {4, 9}, tmp_path), tmp_path / "undecoded.jsonl"
-    log = pipeline.FailureLog(broken, 0.5, report)
-    assert not report.exists()
-    log.update(batch_of([0, 5, 10], [-1, 4, 9], [1, 1, 1]))
-    log.update(batch_of([1, 5], [-1, 4], [1, 1]))
-    rows = [json.loads(line) for line in report.read_text().splitlines()]
-    assert [(row["index"], row["name"]) for row in rows] == [(4, train.names[4]), (9, train.names[9])]
-    assert all(row["path"] == str(tmp_path / "broken.mp4") and "Invalid data" in row["reason"] for row in rows)
-    before = report.read_text()
-    resumed = pipeline.FailureLog(broken, 0.5, report)
-    resumed.restore(log.state())
-    resumed.update(batch_of([5], [4], [1]))
-    assert report.read_text() == before
-    with pytest.raises(RunError, match=r"undecoded.jsonl says why.*'dnr check' lists all"):
-        resumed.update(batch_of([0, 1, 2, 3], [0, 1, 2, 3], [0, 0, 0, 0]))
