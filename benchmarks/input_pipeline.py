@@ -2,7 +2,8 @@
 
 For clips of 8 frames, 8 apart, from a random start in 10 seconds of 340 x 256 pixels. The floor is libavcodec decoding
 the frames that must be decoded (from the keyframe before the first wanted one on, without those that nothing refers
-to and nobody wants), from packets that are in memory, without conversion to RGB. decord is read as MMAction2 reads it
+to and nobody wants), from packets that are in memory, without conversion to RGB. A record is one that ``dnr prepare``
+writes, with an index of its packets; reading it is part of its time. decord is read as MMAction2 reads it
 (``get_batch``) where it is installed.
 
     python benchmarks/input_pipeline.py
@@ -12,11 +13,12 @@ to and nobody wants), from packets that are in memory, without conversion to RGB
 """
 
 import argparse
+import functools
 import os
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import av
 import cv2
@@ -24,9 +26,10 @@ import numpy as np
 from tqdm import tqdm
 
 from dnr_jax.config import DataConfig, VideoSource
-from dnr_jax.data.catalogue.media import Reencoding, reencode
+from dnr_jax.data.catalogue.media import Reencoding, read_media, reencode
+from dnr_jax.data.catalogue.records import RecordReader, RecordWriter, Shard, assemble
 from dnr_jax.data.clips.cores import available_cores
-from dnr_jax.data.clips.decode import decode_frames, encode_video
+from dnr_jax.data.clips.decode import decode_frames, encode_video, index_packets
 from dnr_jax.data.clips.pipeline import train_iterator
 from dnr_jax.data.clips.sampling import Dense, dense_train
 from dnr_jax.data.clips.transforms import TrainTransform
@@ -82,6 +85,17 @@ def write_files(folder: pathlib.Path, frames: np.ndarray) -> dict[str, str]:
     return files | {"JPEG frames": str(jpeg)}
 
 
+def write_records(folder: pathlib.Path, paths: Sequence[str]) -> RecordReader:
+    """Write files as the records of a prepared data set, and return them."""
+    shard = Shard("train", str(folder / "shard"), [{"name": path, "label": 0} for path in paths])
+    writer = RecordWriter(shard.file, ["any"])
+    for path in paths:
+        media = read_media(path)
+        writer.write(media, path, 0, index_packets(media))
+    writer.close()
+    return RecordReader(assemble(str(folder), "benchmark", ["any"], "", "", [shard], {}), "train")
+
+
 def picker(rng: np.random.Generator) -> Callable[[int], np.ndarray]:
     """Return a function from the number of frames to the frames of a training clip, always the same ones."""
     seed = rng.integers(2**32)
@@ -116,8 +130,10 @@ def floor(path: str, pick: Callable[[int], np.ndarray]) -> Callable[[], object]:
     return decode
 
 
-def rounds(path: str, count: int, short_side: int = 256) -> Iterator[dict[str, float]]:
-    """Yield the CPU seconds of each way to read the same random clips."""
+def rounds(
+    path: str, count: int, short_side: int = 256, record: Callable[[], bytes] | None = None
+) -> Iterator[dict[str, float]]:
+    """Yield the CPU seconds of each way to read the same random clips; ``record`` reads the record of the file."""
     rng = np.random.default_rng(0)
     transform = TrainTransform(short_side, short_side * 7 // 8)
     for _ in range(count):
@@ -127,6 +143,8 @@ def rounds(path: str, count: int, short_side: int = 256) -> Iterator[dict[str, f
             "ours": timed(lambda pick=pick: decode_frames(path, pick)),
             "transform": timed(lambda frames=frames: transform(frames, 0, np.random.default_rng(0))),
         }
+        if record:
+            seconds["record"] = timed(lambda pick=pick: decode_frames(record(), pick))
         if not os.path.isdir(path):
             seconds["floor"] = timed(floor(path, pick))
             if decord:
@@ -147,16 +165,18 @@ def speeds(args: argparse.Namespace) -> None:
         files = write_files(pathlib.Path(folder), footage())
         if args.videos:
             files |= {path.name: str(path) for path in sorted(args.videos.iterdir())}
-        print("| file | CPU ms a clip | clips/s a core | with crop and flip | floor / ours | decord / ours |")
+        records = write_records(pathlib.Path(folder), list(files.values()))
+        print("| | CPU ms a clip | clips/s a core | with crop and flip | floor / ours | decord / ours |")
         print("|---|---|---|---|---|---|")
-        for name, path in files.items():
-            found = list(rounds(path, args.rounds))
+        for number, (name, path) in enumerate(files.items()):
+            record = functools.partial(records.__getitem__, number)
+            record()  # opens the shards
+            found = list(rounds(path, args.rounds, record=record))
             means = {key: float(np.mean([seconds[key] for seconds in found])) for key in found[0]}
-            ours, whole = means["ours"], means["ours"] + means["transform"]
-            ratios = [f"{means[key] / ours:.2f}" if key in means else "" for key in ("floor", "decord")]
-            print(
-                f"| {name} | {ours * 1e3:.1f} | {1 / ours:.0f} | {1 / whole:.0f} | {' | '.join(ratios)} |", flush=True
-            )
+            for kind, title in (("ours", name), ("record", "the same as a record")):
+                ours, whole = means[kind], means[kind] + means["transform"]
+                ratios = " | ".join(f"{means[key] / ours:.2f}" if key in means else "" for key in ("floor", "decord"))
+                print(f"| {title} | {ours * 1e3:.1f} | {1 / ours:.0f} | {1 / whole:.0f} | {ratios} |", flush=True)
 
 
 def scaling(args: argparse.Namespace) -> None:

@@ -5,7 +5,8 @@
 
 Each codec is written into each container that takes it, and each file is also copied as people copy streams: out of an
 AVI file, a transport stream or a raw stream with the times that these have; cut off at its end or its start; one after
-another. A file that cannot be made, or of which decoding in order gives nothing, does not count.
+another. Clips are read from the file, and with an index of its packets. A file that cannot be made, or of which
+decoding in order gives nothing, does not count.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import av
 import numpy as np
 from tqdm import tqdm
 
-from dnr_jax.data.clips.decode import DecodeError, decode_frames
+from dnr_jax.data.clips.decode import DecodeError, StoredVideo, decode_frames, index_packets
 from tests.data.videos import moving_frames
 
 Result = TypeVar("Result")
@@ -152,10 +153,10 @@ def variants(codec: str, container: str, options: Mapping[str, str]) -> Iterator
 
 
 def _attempt(make: Callable[[], Result]) -> Result | None:
-    """Return what ``make`` returns, or ``None`` where FFmpeg refuses."""
+    """Return what ``make`` returns, or ``None`` where FFmpeg refuses (an IndexError: there is no stream)."""
     try:
         return make()
-    except (av.FFmpegError, ValueError, OverflowError, TypeError, MemoryError, IndexError):  # IndexError: no stream
+    except (av.FFmpegError, DecodeError, ValueError, OverflowError, TypeError, MemoryError, IndexError):
         return None
 
 
@@ -197,13 +198,18 @@ def can_be_decoded(content: bytes) -> bool:
 
 
 def wrong_clips(content: bytes, starts: Sequence[int] = STARTS, steps: Sequence[int] = STEPS) -> list[str]:
-    """Return what is wrong with the clips of a file, of which decoding in order gives some frame."""
+    """Return what is wrong with the clips of a file, of which decoding in order gives some frame.
+
+    They are read from the file, and once more with an index of its packets where there can be one.
+    """
     expected = in_order(content)
+    index = _attempt(lambda: index_packets(content))
+    videos = [content, StoredVideo(content, packets=index)] if index else [content]
     wrong = []
-    for start, step in itertools.product(starts, steps):
+    for video, start, step in itertools.product(videos, starts, steps):
         clip = np.arange(start, start + 4 * step, step)
         try:
-            frames, total = decode_frames(content, lambda total, clip=clip: clip % total)
+            frames, total = decode_frames(video, lambda total, clip=clip: clip % total)
         except DecodeError as error:
             wrong.append(str(error))
             continue

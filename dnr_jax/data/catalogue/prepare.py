@@ -22,7 +22,7 @@ from dnr_jax.data.catalogue.card import left_out_name, write_card
 from dnr_jax.data.catalogue.media import Reencoding
 from dnr_jax.data.catalogue.parallel import ordered_map
 from dnr_jax.data.catalogue.records import RecordWriter, Shard, json_lines, write_text
-from dnr_jax.data.clips.decode import DecodeError
+from dnr_jax.data.clips.decode import DecodeError, index_packets
 from dnr_jax.progress import Progress
 
 PLAN_FILE = "preparation.json"
@@ -55,12 +55,14 @@ class Loaded:
     Attributes:
       task: Which one.
       video: What goes into the record.
+      packets: The index of its packets; empty where there is none.
       facts: What it is.
       error: Why there is no record; empty where there is one.
     """
 
     task: Task
     video: bytes = b""
+    packets: bytes = b""
     facts: media.Facts | None = None
     error: str = ""
 
@@ -138,7 +140,7 @@ def load(task: Task, reencoding: Reencoding | None = None, frame_rate: float = 0
         video = media.read_media(task.path)
         if reencoding:
             video = media.reencode(video, reencoding, frame_rate)
-        return Loaded(task, video, media.probe(video, frame_rate))
+        return Loaded(task, video, index_packets(video), media.probe(video, frame_rate))
     except DecodeError as error:
         return Loaded(task, error=str(error))
 
@@ -192,7 +194,8 @@ def _write_shards(
 ) -> tuple[list[Shard], dict[str, Rows]]:
     """Writes the shards that are not complete; returns all, and the videos that could not be read."""
     parts = [
-        (split, f"{split}-{start // shard_videos:05d}", tasks[start : start + shard_videos])
+        # By the layout, so that those that an older version left are made again.
+        (split, f"{split}-{start // shard_videos:05d}-{records.LAYOUT}", tasks[start : start + shard_videos])
         for split, tasks in splits.items()
         for start in range(0, len(tasks), shard_videos)
     ]
@@ -219,6 +222,6 @@ def _write_shard(work: epath.Path, name: str, results: Iterator[Loaded], classes
         for loaded in results:
             rows.append(loaded.row())
             if not loaded.error:
-                writer.write(loaded.video, loaded.task.name, loaded.task.label)
+                writer.write(loaded.video, loaded.task.name, loaded.task.label, loaded.packets)
             bar.update()
     write_text(work / f"{name}.jsonl", json_lines(rows))

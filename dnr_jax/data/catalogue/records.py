@@ -1,6 +1,7 @@
 """Prepared data sets: videos as records of sharded ArrayRecord files, in TFDS's layout and read through TFDS.
 
-A record holds the encoded video (or, for a folder of frames, an archive of its files), its label and its name.
+A record holds the encoded video (or, for a folder of frames, an archive of its files), its label and its name, and an
+index of the video's packets, with which clips are read without opening the video as a file (older records have none).
 Beside the shards lies an index, a line of JSON for each video, from which names and labels are known without reading
 any record. TFDS works without TensorFlow here; it is imported when a data set is written or its first record is read.
 """
@@ -23,6 +24,9 @@ from dnr_jax.data.clips.decode import StoredVideo
 
 VERSION = "1.0.0"
 """Of the layout of the records; part of a prepared data set's folder."""
+
+LAYOUT = 2
+"""Of the records that are written here; in 1 they had no index of packets, and are read like all that need none."""
 
 _UNFINISHED = "incomplete.*"  # what TFDS calls the folder until everything is in it
 _INFO_FILE = "dataset_info.json"
@@ -150,12 +154,13 @@ class RecordReader(Sequence[bytes]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[bytes]: ...
     def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
-        """The bytes of a video, or those of several; with the number of frames where only decoding all tells it."""
+        """The bytes of a video, or those of several, with what is known of its packets and the number of its frames."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        content = self._opened()[index]["video"]
+        record = self._opened()[index]
         frames = self._counted.get(range(len(self))[index], 0)
-        return StoredVideo(content, frames) if frames else content
+        packets = record.get("packets", b"")
+        return StoredVideo(record["video"], frames, packets) if frames or packets else record["video"]
 
     def _opened(self) -> Any:
         with self._lock:
@@ -200,11 +205,19 @@ class RecordWriter:
 
         self._features = _features(tfds, classes)
         self._serializer = tfds.core.example_serializer.ExampleSerializer(self._features.get_serialized_info())
-        self._writer = ArrayRecordWriter(file, "group_size:1")  # one record a group: random access reads nothing else
+        # One record a group: random access reads nothing else. Videos do not compress, and trying costs much of a read.
+        self._writer = ArrayRecordWriter(file, "group_size:1,uncompressed")
 
-    def write(self, video: bytes, name: str, label: int) -> None:
-        """Adds a record."""
-        example = self._features.encode_example({"video": video, "id": name, "label": label})
+    def write(self, video: bytes, name: str, label: int, packets: bytes = b"") -> None:
+        """Add a record.
+
+        Args:
+          video: The bytes of its file, or an archive of frames.
+          name: Of the video.
+          label: Position of its class.
+          packets: The index of its packets (:func:`dnr_jax.data.clips.decode.index_packets`), or empty.
+        """
+        example = self._features.encode_example({"video": video, "id": name, "label": label, "packets": packets})
         self._writer.write(self._serializer.serialize_example(example))
 
     def close(self) -> None:
@@ -323,5 +336,6 @@ def _features(tfds: Any, classes: Sequence[str]) -> Any:
             "video": tfds.features.Tensor(shape=(), dtype=np.object_),
             "id": tfds.features.Text(),
             "label": tfds.features.ClassLabel(names=list(classes)),
+            "packets": tfds.features.Tensor(shape=(), dtype=np.object_),
         }
     )

@@ -14,6 +14,7 @@ wanted frames are read, by OpenCV, and at a reduced size where they are much lar
 import bisect
 import contextlib
 import dataclasses
+import functools
 import itertools
 import logging
 import threading
@@ -37,9 +38,19 @@ from dnr_jax.data.clips.container import (
     orientation,
 )
 from dnr_jax.data.clips.frame_files import BUCKETS, FrameFiles, has_frame_files
+from dnr_jax.data.clips.packet_index import Decoder, Doubt, PacketIndex, index_of
 from dnr_jax.data.clips.pictures import has_gap, picture_order
 
-__all__ = ["DecodeError", "FrameCount", "Pick", "StoredVideo", "decode_frames", "encode_video", "told_frames"]
+__all__ = [
+    "DecodeError",
+    "FrameCount",
+    "Pick",
+    "StoredVideo",
+    "decode_frames",
+    "encode_video",
+    "index_packets",
+    "told_frames",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -61,18 +72,21 @@ class FrameCount(int):
 
 
 class StoredVideo(bytes):
-    """The bytes of a video whose frames were counted before.
+    """The bytes of a video of which something is known already.
 
     Attributes:
-      counted: How many frames decoding all of it gave.
+      counted: How many frames decoding all of it gave, where its packets do not tell; 0 where they do.
+      packets: Their index, as :func:`index_packets` returned it; empty where there is none.
     """
 
     counted: int
+    packets: bytes
 
-    def __new__(cls, content: bytes, counted: int) -> "StoredVideo":
-        """Attach the number to the bytes."""
+    def __new__(cls, content: bytes, counted: int = 0, packets: bytes = b"") -> "StoredVideo":
+        """Attach what is known to the bytes."""
         video = super().__new__(cls, content)
         video.counted = counted
+        video.packets = packets
         return video
 
 
@@ -83,6 +97,7 @@ REPEATABLE = {"libx264": {"mbtree": "0"}}
 
 # Packets of smaller files are kept in memory from the listing on; larger files are read a second time.
 _KEPT_BYTES = 16 * 2**20
+_BATCH_BYTES = 4 * 2**20
 
 MAX_CLIP_BYTES = 2**31
 """Of the frames of one call, in RGB: 21 frames of 7680 x 4320 pixels, 345 of 1920 x 1080."""
@@ -148,6 +163,30 @@ def told_frames(media: str | bytes) -> int:
             return len(packets.order) if packets.delay <= stream.codec_context.reorder_depth else 0
     except (av.FFmpegError, OSError) as error:
         raise DecodeError(str(error)) from error
+
+
+def index_packets(content: bytes) -> bytes:
+    """Return an index of a video's packets, with which clips are decoded faster; empty where there can be none.
+
+    There can be one where the packets tell their frames and lie in the file as they are, and decoding with it gives
+    what decoding without it does. The same bytes give the same index.
+
+    Args:
+      content: The bytes of a file.
+
+    Raises:
+      DecodeError: It is no video, or its first frame cannot be decoded.
+    """
+    if has_frame_files(content):
+        return b""
+    try:
+        index = _index(content)
+    except (av.FFmpegError, OSError) as error:
+        raise DecodeError(str(error)) from error
+    if index is None:
+        return b""
+    alone = np.flatnonzero(np.isin(index.order, index.keys))[:1]
+    return index.to_bytes() if _decodes_alike(content, index, lambda total: alone) else b""
 
 
 def encode_video(
@@ -229,13 +268,46 @@ class _Packets:
       keys: Positions of keyframes.
       order: Positions of packets in the order of their frames; empty where the packets do not tell.
       delay: How many packets a decoder has to be fed before it can give the first of their frames.
-      kept: The packets, where they take little memory; ``None`` of those of large files.
+      kept: The packets, where they take little memory; ``None`` of those of large files, and of those with an index.
     """
 
     keys: Sequence[int]
     order: Sequence[int]
     delay: int
-    kept: Sequence[av.Packet] | None
+    kept: Sequence[av.Packet] | None = None
+
+
+Read: TypeAlias = Callable[[int, int], Iterable[av.Packet]]
+"""Returns the packets from one position to another, both included; called with rising positions."""
+
+
+def _index(content: bytes) -> PacketIndex | None:
+    with open_video(content) as (container, stream), contextlib.ExitStack() as stack:
+        decoder, rate = Decoder.of(stream.codec_context), average_rate(stream)
+        found = _list_packets(container, stream)
+        if not found.order or found.delay > decoder.settings["reorder_depth"]:
+            return None
+        packets: Iterable[av.Packet] | None = found.kept
+        if packets is None:
+            packets = demux(*stack.enter_context(open_video(content)))
+        return index_of(content, packets, decoder, rate, found.delay, found.order, found.keys)
+
+
+def _decodes_alike(content: bytes, index: PacketIndex, pick: Pick) -> bool:
+    """Return whether frames come out alike with an index and without.
+
+    What a container may ask of its decoder, colours for example, it asks of all frames: one tells.
+    """
+    expected = _decode_stored(content, pick)
+    try:
+        found = _decode_indexed(content, index, pick)
+    except Doubt as doubt:
+        _logger.debug("no index: %s", doubt)
+        return False
+    if expected is None or expected[2] != found[2]:
+        return False
+    ways, other_ways = ([orientation(frame) for frame in frames.values()] for frames, _, _ in (found, expected))
+    return ways == other_ways and np.array_equal(_to_rgb(*found[:2]), _to_rgb(*expected[:2]))
 
 
 def _list_packets(container: InputContainer, stream: av.VideoStream) -> _Packets:
@@ -249,24 +321,22 @@ def _list_packets(container: InputContainer, stream: av.VideoStream) -> _Packets
     times: list[int | None] = []
     discarded: set[int] = set()
     size, doubtful = 0, pictures is None
-    for position, packet in enumerate(demux(container, stream)):
-        if packet.is_keyframe:
-            keys.append(position)
-            tail.clear()
-            doubtful |= position > 0 and packet.has_sidedata("new_extradata")
-        if packet.is_discard:  # cut off by an edit list
-            discarded.add(position)
-        if packet.is_corrupt:
-            doubtful = True
+    for packets in _batches(demux(container, stream)):
+        start = len(times)
+        starts = [place for place, packet in enumerate(packets) if packet.is_keyframe]
+        keys += [start + place for place in starts]
+        doubtful |= any(packets[place].has_sidedata("new_extradata") for place in starts if start + place)
+        doubtful |= True in [packet.is_corrupt for packet in packets]
+        if True in [packet.is_discard for packet in packets]:  # cut off by an edit list
+            discarded |= {start + place for place, packet in enumerate(packets) if packet.is_discard}
+        times += [packet.dts if packet.pts is None else packet.pts for packet in packets]
         if pictures is not None and not doubtful:
-            pictures.add(packet)
-        time = packet.pts
-        times.append(packet.dts if time is None else time)
+            pictures.add(packets)
         if checks_end:
-            tail.append(packet)
+            tail = packets[starts[-1] :] if starts else tail + packets
         if kept is not None:
-            kept.append(packet)
-            size += packet.size
+            kept += packets
+            size += sum([packet.size for packet in packets])
             if size > _KEPT_BYTES:
                 kept = None
     doubtful |= keys[:1] != [0]  # what comes before the first keyframe may not be decoded
@@ -277,6 +347,20 @@ def _list_packets(container: InputContainer, stream: av.VideoStream) -> _Packets
     if tail and shown and not _gives(codec, tail, sum(position >= keys[-1] for position in shown)):
         shown = ()
     return _Packets(keys, shown, _delay(order), kept)
+
+
+def _batches(packets: Iterable[av.Packet]) -> Iterator[list[av.Packet]]:
+    """Yield packets many at a time, for which fewer steps of Python are needed, and yet few of a large file."""
+    batch: list[av.Packet] = []
+    size = 0
+    for packet in packets:
+        batch.append(packet)
+        size += packet.size
+        if size > _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _tells_sizes(container: InputContainer) -> bool:
@@ -296,63 +380,90 @@ def _delay(order: Sequence[int]) -> int:
     return int((np.sort(positions).searchsorted(positions) - np.arange(len(positions))).max(initial=0))
 
 
-class _Doubt(Exception):
-    """What the decoder gave is not what the packets promised."""
-
-
-class _TooFarReordered(_Doubt):
+class _TooFarReordered(Doubt):
     """The decoder does not know how far frames are reordered."""
 
 
 def _decode_stored(media: str | bytes, pick: Pick) -> Decoded | None:
     """Decode from what is known about the file; return ``None`` where nothing is, or it turns out to be wrong."""
-    if isinstance(media, StoredVideo):
+    if isinstance(media, StoredVideo) and media.counted:
         return _decode_counting(media, pick, media.counted)
-    try:
+    ways: list[Callable[[], Decoded]] = [lambda: _decode_sparse(media, pick, probe=False)]
+    if isinstance(media, StoredVideo) and media.packets:
+        ways.insert(0, lambda: _decode_indexed(media, PacketIndex.from_bytes(media.packets), pick))
+    for way in ways:
         try:
-            return _decode_sparse(media, pick, probe=False)
-        except _TooFarReordered:
-            return _decode_sparse(media, pick, probe=True)
-    except _Doubt as doubt:
-        _logger.debug("frames are counted: %s", doubt)
-        return None
+            try:
+                return way()
+            except _TooFarReordered:
+                return _decode_sparse(media, pick, probe=True)
+        except Doubt as doubt:
+            _logger.debug("%s", doubt)
+    return None
+
+
+def _decode_indexed(content: bytes, index: PacketIndex, pick: Pick) -> Decoded:
+    """Decode only what the wanted frames need, by an index.
+
+    Raises:
+      Doubt: The index is not one of this video, or the decoder gives other frames than it says.
+    """
+    if index.size != len(content):
+        raise Doubt(f"the index is one of {index.size} bytes, the video has {len(content)}")
+    total = len(index.order)
+    indices = _check(pick(FrameCount(total, index.rate)), total)
+    packets = _Packets(index.keys.tolist(), index.order.tolist(), index.delay)
+    return _decode_runs(index.decoder.open(), packets, functools.partial(index.read, content), indices), indices, total
 
 
 def _decode_sparse(media: str | bytes, pick: Pick, probe: bool) -> Decoded:
     """Decode only what the wanted frames need.
 
     Raises:
-      _Doubt: The packets do not tell which frames they hold, or the decoder gives others.
+      Doubt: The packets do not tell which frames they hold, or the decoder gives others.
     """
     with open_video(media, probe) as (container, stream), contextlib.ExitStack() as stack:
         packets = _list_packets(container, stream)
         total = len(packets.order)
         if not total:
-            raise _Doubt("the packets do not tell their frames")
+            raise Doubt("the packets do not tell their frames")
         indices = _check(pick(FrameCount(total, average_rate(stream))), total)
-        source: Iterable[av.Packet] | None = packets.kept
-        if source is None:
-            container, stream = stack.enter_context(open_video(media, probe))
-            source = demux(container, stream)
-        return _decode_runs(stream.codec_context, packets, source, indices), indices, total
+        if packets.kept is not None:
+            return _decode_runs(stream.codec_context, packets, _read_from(packets.kept), indices), indices, total
+        container, stream = stack.enter_context(open_video(media, probe))
+        return (
+            _decode_runs(stream.codec_context, packets, _read_from(demux(container, stream)), indices),
+            indices,
+            total,
+        )
+
+
+def _read_from(packets: Iterable[av.Packet]) -> Read:
+    """Return what reads packets that come one after the other."""
+    remaining, position = iter(packets), 0
+
+    def read(first: int, last: int) -> Iterable[av.Packet]:
+        nonlocal position
+        skipped, position = first - position, last + 1
+        return itertools.islice(remaining, skipped, skipped + last + 1 - first)
+
+    return read
 
 
 def _decode_runs(
-    codec: av.VideoCodecContext, packets: _Packets, source: Iterable[av.Packet], indices: np.ndarray
+    codec: av.VideoCodecContext, packets: _Packets, read: Read, indices: np.ndarray
 ) -> dict[int, VideoFrame]:
     """Decode the packets that the wanted frames depend on, and return these frames by index."""
     codec.options = {"err_detect": "explode"}  # also where the file was opened a second time
     rank = {position: index for index, position in enumerate(packets.order)}
     wanted = {packets.order[index] for index in indices.tolist()}
     frames: dict[int, VideoFrame] = {}
-    remaining, position = iter(source), 0
     for first, last in _runs(packets.keys, rank, wanted):
         codec.flush_buffers()
-        run = itertools.islice(remaining, first - position, last + 1 - position)
-        position, latest = last + 1, -1
-        for frame in _decode_run(codec, enumerate(run, first), rank, wanted):
+        latest = -1
+        for frame in _decode_run(codec, enumerate(read(first, last), first), rank, wanted):
             if frame.pts is None or frame.pts <= latest or frame.is_corrupt:
-                raise _Doubt(f"frame {frame.pts} came after frame {latest}, or with errors")
+                raise Doubt(f"frame {frame.pts} came after frame {latest}, or with errors")
             latest = frame.pts
             if packets.order[latest] in wanted:
                 frames[latest] = frame
@@ -360,7 +471,7 @@ def _decode_runs(
     if codec.reorder_depth < packets.delay:
         raise _TooFarReordered(f"frames are reordered by {packets.delay}, the decoder expects {codec.reorder_depth}")
     if len(frames) < len(wanted):
-        raise _Doubt("frames are missing")
+        raise Doubt("frames are missing")
     return frames
 
 
@@ -375,7 +486,7 @@ def _decode_run(
         yield from decode_packet(codec, packet, errors)
     yield from decode_packet(codec, None, errors)
     if errors:
-        raise _Doubt(errors[0])
+        raise Doubt(errors[0])
 
 
 def _runs(keys: Sequence[int], rank: Mapping[int, int], wanted: Set[int]) -> list[tuple[int, int]]:

@@ -27,8 +27,8 @@ class PictureOrder(abc.ABC):
     tells_losses = True
 
     @abc.abstractmethod
-    def add(self, packet: av.Packet) -> None:
-        """Look at the next packet of the stream."""
+    def add(self, packets: Sequence[av.Packet]) -> None:
+        """Look at the next packets of the stream."""
 
     @abc.abstractmethod
     def order(self) -> Sequence[int] | None:
@@ -71,9 +71,9 @@ class PicturesAsStored(PictureOrder):
         """Start at the first packet."""
         self._count = 0
 
-    def add(self, packet: av.Packet) -> None:
-        """Count it."""
-        self._count += 1
+    def add(self, packets: Sequence[av.Packet]) -> None:
+        """Count them."""
+        self._count += len(packets)
 
     def order(self) -> Sequence[int] | None:
         """Return the order of the packets."""
@@ -98,9 +98,9 @@ class VisiblePictures(PictureOrder):
         self._shown = shown
         self._counts: list[int] = []
 
-    def add(self, packet: av.Packet) -> None:
-        """Count its pictures."""
-        self._counts.append(self._shown(memoryview(packet)))
+    def add(self, packets: Sequence[av.Packet]) -> None:
+        """Count the pictures of each."""
+        self._counts += [self._shown(memoryview(packet)) for packet in packets]
 
     def order(self) -> Sequence[int] | None:
         """Return the packets whose picture is shown."""
@@ -155,10 +155,10 @@ class TypedPictures(PictureOrder):
         self._types_of = picture_types
         self._types: list[str] = []
 
-    def add(self, packet: av.Packet) -> None:
-        """Note the type of its picture."""
-        types = self._types_of(bytes(packet))
-        self._types.append(types[0] if len(types) == 1 else "?")
+    def add(self, packets: Sequence[av.Packet]) -> None:
+        """Note the types of their pictures."""
+        found = (self._types_of(bytes(packet)) for packet in packets)
+        self._types += [types[0] if len(types) == 1 else "?" for types in found]
 
     @property
     def tells_losses(self) -> bool:  # type: ignore[override]
@@ -257,13 +257,12 @@ class CountedPictures(PictureOrder):
         self._heads: list[bytes] = []
         self._unusual = not syntax.is_known
 
-    def add(self, packet: av.Packet) -> None:
-        """Note the start of its first slice, and the parameter sets before it."""
+    def add(self, packets: Sequence[av.Packet]) -> None:
+        """Note the start of the first slice of each, and the parameter sets before it."""
         if not self._unusual:
-            head = self._syntax.head(memoryview(packet))
-            self._heads.append(head)
-            if not head:
-                self._unusual = True
+            heads = [self._syntax.head(memoryview(packet)) for packet in packets]
+            self._heads += heads
+            self._unusual = not all(heads)
 
     def order(self) -> Sequence[int] | None:
         """Return the order of display."""

@@ -191,6 +191,17 @@ def test_a_killed_preparation_goes_on_where_it_was(video_folder, tmp_path):
     assert everything(out) == everything(tmp_path / "whole")
 
 
+def test_shards_that_an_older_version_left_are_made_again(video_folder, tmp_path):
+    """Their records have no index of packets, which those of a data set have or have not alike."""
+    work = tmp_path / ".folder.incomplete"
+    work.mkdir()
+    for split in ("train", "val"):
+        (work / f"{split}-00000.jsonl").write_text("")
+        (work / f"{split}-00000.array_record").write_bytes(b"")
+    prepared = preparation.prepare(catalogue_of(video_folder), str(tmp_path), limit=2)
+    assert len(prepared.index("train").names) == 2 and not work.exists()
+
+
 def test_a_complete_preparation_is_not_made_again(video_folder, tmp_path, monkeypatch):
     first = preparation.prepare(catalogue_of(video_folder), str(tmp_path))
     before = contents(tmp_path)

@@ -65,6 +65,38 @@ def test_tfds_reads_it_into_grain_without_tensorflow(prepared, files):
     assert eval(done.stdout) == list(zip(files.names, files.labels.tolist(), sizes, strict=True))
 
 
+def test_a_record_has_an_index_of_its_packets(prepared, files, monkeypatch):
+    """With which its frames are read without opening the file."""
+    video = records.RecordReader(prepared.folder, "train")[3]
+    expected, total = decode.decode_frames(files.paths[3], np.arange)
+    assert isinstance(video, decode.StoredVideo) and video.packets == decode.index_packets(bytes(video)) != b""
+    assert not video.counted
+    monkeypatch.setattr(decode, "open_video", None)
+    frames, count = decode.decode_frames(video, np.arange)
+    assert count == total
+    np.testing.assert_array_equal(frames, expected)
+
+
+def test_records_of_the_older_layout_are_read(files, tmp_path, monkeypatch):
+    features = records._features
+
+    def older(tfds, classes):
+        new = features(tfds, classes)
+        return tfds.features.FeaturesDict({name: new[name] for name in ("video", "id", "label")})
+
+    monkeypatch.setattr(records, "_features", older)
+    content = pathlib.Path(files.paths[0]).read_bytes()
+    writer = records.RecordWriter(str(tmp_path / "shard"), files.classes)
+    monkeypatch.setattr(writer._features, "encode_example", lambda e: {"video": content, "id": e["id"], "label": 1})
+    writer.write(content, files.names[0], 1)
+    writer.close()
+    shard = records.Shard("train", str(tmp_path / "shard"), [{"name": files.names[0], "label": 1, "frames": 9}])
+    folder = records.assemble(str(tmp_path), "older", files.classes, "", "", [shard], {})
+    monkeypatch.undo()
+    (video,) = records.RecordReader(folder, "train")[0:1]
+    assert type(video) is bytes and video == content
+
+
 def test_find_looks_below_the_folder_and_refuses_what_is_not_clear(prepared, tmp_path):
     home = os.path.dirname(os.path.dirname(prepared.folder))
     assert records.find(prepared.folder) == records.find(os.path.dirname(prepared.folder)) == records.find(home)

@@ -142,14 +142,13 @@ def superframe(*frames: bytes) -> bytes:
 )
 def test_what_vp9_shows(packet, shown):
     order = pictures.VisiblePictures(pictures._shown_in_vp9)
-    for content in (b"\x82", packet, b"\x82"):
-        order.add(av.Packet(content))
+    order.add([av.Packet(content) for content in (b"\x82", packet, b"\x82")])
     assert order.order() == ([0, 1, 2] if shown else [0, 2])
 
 
 def test_a_vp9_packet_with_two_shown_pictures_is_in_doubt():
     order = pictures.VisiblePictures(pictures._shown_in_vp9)
-    order.add(av.Packet(superframe(b"\x82..", b"\x82..")))
+    order.add([av.Packet(superframe(b"\x82..", b"\x82.."))])
     assert order.order() is None
 
 
@@ -165,20 +164,19 @@ def test_pictures_of_two_fields_are_counted():
     with av.open(io.BytesIO(content)) as file:
         stream = file.streams.video[0]
         order = pictures.picture_order(stream.codec_context)
-        packets = [bytes(packet) for packet in file.demux(stream) if packet.size]
-        for packet in packets:
-            order.add(av.Packet(packet))
+        packets = [packet for packet in file.demux(stream) if packet.size]
+        order.add(packets[:5])
+        order.add(packets[5:])
         assert sorted(order.order()) == list(range(12))
         again = pictures.picture_order(stream.codec_context)
-        for packet in packets:  # each twice, as the two fields of a frame have the same count
-            again.add(av.Packet(packet))
-            again.add(av.Packet(packet))
+        again.add([packet for packet in packets for _ in range(2)])  # the two fields of a frame have the same count
         assert again.order() is None
 
 
 def test_large_files_are_read_again_and_not_kept(monkeypatch, reordered):
     content = zoo.copy([reordered], "mp4")
     monkeypatch.setattr(decode, "_KEPT_BYTES", 1000)
+    monkeypatch.setattr(decode, "_BATCH_BYTES", 700)
     clips = [np.arange(start, start + 9, 3) for start in (0, 7, 30)]
     small = [decode.decode_frames(content, lambda total, clip=clip: clip)[0] for clip in clips]
     monkeypatch.undo()
