@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge
 
+from dnr_jax.dnr.aliases import FloatDtype
 from dnr_jax.dnr.fields import Needs, refuse
 from dnr_jax.dnr.functional import place_like
 from dnr_jax.dnr.inputs import check_state, check_width
-from dnr_jax.dnr.standardize import FloatDtype
 
 State = tuple[jax.Array, jax.Array]
 """``(h, c)``, each ``[..., C]``: scale and shift."""
