@@ -21,7 +21,7 @@ from dnr_jax.dnr.fields import Needs, Where
 from dnr_jax.dnr.functional import Affine, Moments
 from dnr_jax.dnr.inputs import as_features, check_state, check_width
 from dnr_jax.dnr.relay import POSITIONS, Prediction, RelayCell
-from dnr_jax.dnr.standardize import Standardize
+from dnr_jax.dnr.standardize import Standardize, takes_fields_of_base
 
 Carry = Any
 """What a cell over depth hands on: the states of the relay, or None where nothing is relayed yet."""
@@ -38,7 +38,7 @@ _NO_ARGUMENTS = {
     "bias_init": _PREDICTED.format("initial value"),
     "use_scale": _PREDICTED.format("parameter"),
     "use_bias": _PREDICTED.format("parameter"),
-    "num_groups": "channel_groups says how many groups of channels share statistics",
+    "num_groups": "base=GroupNorm(groups=...) says how many groups of channels share statistics",
     "group_size": "channels_per_group says how many channels share statistics",
 }
 """Arguments of Flax's normalisation layers that those here do not take, and why."""
@@ -53,6 +53,7 @@ class Norm(Standardize):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Let the constructor say what to do instead of an argument that only Flax's layers have."""
         super().__init_subclass__(**kwargs)
+        takes_fields_of_base(cls)
         cls.__init__ = _explained(cls.__init__)  # type: ignore[method-assign]
 
     @nn.compact
@@ -79,8 +80,8 @@ class Norm(Standardize):
         self._check_channels(x)
         moments = functional.frame_moments(x)
         carry, (scale, shift) = self._scale_and_shift(carry, x, moments)
-        if self.statistics == "token":
-            positions = functional.standardize_positions(x, self._channel_groups(x.shape[-1]), self.epsilon)
+        if self.base.by_position:
+            positions = self.base.standardize_positions(x)
             return carry, functional.modulate(positions, Affine(scale, shift), self.dtype or x.dtype)
         standardized = self._standardization(x, moments, frozen)
         return carry, functional.modulate(x, functional.transform(standardized, scale, shift), self.dtype)
@@ -317,7 +318,7 @@ class InstanceLevelMetaNorm(Norm):
     """ILM normalisation (Jia et al. 2019): an auto-encoder predicts scale and shift from each clip's own statistics.
 
     The variances of groups of channels, encoded and decoded, move the learned scale by a sigmoid; the means, encoded by
-    the same encoder, move the learned shift by a tanh. ``statistics`` says over which frames they are taken; with
+    the same encoder, move the learned shift by a tanh. ``base.statistics`` says over which frames they are taken; with
     ``token`` it is each frame.
     """
 
@@ -351,7 +352,7 @@ class AttentiveNorm(Norm):
     """Attentive normalisation (Li et al. 2020): each clip mixes ``K`` learned scales and shifts by attention weights.
 
     The weights are hard sigmoids of a linear map of ``mean / sqrt(variance + 1e-3)`` per channel.
-    ``statistics`` says over which frames they are taken; with ``token`` it is each frame.
+    ``base.statistics`` says over which frames they are taken; with ``token`` it is each frame.
     """
 
     num_mixtures: Annotated[int, Ge(1)] = 10

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from annotated_types import Ge
 
 from dnr_jax.dnr import functional
+from dnr_jax.dnr.aliases import FloatDtype
 from dnr_jax.dnr.fields import Needs, refuse
 from dnr_jax.dnr.functional import State
 from dnr_jax.dnr.inputs import check_state, check_width
-from dnr_jax.dnr.standardize import FloatDtype
 
 RelayState = tuple[State, ...]
 """One state per layer of the cell."""
