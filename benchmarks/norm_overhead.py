@@ -25,7 +25,7 @@ import numpy as np
 import optax
 
 from dnr_jax.config import Network
-from dnr_jax.dnr import DNRSpec
+from dnr_jax.dnr import BatchNorm, DNRSpec
 from dnr_jax.models import TSN, create_model
 
 STATIC = {"norm1": "static", "norm2": "static"}
@@ -50,7 +50,7 @@ NORMS: dict[str, dict[str, Any]] = {
     "dnr, bidirectional": {"direction": "bidirectional"},
     "dnr, learned start": {"initial_state": "learned"},
     "dnr, cell a block": {"sharing": "block"},
-    "dnr, clip statistics": {"statistics": "clip"},
+    "dnr, clip statistics": {"base": BatchNorm(statistics="clip")},
     "gn": STATIC | {"base": "gn"},
     "dnr, gn": {"base": "gn"},
     "in": STATIC | {"base": "in"},

@@ -22,5 +22,5 @@ def get_config(arg: str = "") -> ExperimentConfig:
         # 30 views of 32 frames of 256 x 256 are 189 MB a video: 2 videos at a time.
         evaluation=ten_by_three(batch_size=2),
     )
-    config.model.norm.clips_per_statistics = 8
+    config.model.norm.base.clips_per_statistics = 8
     return with_variant(config, arg)

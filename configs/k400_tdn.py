@@ -27,5 +27,5 @@ def get_config(arg: str = "") -> ExperimentConfig:
         # 30 views of 40 frames of 256 x 256 are 236 MB a video: 1 video at a time.
         evaluation=ten_by_three(batch_size=1),
     )
-    config.model.norm.clips_per_statistics = 16
+    config.model.norm.base.clips_per_statistics = 16
     return with_variant(config, arg)

@@ -32,5 +32,5 @@ def get_config(arg: str = "") -> ExperimentConfig:
         train=TrainConfig(batch_size=128, epochs=50.0),
         evaluation=ten_by_three(batch_size=8),
     )
-    config.model.norm.clips_per_statistics = 16
+    config.model.norm.base.clips_per_statistics = 16
     return with_variant(config, arg)

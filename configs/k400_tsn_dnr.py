@@ -35,7 +35,7 @@ def get_config(arg: str = "") -> ExperimentConfig:
         evaluation=ten_by_three(batch_size=8),
     )
     # The authors' clips share statistics on one GPU, of which each held 8.
-    config.model.norm.clips_per_statistics = 8
+    config.model.norm.base.clips_per_statistics = 8
     if arg == "authors":
         config.model.norm.num_groups = 4
         config.model.interlace = None

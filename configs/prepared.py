@@ -38,5 +38,5 @@ def get_config(arg: str = "") -> ExperimentConfig:
         train=TrainConfig(batch_size=64, epochs=100.0),
         evaluation=ten_by_three(batch_size=8),
     )
-    config.model.norm.clips_per_statistics = 8
+    config.model.norm.base.clips_per_statistics = 8
     return with_variant(config, arg)

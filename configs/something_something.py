@@ -2,7 +2,7 @@
 
 The argument is the version, the network and the arm: ``v1_tsm`` is with DNR, ``v1_tsm_bn`` its baseline. TSN also has
 ``bn_interlace`` and ``dnr_no_interlace``; the others have a temporal module of their own and are not interlaced.
-``--config.model.norm.base=gn --config.model.norm.clips_per_statistics=0`` puts group normalisation under either arm,
+``--config.model.norm.base=GroupNorm`` puts group normalisation under either arm,
 ``--config.data.sampler.num_frames=16`` takes 16 segments.
 
 The videos lie in ``data.root`` as the data set's own archives hold them (``docs/data.md``)::
@@ -118,5 +118,5 @@ def get_config(arg: str = "") -> ExperimentConfig:
             crop_size=256 if recipe.views else 0,
         ),
     )
-    config.model.norm.clips_per_statistics = recipe.batch_size // GPUS
+    config.model.norm.base.clips_per_statistics = recipe.batch_size // GPUS
     return with_variant(config, rest[0] if rest else "dnr")

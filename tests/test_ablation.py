@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dnr_jax.config import ConfigError, ExperimentConfig, load_config, validate
-from dnr_jax.dnr import DNRSpec
+from dnr_jax.dnr import BatchNorm, DNRSpec, GroupNorm
 from dnr_jax.models import create_model, resnet
 from dnr_jax.runs.devices import make_mesh
 from dnr_jax.runs.state import TrainState
@@ -37,7 +37,7 @@ def distinct() -> dict[str, ExperimentConfig]:
 
 
 def differences(norm: DNRSpec) -> dict:
-    default = DNRSpec(clips_per_statistics=8)
+    default = DNRSpec(base=BatchNorm(clips_per_statistics=8))
     return {name: value for name, value in vars(norm).items() if value != getattr(default, name)}
 
 
@@ -51,13 +51,8 @@ def differences(norm: DNRSpec) -> dict:
         ("table=1b,method=cl,relay_distance=2", {"norm2": "static", "layer_distance": 2}, 64, False),
         ("table=1c,depth=2", {"depth": 2}, 64, True),
         ("table=1d,method=ct,relay=se", {"norm1": "static", "relay": "se"}, 64, False),
-        ("table=3,base=bn,method=dnr,batch=4", {"clips_per_statistics": 4}, 32, True),
-        (
-            "table=3,base=gn,method=dnr,batch=6",
-            {"base": "gn", "statistics": "frame", "clips_per_statistics": 0},
-            48,
-            True,
-        ),
+        ("table=3,base=bn,method=dnr,batch=4", {"base": BatchNorm(clips_per_statistics=4)}, 32, True),
+        ("table=3,base=gn,method=dnr,batch=6", {"base": GroupNorm(statistics="frame")}, 48, True),
     ],
 )
 def test_a_row_is_its_setting(row, norm, batch, interlace):
@@ -109,7 +104,7 @@ def test_a_row_builds_and_takes_a_step(row, monkeypatch):
     monkeypatch.setitem(resnet.ARCHITECTURES, 50, two_blocks)
     config.model.width, config.model.stem, config.model.num_classes = 8, "small", 3
     config.data.crop_size = 8
-    clips = config.train.batch_size = 2 * (config.model.norm.clips_per_statistics or 1)
+    clips = config.train.batch_size = 2 * (config.model.norm.base.clips_shared or 1)
     mesh, model = make_mesh(jax.devices()[:1]), create_model(config.model)
     schedule = make_schedule(dataclasses.replace(config.optimizer, warmup_steps=0), clips, 10)
     tx = make_optimizer(config.optimizer, schedule)

@@ -30,6 +30,8 @@ from dnr_jax.convert.source import template_of
 from dnr_jax.data.catalogue.datasets import DATASETS
 from dnr_jax.data.catalogue.sources import load_sources
 from dnr_jax.data.clips.decode import encode_video
+from dnr_jax.dnr import CrossTemporalDNR, DNRSpec, StaticNorm, bases
+from dnr_jax.dnr.parts import _registry
 from dnr_jax.evaluation.evaluate import Report
 from dnr_jax.evaluation.profile import profile
 from dnr_jax.models import create_model
@@ -62,7 +64,7 @@ def outside(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv(parts.PARTS_VARIABLE, "shallow")
     yield registered(Network)["Shallow"]
-    parts._registry[Network].pop("Shallow")
+    _registry[Network].pop("Shallow")
     sys.modules.pop("shallow")
     importlib.invalidate_caches()
 
@@ -125,6 +127,43 @@ def test_a_network_from_outside_is_trained_and_exported(outside, quick_compile):
     assert str(exported.out_avals[0].shape) == "(batch, 3)"
 
 
+@pytest.fixture(params=["outside", "inside"])
+def rms(request, tmp_path, monkeypatch):
+    """The base of the recipe, in a file outside the package, which the environment names, or in that of the bases."""
+    (tmp_path / "rms.py").write_text(recipe("A base for norms"))
+    if request.param == "outside":
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.setenv(parts.PARTS_VARIABLE, "rms")
+    else:
+        monkeypatch.setattr(bases, "__path__", [*bases.__path__, str(tmp_path)])
+    yield registered(bases.Base)["RMSNorm"]
+    _registry[bases.Base].pop("RMSNorm")
+    sys.modules.pop("rms", None)
+    sys.modules.pop("dnr_jax.dnr.bases.rms", None)
+    importlib.invalidate_caches()
+
+
+def test_a_base_of_ones_own_works_in_layers_specifications_and_experiments(rms):
+    x = jax.random.normal(jax.random.key(0), (2, 4, 3, 8)) + 1
+    layer = StaticNorm(base="rms", groups=2, statistics="frame", use_running_average=False)
+    assert layer.base == rms(groups=2, statistics="frame")
+    variables = layer.init(jax.random.key(0), None, x)
+    assert set(variables) == {"params"}
+    _, y = layer.apply(variables, None, x)
+    grouped = x.reshape(2, 4, 3, 2, 4)
+    expected = grouped / np.sqrt(np.mean(np.square(grouped), axis=(2, 4), keepdims=True) + 1e-5)
+    np.testing.assert_allclose(y, expected.reshape(x.shape), rtol=1e-5)
+    assert DNRSpec(base="rms", groups=2).norm("ct").base == rms(groups=2)
+    flags = ["--config.model.norm.base=RMSNorm", "--config.model.norm.base.groups=2"]
+    config, _ = override(load_config(DEMO), flags)
+    assert from_json(to_json(config)) == config and config.model.norm.base == rms(groups=2)
+    validate_network(config)
+    with pytest.raises(ConfigError, match=r"no field 'model.norm.base.group' \(did you mean 'groups'\?\)"):
+        override(config, ["--config.model.norm.base.group=2"])
+    with pytest.raises(ValueError, match="CrossTemporalDNR: base.groups: is 0; expected at least 1"):
+        CrossTemporalDNR(base="rms", groups=0)
+
+
 def test_without_the_variable_a_network_from_outside_is_not_known():
     with pytest.raises(ConfigError, match="no Network is called 'Shallow'; there are .*DNR_JAX_PARTS names the module"):
         override(load_config(DEMO), ["--config.model=Shallow"])
@@ -156,7 +195,7 @@ def test_an_optimizer():
             updates = [tx.update(parameters, tx.init(parameters), parameters)[0] for tx in (ours, theirs)]
         jax.tree.map(np.testing.assert_allclose, *updates)
     finally:
-        parts._registry[Optimizer].pop("AdamW")
+        _registry[Optimizer].pop("AdamW")
 
 
 def test_a_report(tmp_path):

@@ -20,8 +20,9 @@ from dnr_jax.config.parts import ConfigError, Part, RunError, field_docs, flatte
 from dnr_jax.config.paths import expand_path, folder_problem, missing_path
 from dnr_jax.config.recipes import kinetics, ten_by_three
 from dnr_jax.config.serialization import from_json, to_dict, to_json
-from dnr_jax.config.validation import part_problems, validate, validate_network
+from dnr_jax.config.validation import validate, validate_network
 from dnr_jax.config.videos import Catalogue, Problem, VideoSource
+from dnr_jax.dnr.fields import part_problems
 
 __all__ = [
     "VARIANTS",

@@ -14,8 +14,8 @@ from absl import flags
 
 from dnr_jax.config.experiment import ExperimentConfig
 from dnr_jax.config.files import SHIPPED, find_config, load_config
-from dnr_jax.config.parts import ConfigError, Part, flatten, named, nearest, with_fields
-from dnr_jax.dnr.fields import describe, field_types, has_type, split, unmet
+from dnr_jax.config.parts import ConfigError, Part, exchanged, flatten, named, nearest, with_fields
+from dnr_jax.dnr.fields import describe, field_types, has_type, split
 
 _OVERRIDE = re.compile(r"--?(?P<negated>no)?config\.(?P<name>[^=]+)(=(?P<value>.*))?", re.DOTALL)
 _PARSERS: dict[Any, flags.ArgumentParser] = {
@@ -116,19 +116,7 @@ def _parse_part(text: str, kind: Any, part: type, old: Any) -> Any:
             return part()
         fields = ", ".join(flatten(old)) if old is not None else ", ".join(field_types(part))
         raise ConfigError(f"is a section; set one of its fields: {fields}")
-    cls: Any = named(part, text)
-    kept = field_types(cls)
-    changed = {name: value for name, value in _changed(old).items() if name in kept and not unmet(value, kept[name])}
-    return with_fields(cls(), changed)
-
-
-def _changed(part: Any) -> dict[str, Any]:
-    """Return the fields of a part that differ from its class's defaults."""
-    if part is None:
-        return {}
-    default = type(part)()
-    values = {name: getattr(part, name) for name in field_types(type(part))}
-    return {name: value for name, value in values.items() if value != getattr(default, name)}
+    return exchanged(old, named(part, text))
 
 
 def _replaced(part: Any, names: Sequence[str], value: Any) -> Any:

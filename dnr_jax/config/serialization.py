@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from dnr_jax.config.experiment import ExperimentConfig
 from dnr_jax.config.overrides import part_type, unknown_field
 from dnr_jax.config.parts import ConfigError, Part, is_choice, named, with_fields
-from dnr_jax.config.validation import part_problems
-from dnr_jax.dnr.fields import field_types
+from dnr_jax.dnr.fields import field_types, part_problems
 
 CLASS_KEY = "class"
 
@@ -42,7 +42,7 @@ def from_json(text: str) -> ExperimentConfig:
     return config
 
 
-def _read(kind: Any, values: dict[str, Any], prefix: str) -> Any:
+def _read(kind: Any, values: Mapping[str, Any], prefix: str) -> Any:
     if issubclass(kind, Part):
         if CLASS_KEY not in values:
             raise ConfigError(
@@ -52,6 +52,8 @@ def _read(kind: Any, values: dict[str, Any], prefix: str) -> Any:
             )
         kind = named(kind, str(values[CLASS_KEY]))
         values = {name: value for name, value in values.items() if name != CLASS_KEY}
+    if hasattr(kind, "converted"):
+        values = kind.converted(values)
     kinds = field_types(kind)
     if unknown := [name for name in values if name not in kinds]:
         raise ConfigError("\n".join(unknown_field(prefix + name, name, kind, prefix) for name in unknown))

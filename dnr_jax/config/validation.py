@@ -1,33 +1,11 @@
 """Everything about an experiment that can be checked before the data is read and anything is compiled."""
 
-import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 from dnr_jax.config.experiment import ExperimentConfig, InitConfig
 from dnr_jax.config.parts import ConfigError, flatten
 from dnr_jax.config.paths import path_problems
-from dnr_jax.dnr import fields
-
-
-def part_problems(part: Any, prefix: str = "") -> Iterator[str]:
-    """Check a part: each field against its type, the parts in it, and where these are in order what it says itself.
-
-    Args:
-      part: a dataclass, with a method ``problems`` or without.
-      prefix: its full name with a dot behind it, or empty.
-
-    Yields:
-      ``name: what is wrong; what would be right``, with full names.
-    """
-    found = list(fields.problems(part, prefix))
-    for field in dataclasses.fields(part):
-        value = getattr(part, field.name)
-        if dataclasses.is_dataclass(value):
-            found += part_problems(value, f"{prefix}{field.name}.")
-    yield from found
-    if not found and hasattr(part, "problems"):
-        yield from (f"{prefix}{problem}" for problem in part.problems())
+from dnr_jax.dnr.fields import part_problems
 
 
 def validate(config: ExperimentConfig, num_devices: int = 1, num_processes: int = 1) -> None:
@@ -96,7 +74,7 @@ def _clip_problems(config: ExperimentConfig) -> Iterator[str]:
 
 def _batch_problems(config: ExperimentConfig, num_devices: int, num_processes: int) -> Iterator[str]:
     # Evaluation pads its batches, so its batch size is free.
-    size, clips = config.train.batch_size, config.model.norm.clips_per_statistics
+    size, clips = config.train.batch_size, config.model.norm.base.clips_shared
     if size % num_devices or size % num_processes:
         smaller = size - size % num_devices
         nearest = f"{smaller} or {smaller + num_devices}" if smaller else f"{num_devices}"
@@ -105,4 +83,4 @@ def _batch_problems(config: ExperimentConfig, num_devices: int, num_processes: i
             f"processes; the nearest that can: {nearest}"
         )
     if clips > 0 and size % clips:
-        yield f"model.norm.clips_per_statistics: {clips} does not divide train.batch_size, which is {size}"
+        yield f"model.norm.base.clips_per_statistics: {clips} does not divide train.batch_size, which is {size}"

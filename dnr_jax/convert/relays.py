@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from dnr_jax.config import ConfigError
-from dnr_jax.dnr import DNRSpec
+from dnr_jax.dnr import BatchNorm, DNRSpec
 from dnr_jax.models.blocks import PredictingNorm, predicting_norms
 
 SCALE = 0.25
@@ -132,8 +132,9 @@ def scale_inputs(kernel: np.ndarray, factors: np.ndarray) -> np.ndarray:
 
 def check_start(norm: DNRSpec, allow: Collection[str]) -> None:
     """Raise ConfigError where :func:`start_relays` is no way to start these norms, or the relays may not differ."""
-    if norm.base != "bn":
-        raise ConfigError(f"init.relays: 'batch_norm' needs model.norm.base 'bn', and that is {norm.base!r}")
+    if not isinstance(norm.base, BatchNorm):
+        base = type(norm.base).__name__
+        raise ConfigError(f"init.relays: 'batch_norm' needs model.norm.base BatchNorm, and that is {base}")
     if "relays" not in allow:
         raise ConfigError("init.relays: 'batch_norm' needs 'relays' in init.allow, as the source has none")
 

@@ -1,6 +1,6 @@
 """What the fields of a dataclass may hold, said once: beside the field, in its type.
 
-A field of type ``Annotated[int, Ge(1)]`` (with the markers of annotated-types) or ``Literal["bn", "gn"]`` is checked by
+A field of type ``Annotated[int, Ge(1)]`` (with the markers of annotated-types) or ``Literal["cl", "ct"]`` is checked by
 :func:`problems`, for a layer, for a specification and for a section of a configuration alike, in the same words. A
 field that only counts beside certain values of another says so with :class:`Needs`; elsewhere it has to hold its
 default, so that no setting is without effect.
@@ -14,7 +14,7 @@ import functools
 import numbers
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -35,20 +35,18 @@ _NO_SETTINGS = frozenset({"parent", "name"})
 class Needs:
     """Marks a field that has an effect only where another field holds certain values.
 
-    ``Annotated[int, Ge(0), Needs("base", "bn", "brn")]``. Owners without the other field are not concerned, so that a
+    ``Annotated[int, Ge(1), Needs("relay", "lstm", "se")]``. Owners without the other field are not concerned, so that a
     specification and a layer can share the type.
     """
 
     fields: str | tuple[str, ...]
     """The other field, or several of which one is enough."""
     values: tuple[Any, ...]
-    choice: Any
-    """The one value of this field that has the need; ``...`` for all but the default."""
 
-    def __init__(self, fields: str | tuple[str, ...], *values: Any, choice: Any = ...) -> None:
+    def __init__(self, fields: str | tuple[str, ...], *values: Any) -> None:
         """Take the values one by one."""
-        for name, value in (("fields", fields), ("values", values), ("choice", choice)):
-            object.__setattr__(self, name, value)
+        object.__setattr__(self, "fields", fields)
+        object.__setattr__(self, "values", values)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -62,11 +60,11 @@ class Needs:
     def sentence(self, value: Any, default: Any, owner: Any) -> str:
         """Return what is wrong with a value whose need is not met, and what would be right."""
         if self.values == (None,):
-            needed, found = f"no {_or(self.names)}", "with one"
+            needed, found = f"no {any_of(self.names)}", "with one"
         elif isinstance(self.fields, str):
-            needed, found = f"{self.fields} {_or(self.values)}", f"with {self.fields} {getattr(owner, self.fields)}"
+            needed, found = f"{self.fields} {any_of(self.values)}", f"with {self.fields} {getattr(owner, self.fields)}"
         else:
-            needed, found = f"{_or(self.values)} in {_or(self.fields)}", "where there is none"
+            needed, found = f"{any_of(self.values)} in {any_of(self.fields)}", "where there is none"
         return f"is {value!r}, which needs {needed}; expected {default!r} {found}"
 
 
@@ -79,7 +77,8 @@ class Where:
     holds: typing.Callable[[Any], bool]
 
 
-def _or(values: Sequence[Any]) -> str:
+def any_of(values: Iterable[Any]) -> str:
+    """Return ``a, b or c``."""
     *first, last = map(str, values)
     return f"{', '.join(first)} or {last}" if first else last
 
@@ -94,7 +93,7 @@ def problems(owner: Any, prefix: str = "") -> Iterator[str]:
 
     Yields:
       A sentence for each field that holds what it may not, ``relay_distance: is -1; expected at least 1``, or what has
-      no effect beside the others: ``momentum: is 0.8, which needs base bn, brn or sn; expected 0.9 with base gn``.
+      no effect beside the others: ``reduction: is 2, which needs relay lstm, se or none; expected 4 with relay fc``.
     """
     cls: Any = type(owner)
     wrong = set()
@@ -109,16 +108,52 @@ def problems(owner: Any, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}: {need.sentence(getattr(owner, name), _default(cls, name), owner)}"
 
 
+def part_problems(part: Any, prefix: str = "") -> Iterator[str]:
+    """Check a part: each field against its type, the parts in it, and where these are in order what it says itself.
+
+    Args:
+      part: a dataclass, with a method ``problems`` or without. Flax modules in it were checked when they were made.
+      prefix: its full name with a dot behind it, or empty.
+
+    Yields:
+      ``name: what is wrong; what would be right``, with full names.
+    """
+    found = [*problems(part, prefix), *_strangers(part, prefix)]
+    for name in field_types(type(part)):
+        value = getattr(part, name)
+        if _is_part(value):
+            found += part_problems(value, f"{prefix}{name}.")
+    yield from found
+    if not found and hasattr(part, "problems"):
+        yield from (f"{prefix}{problem}" for problem in part.problems())
+
+
+def _strangers(part: Any, prefix: str) -> Iterator[str]:
+    """Find what was written into a part under a name that none of its fields has."""
+    if isinstance(part, nn.Module):
+        return
+    names = list(field_types(type(part)))
+    parts = {name: getattr(part, name) for name in names if _is_part(getattr(part, name))}
+    inside = {field: f"{name}.{field}" for name, inner in parts.items() for field in field_types(type(inner))}
+    for name in vars(part).keys() - set(names):
+        where = f" (did you mean {inside[name]!r}?)" if name in inside else nearest(name, names)
+        yield f"{prefix}{name}: there is no such field{where}"
+
+
+def _is_part(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type | nn.Module)
+
+
 def refuse(owner: Any) -> None:
-    """Raise ``ValueError`` with the class's name and all :func:`problems`, if there are any."""
-    if found := list(problems(owner)):
+    """Raise ``ValueError`` with the class's name and all :func:`part_problems`, if there are any."""
+    if found := list(part_problems(owner)):
         raise ValueError(f"{type(owner).__name__}: {'; '.join(found)}")
 
 
 def changed(owner: Any, **changes: Any) -> Any:
     """Return a copy of a dataclass with other values, and with defaults where the old ones have no effect any more.
 
-    ``changed(spec, base="gn")`` has the default momentum, whatever the momentum of ``spec`` is.
+    ``changed(spec, relay="fc")`` has the default reduction, whatever the reduction of ``spec`` is.
 
     Raises:
       ValueError: for values that the class refuses, those of ``changes`` that have no effect among them.
@@ -139,8 +174,7 @@ def _unmet_needs(owner: Any) -> Iterator[tuple[str, Needs]]:
     for name, needs in _needs(cls).items():
         value, default = getattr(owner, name), _default(cls, name)
         for need in needs:
-            needing = value != default if need.choice is ... else value == need.choice
-            if needing and not need.met(owner):
+            if value != default and not need.met(owner):
                 yield name, need
                 break
 
@@ -221,6 +255,13 @@ def has_type(value: Any, kind: Any) -> bool:
     return kind is Any or not isinstance(kind, type) or isinstance(value, kind)
 
 
+def nearest(name: str, candidates: Sequence[str]) -> str:
+    """Return `` (did you mean 'x'?)`` with the candidate that is spelled alike; empty where there is none."""
+    lowered = {candidate.lower(): candidate for candidate in candidates}
+    found = difflib.get_close_matches(name.lower(), lowered, n=1)
+    return f" (did you mean {lowered[found[0]]!r}?)" if found else ""
+
+
 def describe(kind: Any) -> str:
     """Return in words what a type with its bounds takes: ``a whole number, at least 1``."""
     base, bounds = split(kind)
@@ -233,8 +274,8 @@ def describe(kind: Any) -> str:
 
 def _describe_base(kind: Any) -> str:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Literal:
-        return f"one of {', '.join(map(str, arguments))}"
+    if choices := _choices(kind):
+        return f"one of {', '.join(map(str, choices))}"
     if origin in (typing.Union, types.UnionType):
         return " or ".join(map(describe, arguments))
     if origin is tuple:
@@ -246,11 +287,14 @@ def _describe_base(kind: Any) -> str:
     return _NAMES.get(kind, getattr(kind, "__name__", str(kind)))
 
 
+def _choices(kind: Any) -> Sequence[Any]:
+    """Return what a type lets one choose among: the values of a literal, the names of registered parts."""
+    if typing.get_origin(kind) is typing.Literal:
+        return typing.get_args(kind)
+    return list(kind.choices()) if isinstance(kind, type) and hasattr(kind, "choices") else ()
+
+
 def _suggestion(value: Any, kind: Any) -> str:
     """Return the nearest choice, for a word that is none of them."""
-    if typing.get_origin(kind) is not typing.Literal or not isinstance(value, str):
-        return ""
-    choices = [choice for choice in typing.get_args(kind) if isinstance(choice, str)]
-    lowered = {choice.lower(): choice for choice in choices}
-    nearest = difflib.get_close_matches(value.lower(), lowered, n=1)
-    return f" (did you mean {lowered[nearest[0]]!r}?)" if nearest else ""
+    words = [choice for choice in _choices(kind) if isinstance(choice, str)] if isinstance(value, str) else []
+    return nearest(value, words) if words else ""

@@ -1,24 +1,26 @@
 """The choice of a normalisation for every position of a residual block."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dnr_jax.dnr.bases import Base
 from dnr_jax.dnr.fields import Needs, changed, refuse
 from dnr_jax.dnr.norm import (
     AttentiveNorm,
     CrossLayerDNR,
     CrossTemporalDNR,
-    FrameGroups,
     InstanceLevelMetaNorm,
-    LayerDistance,
     Norm,
     StaticNorm,
 )
+from dnr_jax.dnr.parts import named, with_fields
 from dnr_jax.dnr.relay import POSITIONS, Prediction, RelayCell
-from dnr_jax.dnr.standardize import Standardization
+from dnr_jax.dnr.scaling import FrameGroups, LayerDistance
+from dnr_jax.dnr.standardize import RENAMED, Standardization, fields_of_bases, takes_fields_of_base
 
 Kind = Literal["static", "cl", "ct", "ilm", "an"]
 _LAYERS: dict[str, type[Norm]] = {
@@ -43,6 +45,7 @@ class Positions:
     """Third norm, likewise; basic blocks have none."""
 
 
+@takes_fields_of_base
 @dataclasses.dataclass(unsafe_hash=True)
 class DNRSpec(Standardization, Prediction, FrameGroups, Positions):
     """What stands at the first, second and third normalisation of a residual block, and how it is set.
@@ -68,6 +71,10 @@ class DNRSpec(Standardization, Prediction, FrameGroups, Positions):
         """Return a checked copy, which later changes of this one do not reach; raises ValueError as the class does."""
         return dataclasses.replace(self)
 
+    def with_epsilon(self, epsilon: float) -> "DNRSpec":
+        """Return the same on a base that adds another ``epsilon`` to variances."""
+        return dataclasses.replace(self, base=with_fields(self.base, {"epsilon": epsilon}))
+
     @classmethod
     def static(cls, **fields: Any) -> "DNRSpec":
         """Return the baseline: learned scales and shifts, on batch normalisation unless ``base`` is given."""
@@ -77,6 +84,22 @@ class DNRSpec(Standardization, Prediction, FrameGroups, Positions):
     def authors(cls, **fields: Any) -> "DNRSpec":
         """Return the setting of the authors' released code: four groups, whatever the clip's length."""
         return cls(**{"num_groups": 4} | fields)
+
+    @staticmethod
+    def converted(values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return saved fields of the form before bases had settings of their own, in the present one.
+
+        Raises:
+          ConfigError: for a base that does not exist.
+        """
+        if not isinstance(values.get("base"), str):
+            return values
+        flat = {RENAMED.get(name, name): value for name, value in values.items()}
+        base: Any = named(Base, flat.pop("base"))()
+        of_bases = {name: flat.pop(name) for name in fields_of_bases() if name in flat}
+        own = {name: value for name, value in of_bases.items() if hasattr(base, name)}
+        own = {name: tuple(value) if isinstance(value, list) else value for name, value in own.items()}
+        return {**flat, "base": with_fields(base, own)}
 
     @property
     def kinds(self) -> tuple[str, str, str]:

@@ -56,7 +56,7 @@ class FactorizedConv(nn.Module):
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         width = middle_features(x.shape[-1], self.size)
         x = Conv3D(width, (1, *space), (1, *spatial), name="spatial", **dtypes)(x)
-        spec = dataclasses.replace(self.spec, epsilon=INNER_EPSILON)
+        spec = self.spec.with_epsilon(INNER_EPSILON)
         x = nn.relu(static_norm(spec, x, train, "norm", self.param_dtype))
         return Conv3D(features, (frames, 1, 1), (stride, 1, 1), name="temporal", **dtypes)(x)
 
@@ -118,7 +118,7 @@ class R2Plus1DBackbone(nn.Module):
         Raises:
           ValueError: where the relay distance does not divide ``T``.
         """
-        spec = dataclasses.replace(self.spec, epsilon=BLOCK_EPSILON)
+        spec = self.spec.with_epsilon(BLOCK_EPSILON)
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         num_groups = frame_groups(spec, x.shape[1])
         x = FactorizedConv(stem_size(self.stem, self.width, 3), spec, name="conv1", **dtypes)(x, train)
@@ -162,10 +162,10 @@ class R2Plus1D(ResNetNetwork):
     def problems(self) -> Iterator[str]:
         """Refuse another epsilon than the reference's, of which there are two."""
         yield from super().problems()
-        default = type(self.norm)().epsilon
-        if self.norm.epsilon != default:
+        epsilon, default = self.norm.base.epsilon, type(self.norm.base)().epsilon
+        if epsilon != default:
             yield (
-                f"norm.epsilon: is {self.norm.epsilon}; expected {default}, which stands for the reference's: "
+                f"norm.base.epsilon: is {epsilon}; expected {default}, which stands for the reference's: "
                 f"{BLOCK_EPSILON} in blocks and {INNER_EPSILON} inside the convolutions of R(2+1)D"
             )
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from annotated_types import Ge
 
 from dnr_jax.config import ZooNetwork, register
-from dnr_jax.dnr import DNRSpec
-from dnr_jax.dnr.fields import changed
+from dnr_jax.dnr import BatchNorm, DNRSpec
 from dnr_jax.dnr.functional import statistics_dtype
+from dnr_jax.dnr.parts import exchanged, with_fields
 from dnr_jax.models.layers import kaiming_normal
 from dnr_jax.models.naming import MMACTION2, Naming
 from dnr_jax.models.network import DEEP, FrameNetwork, dtypes, score_head
@@ -93,7 +93,8 @@ class TemporalAdaptiveModule(nn.Module):
     @nn.nowrap
     def _norm(self, x: jax.Array, train: bool, name: str) -> jax.Array:
         """Normalise ``[N, T, S, C]`` over all axes but the last."""
-        spec = changed(self.spec.counterpart(), base="bn", statistics="clip")
+        base = with_fields(exchanged(self.spec.base, BatchNorm), {"statistics": "clip"})
+        spec = DNRSpec.static(base=base)
         return spec.norm("static", name=name, param_dtype=self.param_dtype)(None, x, use_running_average=not train)[1]
 
     @nn.nowrap

@@ -37,7 +37,8 @@ def describe(
     where = data.root or data.train_list or data.cache_dir
     shown = f"{', '.join(classes[:4])}{', ...' if len(classes) > 4 else ''}"
     is_dnr = set(model.norm.spec().kinds) != {"static"}
-    norms = f"DNR ({', '.join(model.norm.spec().kinds)}) on {model.norm.base}" if is_dnr else model.norm.base
+    base = model.norm.base.label()
+    norms = f"DNR ({', '.join(model.norm.spec().kinds)}) on {base}" if is_dnr else base
     own = vars(model)
     depth = f", depth {own['depth']}" if "depth" in own else ""
     device = mesh.devices.flat[0]

@@ -152,9 +152,11 @@ DEMO, SLOWFAST, TDN = "demo.py", "k200_slowfast.py", "k400_tdn.py"
         (DEMO, "head_order=slow_fast"),
         (DEMO, "appearance=0.5"),
         (DEMO, "norm.norm3=ct"),  # ResNet-18, whose blocks have two norms
-        (DEMO, "norm.base=gn norm.clips_per_statistics=8"),
-        (DEMO, "norm.base=ln norm.channel_groups=8"),
-        (DEMO, "norm.renorm_limits=(4.0,5.0)"),
+        (DEMO, "norm.base=gn norm.base.clips_per_statistics=8"),
+        (DEMO, "norm.base=LayerNorm norm.base.groups=8"),
+        (DEMO, "norm.base.limits=(4.0,5.0)"),
+        (DEMO, "norm.base.statistics=token"),  # of layer and group normalisation
+        (DEMO, "norm.base=gn norm.base.groups=8 norm.base.channels_per_group=4"),
         (f"{DEMO}:bn", "norm.relay_distance=2"),
         (f"{DEMO}:bn", "norm.reduction=8"),
         (f"{DEMO}:bn", "interlace.fraction=0.25"),
@@ -163,7 +165,7 @@ DEMO, SLOWFAST, TDN = "demo.py", "k200_slowfast.py", "k400_tdn.py"
         ("k200_bninception.py", "depth=101"),
         ("k200_bninception.py", "scan_blocks=True"),
         ("k200_bninception.py", "cardinality=32"),
-        ("k200_r2plus1d.py", "norm.epsilon=1e-4"),
+        ("k200_r2plus1d.py", "norm.base.epsilon=1e-4"),
         ("k200_r2plus1d.py", "base_width=4"),
         (SLOWFAST, "frames_per_segment=5"),
         (SLOWFAST, "interlace.every=2"),

@@ -190,7 +190,7 @@ def test_the_recipes_of_something_something_are_the_peers(
     config = load("something_something.py", f"v2_{name}")
     optimizer, evaluation = config.optimizer, config.evaluation
     assert (config.train.batch_size, optimizer.base_batch_size) == (batch, batch)
-    assert config.model.norm.clips_per_statistics == batch // 8
+    assert config.model.norm.base.clips_per_statistics == batch // 8
     assert (optimizer.learning_rate, optimizer.weight_decay, optimizer.clip_norm) == (rate, decay, clip)
     assert (config.train.epochs, config.model.dropout, optimizer.warmup_steps) == (epochs, dropout, warmup)
     assert optimizer.decay_norm_and_bias == (name == "tsn")
@@ -227,7 +227,7 @@ def test_every_network_takes_a_step_at_reduced_size(name, quick_compile, monkeyp
     argument = {"k400_slowfast.py": "bn", "something_something.py": "v1_tsm_bn"}.get(name, "")
     config = tiny.shrink(load(name, argument), monkeypatch)
     config.train.batch_size = 2
-    config.model.norm.clips_per_statistics = min(config.model.norm.clips_per_statistics, 2)
+    config.model.norm.base.clips_per_statistics = min(config.model.norm.clips_per_statistics, 2)
     state, metrics = tiny.take_step(config, create_model(config.model), num_devices=1)
     assert int(state.step) == 1
     assert all(np.isfinite(value) for value in metrics.values())

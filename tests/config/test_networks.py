@@ -89,8 +89,10 @@ def test_basic_blocks_have_no_third_norm():
 
 def test_r2plus1d_has_the_references_epsilons():
     network = R2Plus1D()
-    network.norm.epsilon = 1e-4
-    assert problems(config_of(network)).startswith("model.norm.epsilon: is 0.0001; expected 1e-05, which stands for")
+    network.norm.base.epsilon = 1e-4
+    assert problems(config_of(network)).startswith(
+        "model.norm.base.epsilon: is 0.0001; expected 1e-05, which stands for"
+    )
 
 
 def bninception_config(stem: str, crop_size: int, evaluated: int) -> ExperimentConfig:

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from dnr_jax.config import ConfigError, ExperimentConfig, flatten, from_json, to_json
+from dnr_jax.dnr import BatchNorm, BatchRenorm, GroupNorm
 from dnr_jax.models import TSN, SlowFast
 from tests.config.experiments import valid_config
 
@@ -62,6 +63,32 @@ def test_json_that_is_no_experiment_is_refused(old, new, message):
 def test_a_section_that_is_none_stays_none():
     config = dataclasses.replace(valid_config(), model=TSN(interlace=None))
     assert from_json(to_json(config)).model.interlace is None
+
+
+@pytest.mark.parametrize(
+    ("former", "base"),
+    [
+        ({"base": "bn", "momentum": 0.8, "clips_per_statistics": 8}, BatchNorm(momentum=0.8, clips_per_statistics=8)),
+        ({"base": "gn", "channel_groups": 8, "statistics": "frame"}, GroupNorm(groups=8, statistics="frame")),
+        ({"base": "brn", "renorm_limits": [2.0, 3.0], "epsilon": 1e-3}, BatchRenorm(limits=(2.0, 3.0), epsilon=1e-3)),
+    ],
+)
+def test_json_in_which_the_settings_of_the_base_stood_beside_it_is_read(former, base):
+    others = {"channel_groups": 32, "channels_per_group": 0, "statistics": "group", "clips_per_statistics": 0}
+    others |= {"momentum": 0.9, "epsilon": 1e-5, "renorm_limits": [3.0, 5.0], "renorm_steps": [5000, 40000, 25000]}
+    old = json.loads(to_json(valid_config()))
+    old["model"]["norm"] |= others | former
+    assert from_json(json.dumps(old)).model.norm == dataclasses.replace(valid_config().model.norm, base=base)
+    old["model"]["norm"]["momentun"] = 0.9
+    with pytest.raises(ConfigError, match=r"no field 'model.norm.momentun'"):
+        from_json(json.dumps(old))
+
+
+def test_json_with_a_base_that_does_not_exist_is_refused():
+    old = json.loads(to_json(valid_config()))
+    old["model"]["norm"]["base"] = "BN"
+    with pytest.raises(ConfigError, match=r"no Base is called 'BN' \(did you mean 'bn'\?\)"):
+        from_json(json.dumps(old))
 
 
 def test_json_of_the_form_before_classes_is_refused_with_what_to_do():

@@ -29,7 +29,7 @@ def test_the_defaults_need_only_data():
         ("model.norm.depth", 0, "is 0; expected at least 1"),
         ("model.norm.relay_distance", 3, "does not divide the clip of 8 frames"),
         ("model.norm.num_groups", 3, "8 frames cannot be cut into 3 equal groups"),
-        ("model.norm.clips_per_statistics", 12, "12 does not divide train.batch_size, which is 64"),
+        ("model.norm.base.clips_per_statistics", 12, "12 does not divide train.batch_size, which is 64"),
         ("data.source", "lists", "expected one of list, folder, dataset, records, demo (did you mean 'list'?)"),
         ("data.sampler", "sparse", "is 'sparse'; expected Sampler"),
         ("data.sampler.out_of_bound", "wrap", "expected one of loop, repeat_last"),
@@ -150,13 +150,13 @@ def test_a_batch_is_divided_over_devices_and_processes():
 
 def test_all_problems_are_told_at_once():
     config = valid_config()
-    config.model.depth, config.model.norm.norm1, config.model.norm.epsilon = 51, "x", 0.0
+    config.model.depth, config.model.norm.norm1, config.model.norm.base.epsilon = 51, "x", 0.0
     config.optimizer.clip_norm, config.evaluation.clips = -1.0, 0
     fields = [re.split(r"[: ]", line)[0] for line in problems(config).splitlines()]
     assert fields == [
         "model.depth",
         "model.norm.norm1",
-        "model.norm.epsilon",
+        "model.norm.base.epsilon",
         "optimizer.clip_norm",
         "evaluation.clips",
     ]

@@ -310,7 +310,7 @@ def test_what_cannot_start_is_refused():
         fit_source(source, config)
     config.init.allow = "relays"
     config.model.norm.base = "gn"
-    with pytest.raises(ConfigError, match=r"init\.relays: 'batch_norm' needs model\.norm\.base 'bn'.* 'gn'"):
+    with pytest.raises(ConfigError, match=r"init\.relays: 'batch_norm' needs model\.norm\.base BatchNorm.* GroupNorm"):
         fit_source(source, config)
     baseline.init = config.init
     with pytest.raises(ConfigError, match="no norm of the network predicts"):

@@ -17,11 +17,14 @@ from dnr_jax.dnr import (
     RelayCell,
     StaticNorm,
 )
-from dnr_jax.dnr.standardize import RUNNING
+from dnr_jax.dnr.bases import Base, BatchBase
+from dnr_jax.dnr.parts import registered
 from tests.dnr import reference
 
 C, FRAMES, CLIPS = 8, 4, 4
-RENORM = {"renorm_limits": (1.5, 0.5), "renorm_steps": (2, 6, 10)}
+RENORM = {"limits": (1.5, 0.5), "steps": (2, 6, 10)}
+BASES = {base.alias: base for base in registered(Base).values()}
+RUNNING = tuple(name for name, base in BASES.items() if issubclass(base, BatchBase))
 STANDARDIZATION = {"base": ("bn", "gn", "in", "ln", "brn", "sn"), "statistics": ("group", "clip", "frame", "token")}
 PREDICTION = {"relay": ("lstm", "se", "fc", "none"), "depth": (1, 2), "initial_state": ("zeros", "learned")}
 AXES = {
@@ -160,11 +163,11 @@ class Layers(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         row, mode = self.row, {"use_running_average": not train}
-        fields = {"base": row["base"], "statistics": row["statistics"], "clips_per_statistics": row["clips"]}
-        fields |= {"epsilon": 1e-3, "param_dtype": self.param_dtype}
-        fields |= RENORM if row["base"] == "brn" else {}
-        fields |= {"channels_per_group": 4} if row["base"] == "gn" else {}
-        fields |= {"momentum": 0.8} if row["base"] in RUNNING else {}
+        base = {"statistics": row["statistics"], "epsilon": 1e-3}
+        base |= RENORM if row["base"] == "brn" else {}
+        base |= {"channels_per_group": 4} if row["base"] == "gn" else {}
+        base |= {"momentum": 0.8, "clips_per_statistics": row["clips"]} if row["base"] in RUNNING else {}
+        fields = {"base": BASES[row["base"]](**base), "param_dtype": self.param_dtype}
         if row["kind"] == "static":
             return StaticNorm(**fields, name="norm")(None, x, **mode)[1]
         if row["kind"] == "ilm":
@@ -203,8 +206,8 @@ def literal(row: Row, params: dict, stats: dict, x: jax.Array, train: bool) -> t
             clips=row["clips"],
             momentum=0.8,
             epsilon=1e-3,
-            limits=RENORM["renorm_limits"],
-            steps=RENORM["renorm_steps"],
+            limits=RENORM["limits"],
+            steps=RENORM["steps"],
         )
         return reference.transform(standardized, scales, shifts), stats
 

@@ -147,8 +147,9 @@ def test_a_streamed_state_of_another_batch():
         ({"axis_index_groups": [[0], [1]]}, "no axis_index_groups: clips_per_statistics says"),
         ({"use_fast_variance": False}, "no use_fast_variance: "),
         ({"force_float32_reductions": True}, "no force_float32_reductions: "),
-        ({"num_groups": 8, "base": "gn"}, "no num_groups: channel_groups says"),
+        ({"num_groups": 8, "base": "gn"}, r"no num_groups: base=GroupNorm\(groups=...\) says"),
         ({"group_size": 8, "base": "gn"}, "no group_size: channels_per_group says"),
+        ({"channel_groups": 8, "base": "gn"}, "no channel_groups: it is the field 'groups' of the base now"),
     ],
 )
 def test_arguments_of_flax_layers_are_answered(argument, message):

@@ -398,7 +398,7 @@ class TestChannelGroups:
             ({}, 208, 13),  # 16 groups: the greatest common divisor of 32 and 208
             ({"channels_per_group": 16}, 64, 16),
             ({"channels_per_group": 16}, 8, 8),
-            ({"channel_groups": 2}, 6, 3),
+            ({"groups": 2}, 6, 3),
         ],
     )
     def test_size(self, x64, fields, channels, size):

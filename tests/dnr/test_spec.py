@@ -11,22 +11,25 @@ import pytest
 
 from dnr_jax.dnr import (
     AttentiveNorm,
+    BatchRenorm,
     CrossLayerDNR,
     CrossTemporalDNR,
     DNRSpec,
+    GroupNorm,
     InstanceLevelMetaNorm,
     RelayCell,
     StaticNorm,
 )
-from dnr_jax.dnr.fields import changed, field_types, problems, split
-from dnr_jax.dnr.norm import FrameGroups
-from dnr_jax.dnr.relay import Prediction
+from dnr_jax.dnr.fields import changed, field_types, part_problems, problems, split
+from dnr_jax.dnr.relay import CellSettings, Prediction
+from dnr_jax.dnr.scaling import FrameGroups, KeyEncoder, LayerRelay, LearnedTransform, Mixture
 from dnr_jax.dnr.spec import Positions
-from dnr_jax.dnr.standardize import Standardization
+from dnr_jax.dnr.standardize import LayerSettings, Standardization
+from tests.dnr.settings import BASES
 from tests.paths import REPOSITORY
 
 LAYERS = (StaticNorm, CrossTemporalDNR, CrossLayerDNR, InstanceLevelMetaNorm, AttentiveNorm, RelayCell)
-DEFAULTS = {field.name: field.default for field in dataclasses.fields(DNRSpec)}
+DEFAULTS = {field.name: getattr(DNRSpec(), field.name) for field in dataclasses.fields(DNRSpec)}
 
 
 def build(owner: type, **fields):
@@ -73,21 +76,39 @@ def test_the_counterpart_keeps_the_standardisation_alone():
 
 def test_another_base_brings_its_own_settings():
     spec = DNRSpec(momentum=0.8, clips_per_statistics=4, epsilon=1e-3)
-    assert changed(spec, base="gn") == DNRSpec(base="gn", epsilon=1e-3)
-    with pytest.raises(ValueError, match="momentum: is 0.7, which needs base bn, brn or sn"):
-        changed(spec, base="gn", momentum=0.7)
+    assert changed(spec, base="gn") == DNRSpec(base=GroupNorm(epsilon=1e-3))
+    spec.base = "gn"
+    assert spec == DNRSpec(base="gn", epsilon=1e-3)
+    with pytest.raises(
+        ValueError, match="momentum: is 0.7, which needs base bn, brn or sn; expected none with base gn"
+    ):
+        dataclasses.replace(spec, momentum=0.7)
+
+
+def test_a_layer_and_a_specification_have_their_own_base():
+    base = GroupNorm(groups=8)
+    layer, spec = StaticNorm(base=base), DNRSpec(base=base)
+    base.groups = 4
+    assert layer.base == spec.base == GroupNorm(groups=8)
+    copied = spec.spec()
+    spec.base.groups = 4
+    assert copied.base == GroupNorm(groups=8)
+
+
+def test_what_is_written_under_another_name_is_refused():
+    spec = DNRSpec()
+    spec.clips_per_statistics = 4
+    (problem,) = part_problems(spec, "model.norm.")
+    assert problem == (
+        "model.norm.clips_per_statistics: there is no such field (did you mean 'base.clips_per_statistics'?)"
+    )
+    spec = DNRSpec()
+    spec.relay_distnce = 4
+    assert list(part_problems(spec)) == ["relay_distnce: there is no such field (did you mean 'relay_distance'?)"]
 
 
 REFUSED = {
-    "base": [("LN", "one of bn, gn, in, ln, brn, sn (did you mean 'ln'?)"), ("syncbn", "one of bn, gn")],
-    "channel_groups": [(0, "at least 1"), (1.5, "a whole number")],
-    "channels_per_group": [(-1, "at least 0")],
-    "statistics": [("Frame", "one of group, clip, frame, token (did you mean 'frame'?)")],
-    "clips_per_statistics": [(-1, "at least 0"), (True, "a whole number")],
-    "momentum": [(9, "less than 1"), (1.0, "less than 1"), (-0.1, "at least 0"), (float("nan"), "at least 0")],
-    "epsilon": [(0.0, "more than 0"), (float("inf"), "less than inf"), ("1e-5", "a number")],
-    "renorm_limits": [((0.5, 1.0), "a tuple of 2 (a number, at least 1"), (3.0, "a tuple of 2")],
-    "renorm_steps": [((5, 4, 9), "a start and two later ends"), ((-1, 4, 9), "a tuple of 3")],
+    "base": [("LN", f"one of {', '.join(BASES)} (did you mean 'ln'?)"), ("syncbn", "one of bn"), (None, "one of bn")],
     "relay": [("LSTM", "one of lstm, se, fc, none (did you mean 'lstm'?)"), ("gru", "one of lstm, se, fc, none")],
     "reduction": [(0, "at least 1")],
     "depth": [(0, "at least 1"), (-1, "at least 1")],
@@ -123,12 +144,16 @@ def test_every_field_is_in_the_table():
 
 def test_the_documentation_lists_every_field_with_its_default_and_choices():
     page = (REPOSITORY / "docs/method.md").read_text()
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|$", page, re.MULTILINE))
-    for name, kind in field_types(DNRSpec).items():
+    rows = dict(re.findall(r"^\| `([\w.]+)` \| (.*?) \|$", page, re.MULTILINE))
+    fields = {name: (kind, DEFAULTS[name]) for name, kind in field_types(DNRSpec).items() if name != "base"}
+    for base in BASES.values():
+        fields |= {f"base.{name}": (kind, getattr(base(), name)) for name, kind in field_types(base).items()}
+    assert rows["base"].startswith("`bn` | " + ", ".join(f"`{base}`" for base in BASES))
+    for name, (kind, expected) in fields.items():
         default, values, *_ = rows[name].split(" | ")
-        assert ast.literal_eval(default) == DEFAULTS[name] if "`" not in default else default == f"`{DEFAULTS[name]}`"
+        assert ast.literal_eval(default) == expected if "`" not in default else default == f"`{expected}`"
         choices = [f"`{choice}`" for choice in typing.get_args(split(kind)[0]) if isinstance(choice, str)]
-        assert not choices or values in (", ".join(choices), "likewise"), name
+        assert not choices or values.startswith(", ".join(choices[:3])) or values == "likewise", name
 
 
 def unchecked(**fields) -> DNRSpec:
@@ -139,16 +164,28 @@ def unchecked(**fields) -> DNRSpec:
     return spec
 
 
-BASES = ("bn", "gn", "in", "ln", "brn", "sn")
+FIELDS_OF_OTHERS = [
+    *((base, {"momentum": 0.8}, "bn, brn or sn") for base in ("gn", "in", "ln")),
+    *((base, {"clips_per_statistics": 8}, "bn, brn or sn") for base in ("gn", "in", "ln")),
+    *((base, {"groups": 16}, "gn") for base in BASES if base != "gn"),
+    *((base, {"channels_per_group": 4}, "gn") for base in BASES if base != "gn"),
+    *((base, {"limits": (2.0, 1.0)}, "brn") for base in ("bn", "gn", "sn")),
+    *((base, {"steps": (1, 2, 3)}, "brn") for base in ("bn", "gn", "sn")),
+]
+"""Bases, a field that they do not have, and those that do."""
+
+
+@pytest.mark.parametrize(("base", "field", "bases"), FIELDS_OF_OTHERS)
+@pytest.mark.parametrize("owner", [DNRSpec, *LAYERS[:-1]])
+def test_a_field_that_the_base_does_not_have_is_refused(owner, base, field, bases):
+    ((name, value),) = field.items()
+    with pytest.raises(ValueError) as refused:
+        owner(base=base, **field)
+    expected = f"{name}: is {value!r}, which needs base {bases}; expected none with base {base}"
+    assert str(refused.value) == f"{owner.__name__}: {expected}"
+
+
 IDLE = [
-    *(({"base": base, "momentum": 0.8}, "momentum", "base bn, brn or sn") for base in ("gn", "in", "ln")),
-    *(({"base": base, "clips_per_statistics": 8}, "clips_per_statistics", "base bn, brn or sn") for base in BASES[1:4]),
-    *(({"base": base, "channel_groups": 16}, "channel_groups", "base gn") for base in BASES if base != "gn"),
-    *(({"base": base, "channels_per_group": 4}, "channels_per_group", "base gn") for base in BASES if base != "gn"),
-    *(({"base": base, "renorm_limits": (2.0, 1.0)}, "renorm_limits", "base brn") for base in ("bn", "gn", "sn")),
-    *(({"base": base, "renorm_steps": (1, 2, 3)}, "renorm_steps", "base brn") for base in ("bn", "gn", "sn")),
-    *(({"base": base, "statistics": "token"}, "statistics", "base ln or gn") for base in ("bn", "in", "brn", "sn")),
-    ({"base": "gn", "channels_per_group": 4, "channel_groups": 16}, "channel_groups", "channels_per_group 0"),
     ({"num_groups": 4, "relay_distance": 2}, "relay_distance", "num_groups 0"),
     ({"relay": "fc", "reduction": 2}, "reduction", "relay lstm, se or none"),
     ({"relay": "none", "initial_state": "learned"}, "initial_state", "relay lstm, se or fc"),
@@ -207,6 +244,8 @@ def test_a_layer_with_a_given_cell_has_none_to_set(fields):
 def test_all_problems_are_named_at_once():
     with pytest.raises(ValueError, match=r"direction: is 'backward'.*; depth: is 0.*; base: is 'x'"):
         DNRSpec(base="x", depth=0, direction="backward", momentum=0.8)
+    with pytest.raises(ValueError, match=r"StaticNorm: base\.epsilon: is 0.0; .*; base\.momentum: is 9; expected less"):
+        StaticNorm(momentum=9, epsilon=0.0)
 
 
 @pytest.mark.parametrize(
@@ -222,8 +261,12 @@ def test_all_problems_are_named_at_once():
         (CrossLayerDNR, {"cell": "lstm"}, "cell: is 'lstm'; expected a relay cell or None"),
         (InstanceLevelMetaNorm, {"key_channels": 0}, "key_channels: is 0; expected at least 1"),
         (AttentiveNorm, {"num_mixtures": 0}, "num_mixtures: is 0; expected at least 1"),
-        (StaticNorm, {"base": "gn", "axis_name": "batch"}, "which needs base bn, brn or sn"),
-        (StaticNorm, {"clips_per_statistics": 2, "axis_name": "batch"}, "which needs no axis_name; expected 0"),
+        (
+            StaticNorm,
+            {"base": "gn", "axis_name": "batch"},
+            "needs base bn, brn or sn; expected None with base gn",
+        ),
+        (StaticNorm, {"clips_per_statistics": 2, "axis_name": "batch"}, "axis_name: .* expected None with base.clips"),
     ],
 )
 def test_fields_of_layers_alone(layer, fields, expected):
@@ -231,11 +274,17 @@ def test_fields_of_layers_alone(layer, fields, expected):
         layer(**fields)
 
 
-@pytest.mark.parametrize("group", [Standardization, Prediction, FrameGroups, Positions, DNRSpec, *LAYERS])
+@pytest.mark.parametrize(
+    "group",
+    [
+        *(Standardization, LayerSettings, LearnedTransform, Prediction, FrameGroups, LayerRelay, KeyEncoder, Mixture),
+        *(CellSettings, Positions, DNRSpec, *LAYERS, *BASES.values()),
+    ],
+)
 def test_fields_have_their_docstring_beside_them(group):
     source = inspect.getsource(group).splitlines()
     for name in vars(group).get("__annotations__", {}):
-        if group is RelayCell or name in ("parent", "name"):
+        if name in ("parent", "name"):
             continue
         start = next(i for i, line in enumerate(source) if line.startswith(f"    {name}: "))
         following = next(line for line in source[start + 1 :] if line.startswith('    """') or ": " in line[:30])
@@ -243,13 +292,14 @@ def test_fields_have_their_docstring_beside_them(group):
 
 
 STANDARDIZATION = {
-    "base": "brn",
-    "statistics": "clip",
-    "momentum": 0.8,
-    "epsilon": 0.9,
-    "clips_per_statistics": 7,
-    "renorm_limits": (2.0, 3.0),
-    "renorm_steps": (1, 2, 3),
+    "base": BatchRenorm(
+        statistics="clip",
+        momentum=0.8,
+        epsilon=0.9,
+        clips_per_statistics=7,
+        limits=(2.0, 3.0),
+        steps=(1, 2, 3),
+    )
 }
 PREDICTION = {"relay": "se", "reduction": 5, "depth": 6, "initial_state": "learned"}
 TEMPORAL = {"num_groups": 3, "granularity": "frame", "direction": "bidirectional"}
@@ -274,7 +324,7 @@ def test_settings_reach_the_layer(kind, layer):
 def test_other_settings_reach_the_layer():
     groups = {"base": "gn", "channels_per_group": 4}
     assert DNRSpec(**groups, relay_distance=2).norm("ct") == CrossTemporalDNR(relay_distance=2, **groups)
-    assert DNRSpec(base="gn", channel_groups=3).norm("static") == StaticNorm(base="gn", channel_groups=3)
+    assert DNRSpec(base="gn", groups=3).norm("static") == StaticNorm(base=GroupNorm(groups=3))
     own = {"relay": "se", "reduction": 2}
     assert DNRSpec(**own, sharing="block").norm("cl") == CrossLayerDNR(**own)
 

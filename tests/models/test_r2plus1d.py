@@ -50,7 +50,7 @@ def test_channels_in_the_middle(channels, size, expected):
 def test_norms_of_the_blocks_have_mmaction2s_epsilon():
     norms = norms_of(R2Plus1DBackbone(18, DNRSpec(), width=4), jax.ShapeDtypeStruct((1, 8, 32, 32, 3), jnp.float32))
     for path, (norm, _) in norms.items():
-        assert norm.epsilon == (1e-5 if path.endswith("/norm") else 1e-3), path
+        assert norm.base.epsilon == (1e-5 if path.endswith("/norm") else 1e-3), path
 
 
 def test_relays_stand_in_the_blocks_and_keep_the_clips_groups():

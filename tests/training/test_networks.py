@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dnr_jax.config import ExperimentConfig, Network, load_config, registered
+from dnr_jax.dnr import BatchNorm, GroupNorm
 from dnr_jax.models import create_model
 from dnr_jax.models.complexity import abstract_variables
 from tests.paths import REPOSITORY
@@ -39,9 +40,7 @@ def reduced(network: str, norms: str, monkeypatch: pytest.MonkeyPatch) -> Experi
     dnr, bn = NETWORKS[network]
     path = REPOSITORY / "configs" / (dnr if norms.startswith("dnr") else bn)
     config = tiny.shrink(load_config(str(path)), monkeypatch)
-    config.model.norm.clips_per_statistics = 0
-    if norms.endswith("gn"):
-        config.model.norm.base, config.model.norm.channel_groups = "gn", 4
+    config.model.norm.base = GroupNorm(groups=4) if norms.endswith("gn") else BatchNorm()
     return config
 
 
