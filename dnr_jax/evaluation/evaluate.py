@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from dnr_jax.config import EvaluationConfig, ExperimentConfig
 from dnr_jax.data.pipeline import evaluation_iterator
 from dnr_jax.data.sources import VideoSource
+from dnr_jax.dnr.statistics import Variables
 from dnr_jax.evaluation import metrics, outputs
 from dnr_jax.progress import Progress
 from dnr_jax.runs.devices import Prefetcher
@@ -92,7 +93,7 @@ class Report:
 
 def score_videos(
     eval_step: EvalStep,
-    variables: dict[str, Any],
+    variables: Variables,
     source: VideoSource,
     config: ExperimentConfig,
     mesh: Mesh,
@@ -147,7 +148,7 @@ def _report(results: list[dict[str, np.ndarray]], source: VideoSource) -> Report
 
 def evaluate(
     model: nn.Module,
-    variables: dict[str, Any],
+    variables: Variables,
     source: VideoSource,
     config: ExperimentConfig,
     mesh: Mesh,
