@@ -24,11 +24,7 @@ from tests.training import tiny
 @pytest.fixture(scope="module", autouse=True)
 def tiny_models():
     cache = jax.config.jax_compilation_cache_dir
-    mesh = devices.make_mesh(jax.devices()[:4])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "create_model", tiny.tiny_network)
-        patch.setattr(run, "create_model", tiny.tiny_network)
-        patch.setattr(loop, "make_mesh", lambda: mesh)
+    with tiny.known():
         yield
     jax.config.update("jax_compilation_cache_dir", cache)
 
@@ -41,7 +37,7 @@ def videos(tmp_path_factory) -> pathlib.Path:
 @pytest.fixture(scope="module")
 def workdir(videos, tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("run")
-    loop.train(tiny.tiny_config(videos, batch_size=8), folder)
+    loop.train(tiny.tiny_config(videos, batch_size=8), folder, mesh=devices.make_mesh(jax.devices()[:4]))
     return folder
 
 

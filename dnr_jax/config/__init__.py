@@ -1,5 +1,6 @@
 """What experiments are made of: their parts, their checks, the command line, their form on the disk."""
 
+from dnr_jax.config.averaging import Averaging
 from dnr_jax.config.data import Crop, DataConfig, RandAugment, Sampler
 from dnr_jax.config.experiment import (
     VARIANTS,
@@ -26,6 +27,7 @@ from dnr_jax.dnr.fields import part_problems
 
 __all__ = [
     "VARIANTS",
+    "Averaging",
     "Catalogue",
     "ConfigError",
     "Crop",

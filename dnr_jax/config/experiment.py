@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, Lt
 
+from dnr_jax.config.averaging import Averaging
 from dnr_jax.config.data import DataConfig
 from dnr_jax.config.network import Network
 from dnr_jax.config.optimizer import Optimizer
@@ -41,15 +42,22 @@ class TrainConfig:
     """Where one is on: share of the batches that are mixed."""
     precise_statistics: Annotated[int, Ge(0)] = 0
     """Batches from which running statistics are estimated anew before each evaluation (PySlowFast: 200); 0: none."""
+    averaging: Averaging | None = None
+    """Average of the weights over the steps, which is evaluated and exported in their place; None: the weights."""
     seed: Annotated[int, Ge(0)] = 0
     log_every: Annotated[int, Ge(1)] = 20
+    loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
+    """Where numbers and pictures go beside ``metrics.jsonl``: ``tensorboard``, ``wandb`` (Weights & Biases) and
+    ``mlflow``, in a list such as ``tensorboard,wandb``; the last two are extras of this package."""
     eval_every: Annotated[int, Ge(0)] = 0
     """Steps between evaluations; 0: once an epoch."""
     checkpoint_every: Annotated[int, Ge(0)] = 0
     """Steps between checkpoints; 0: with each evaluation."""
 
     def problems(self) -> Iterator[str]:
-        """Refuse a length of nothing, and shares of mixtures that are not drawn."""
+        """Refuse a logger that is there twice, a length of nothing, and shares of mixtures that are not drawn."""
+        if len(set(self.loggers)) < len(self.loggers):
+            yield f"loggers: is {self.loggers}; expected each once"
         if not self.steps and not self.epochs > 0:
             yield f"epochs: is {self.epochs}; expected a positive number, or a length in steps"
         if self.mix_probability != 1 and not (self.mixup or self.cutmix):

@@ -14,7 +14,7 @@ from dnr_jax.config.parts import Part
 class Optimizer(Part, abc.ABC):
     """How gradients change parameters. Optimizers derive from it and are registered."""
 
-    room = "dnr_jax.training.optimizer"
+    room = "dnr_jax.training.parts"
 
     learning_rate: Annotated[float, Gt(0)] = 0.1
     """At ``base_batch_size``; scaled linearly with the batch."""

@@ -14,7 +14,7 @@ from absl import flags
 
 from dnr_jax.config.experiment import ExperimentConfig
 from dnr_jax.config.files import SHIPPED, find_config, load_config
-from dnr_jax.config.parts import ConfigError, Part, exchanged, flatten, named, nearest, with_fields
+from dnr_jax.config.parts import ConfigError, Part, exchanged, flatten, named, nearest, registered, with_fields
 from dnr_jax.dnr.fields import describe, field_types, has_type, split
 
 _OVERRIDE = re.compile(r"--?(?P<negated>no)?config\.(?P<name>[^=]+)(=(?P<value>.*))?", re.DOTALL)
@@ -70,7 +70,8 @@ def _find(config: Any, name: str) -> tuple[Any, Any]:
         if not dataclasses.is_dataclass(value):
             kind = part_type(field_types(type(part)).get(parent))
             if kind is not None:
-                raise ConfigError(f"{prefix}{parent} is None; set --config.{prefix}{parent}={kind.__name__} before it")
+                names = " or ".join(registered(kind) if issubclass(kind, Part) else [kind.__name__])
+                raise ConfigError(f"{prefix}{parent} is None; set --config.{prefix}{parent}={names} before it")
             raise ConfigError(unknown_field(name, parent, type(part), prefix, config))
         part, prefix = value, f"{prefix}{parent}."
     kinds = field_types(type(part))
@@ -96,6 +97,8 @@ def _parse(text: str, kind: Any, old: Any) -> Any:
     if part is not None:
         return _parse_part(text, kind, part, old)
     base, _ = split(kind)
+    if _is_words(base):
+        return tuple(word.strip() for word in text.strip("()[]").replace("'", "").split(",") if word.strip())
     if typing.get_origin(base) is Literal:
         base = type(typing.get_args(base)[0])
     try:
@@ -106,6 +109,15 @@ def _parse(text: str, kind: Any, old: Any) -> Any:
     if not has_type(value, base):
         raise ConfigError(f"{text!r} does not fit; expected {describe(kind)}")
     return value
+
+
+def _is_words(kind: Any) -> bool:
+    """Return whether a type is a tuple of any number of words, which a command line has without quotes."""
+    if typing.get_origin(kind) is not tuple or typing.get_args(kind)[-1] is not ...:
+        return False
+    entry = typing.get_args(kind)[0]
+    choices = typing.get_args(entry) if typing.get_origin(entry) is Literal else ()
+    return entry is str or (bool(choices) and all(isinstance(choice, str) for choice in choices))
 
 
 def _parse_part(text: str, kind: Any, part: type, old: Any) -> Any:

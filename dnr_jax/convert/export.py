@@ -12,7 +12,8 @@ from jax import export
 from dnr_jax.config import ExperimentConfig, to_json
 from dnr_jax.convert.files import complete_file, write_weight_file
 from dnr_jax.convert.source import own_metadata
-from dnr_jax.convert.state_dict import Variables, to_state_dict
+from dnr_jax.convert.state_dict import to_state_dict
+from dnr_jax.dnr.statistics import Variables
 from dnr_jax.models.blocks import unstack_blocks
 from dnr_jax.models.naming import OWN
 from dnr_jax.runs.folder import CLASSES_FILE, CONFIG_FILE, Run

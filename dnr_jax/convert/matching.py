@@ -16,7 +16,8 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from dnr_jax.convert.state_dict import Variables, flat, named_naming, namings
+from dnr_jax.convert.state_dict import flat, named_naming, namings
+from dnr_jax.dnr.statistics import Variables
 from dnr_jax.models.naming import OWN, ConversionError, Naming
 
 GROUPS: Mapping[str, tuple[str, ...]] = {

@@ -17,7 +17,8 @@ from dnr_jax.config import ConfigError, ExperimentConfig, Network, from_json, to
 from dnr_jax.convert.files import FOLDER_FILES, check_target, read_weight_file, write_weight_file
 from dnr_jax.convert.matching import GROUPS, ImportReport, Match, match, parse_allow, recognize
 from dnr_jax.convert.relays import check_start, start_relays
-from dnr_jax.convert.state_dict import StateDict, Variables, flat, named_naming, to_state_dict
+from dnr_jax.convert.state_dict import StateDict, flat, named_naming, to_state_dict
+from dnr_jax.dnr.statistics import Variables
 from dnr_jax.models import create_model
 from dnr_jax.models.blocks import stack_blocks, unstack_blocks
 from dnr_jax.models.complexity import abstract_variables

@@ -13,7 +13,6 @@ from dnr_jax.config import Network, registered
 from dnr_jax.models.naming import OWN, ConversionError, Naming
 
 StateDict = dict[str, np.ndarray]
-Variables = dict[str, Any]
 
 
 def namings() -> dict[str, Naming]:

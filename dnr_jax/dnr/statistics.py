@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -12,7 +12,8 @@ from flax import traverse_util
 from dnr_jax.dnr.functional import Moments
 from dnr_jax.dnr.standardize import MOMENTS
 
-Variables = dict[str, Any]
+Variables: TypeAlias = dict[str, Any]
+"""What ``model.apply`` takes: nested dictionaries of arrays under ``params``, ``batch_stats`` and the like."""
 
 
 def precise_statistics(

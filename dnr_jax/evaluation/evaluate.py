@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from dnr_jax.config import EvaluationConfig, ExperimentConfig, VideoSource
 from dnr_jax.data.clips.pipeline import evaluation_iterator
+from dnr_jax.dnr.statistics import Variables
 from dnr_jax.evaluation import metrics, outputs
 from dnr_jax.progress import Progress
 from dnr_jax.runs.devices import Prefetcher
@@ -91,7 +92,7 @@ class Report:
 
 def score_videos(
     eval_step: EvalStep,
-    variables: dict[str, Any],
+    variables: Variables,
     source: VideoSource,
     config: ExperimentConfig,
     mesh: Mesh,
@@ -146,7 +147,7 @@ def _report(results: list[dict[str, np.ndarray]], source: VideoSource) -> Report
 
 def evaluate(
     model: nn.Module,
-    variables: dict[str, Any],
+    variables: Variables,
     source: VideoSource,
     config: ExperimentConfig,
     mesh: Mesh,

@@ -6,7 +6,7 @@ import pathlib
 import textwrap
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -94,7 +94,7 @@ def _class_rows(confusion: np.ndarray, classes: Sequence[str]) -> Iterable[Seque
         yield [classes[label], accuracy, int(confusion[label, label]), int(videos[label]), *confused]
 
 
-def plot_confusion(confusion: np.ndarray, classes: Sequence[str], path: str | pathlib.Path) -> None:
+def plot_confusion(confusion: np.ndarray, classes: Sequence[str], path: str | pathlib.Path | IO[bytes]) -> None:
     """Draw a confusion matrix, its rows coloured by shares of the class.
 
     Few classes have their numbers of videos in the cells. Where there are many, the pairs that are confused most stand
@@ -103,7 +103,7 @@ def plot_confusion(confusion: np.ndarray, classes: Sequence[str], path: str | pa
     Args:
       confusion: int64 ``[classes, classes]``, true classes in rows.
       classes: their names.
-      path: the picture to write; its suffix is the format.
+      path: the picture to write; its suffix is the format. Or a file that is open for writing, for a PNG.
     """
     names = [_readable(name) for name in classes]
     count = len(names)

@@ -1,10 +1,10 @@
 """Checkpoints: the whole state of a run, so that a run stopped anywhere goes on as if it had not been stopped.
 
-A checkpoint holds a :class:`~dnr_jax.runs.state.TrainState` as two items, the network's variables and the rest, so that
-whoever scores clips reads the variables alone; and, as JSON, what the loop keeps beside it. It is written in the
-background and appears under its final name only when it is complete. The latest and the one with the best validation
-accuracy are kept; an old one is deleted only after its successor is complete, so that a disk that is full costs the new
-one alone.
+A checkpoint holds a :class:`~dnr_jax.runs.state.TrainState` as two items, the variables that are evaluated (the
+network's, or their average where weights are averaged) and the rest, so that whoever scores clips reads the variables
+alone; and, as JSON, what the loop keeps beside it. It is written in the background and appears under its final name
+only when it is complete. The latest and the one with the best validation accuracy are kept; an old one is deleted only
+after its successor is complete, so that a disk that is full costs the new one alone.
 """
 
 import contextlib
@@ -26,6 +26,8 @@ from dnr_jax.runs.state import TrainState
 CHECKPOINTS_FOLDER = "checkpoints"
 _WHOLE_STATE = "state"
 """Item of older checkpoints, which held variables and optimiser as one."""
+_TRAINED = "trained"
+"""Entry of the optimiser's item: the variables that are trained, where an average of them is evaluated."""
 _UNFINISHED = "*.orbax-checkpoint-tmp*"
 _NOT_EVALUATED = -1.0
 """Stands for the top-1 of a checkpoint that was not evaluated, so that it ranks below all that were."""
@@ -80,7 +82,7 @@ class Checkpoints:
           RunError: where this checkpoint, or the one before it, cannot be written.
         """
         items = ocp.args.Composite(
-            variables=ocp.args.StandardSave(state.variables),
+            variables=ocp.args.StandardSave(state.evaluated),
             optimizer=ocp.args.StandardSave(_optimizer(state)),
             progress=ocp.args.JsonSave(progress),
         )
@@ -99,18 +101,21 @@ class Checkpoints:
           ConfigError: where the checkpoint is damaged, or of another network.
         """
         with self._reading(step):
-            self._compare_shapes(abstract.variables, step)
+            self._compare_shapes(abstract.evaluated, step)
             if self._is_whole(step):
                 items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())
                 restored = self._manager.restore(step, args=items)
                 return restored.state, restored.progress
             items = ocp.args.Composite(
-                variables=ocp.args.StandardRestore(abstract.variables),
+                variables=ocp.args.StandardRestore(abstract.evaluated),
                 optimizer=ocp.args.StandardRestore(_optimizer(abstract)),
                 progress=ocp.args.JsonRestore(),
             )
             restored = self._manager.restore(step, args=items)
-        return abstract.replace(**restored.variables, **restored.optimizer), restored.progress
+        trained = restored.optimizer.pop(_TRAINED, None)
+        average = None if trained is None else restored.variables
+        state = abstract.replace(**(trained or restored.variables), **restored.optimizer, average=average)
+        return state, restored.progress
 
     def restore_variables(self, abstract: dict[str, Any], step: int) -> dict[str, Any]:
         """Return the network's variables alone, for which no optimiser is needed.
@@ -193,8 +198,9 @@ class Checkpoints:
 
 
 def _optimizer(state: TrainState) -> dict[str, Any]:
-    """Return what a state holds beside the network's variables."""
-    return {"step": state.step, "opt_state": state.opt_state, "key": state.key}
+    """Return what a state holds beside the variables that are evaluated."""
+    trained = {} if state.average is None else {_TRAINED: state.variables}
+    return {"step": state.step, "opt_state": state.opt_state, "key": state.key} | trained
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -1,7 +1,7 @@
 """Devices: the mesh, where arrays live on it, and the cache of compiled programs.
 
-Training is data parallel: one mesh axis, ``data``, over all devices of all processes. The batch is cut along it; the
-state is a copy on every device.
+Training is data parallel: one mesh axis, ``data``, over all devices of all processes. The batch is sharded
+along it; the state is a copy on every device.
 """
 
 import collections
@@ -31,7 +31,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def along_batch(mesh: Mesh) -> NamedSharding:
-    """Return the sharding of a batch: its first axis is cut over the devices."""
+    """Return the sharding of a batch: its first axis is sharded over the devices."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 

@@ -13,6 +13,7 @@ import jax
 from jax.sharding import Mesh
 
 from dnr_jax.config import ConfigError, ExperimentConfig, from_json
+from dnr_jax.dnr.statistics import Variables
 from dnr_jax.models import create_model
 from dnr_jax.models.complexity import abstract_variables
 from dnr_jax.runs.checkpoint import CHECKPOINTS_FOLDER, Checkpoints
@@ -38,7 +39,7 @@ class Run:
     config: ExperimentConfig
     classes: tuple[str, ...]
     model: nn.Module
-    variables: dict[str, Any]
+    variables: Variables
     step: int
     workdir: pathlib.Path
 

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from dnr_jax.config import DataConfig, ExperimentConfig
+from dnr_jax.dnr.statistics import Variables
 from dnr_jax.runs.devices import Batch, along_batch, replicated
 
-EvalStep = Callable[[dict, Batch], dict[str, jax.Array]]
+EvalStep = Callable[[Variables, Batch], dict[str, jax.Array]]
 
 
 def normalize(video: jax.Array, data: DataConfig, dtype: jnp.dtype = jnp.float32) -> jax.Array:
@@ -28,7 +29,7 @@ def normalize(video: jax.Array, data: DataConfig, dtype: jnp.dtype = jnp.float32
 def make_eval_step(model: nn.Module, config: ExperimentConfig, mesh: Mesh) -> EvalStep:
     """Return the jitted evaluation step ``(variables, batch) -> result``.
 
-    The batch has ``video`` uint8 ``[B, V, T, H, W, 3]`` with ``V`` views a video, cut along ``B`` over the devices.
+    The batch has ``video`` uint8 ``[B, V, T, H, W, 3]`` with ``V`` views a video, sharded along ``B`` over the devices.
     The views are scored one after the other, so that memory does not grow with ``V``, and averaged:
     ``config.evaluation.average`` says whether as probabilities or as logits.
 
@@ -43,7 +44,7 @@ def make_eval_step(model: nn.Module, config: ExperimentConfig, mesh: Mesh) -> Ev
     dtype = jnp.dtype(config.model.dtype)
     of_probabilities = config.evaluation.average == "probability"
 
-    def step(variables: dict, batch: Batch) -> dict[str, jax.Array]:
+    def step(variables: Variables, batch: Batch) -> dict[str, jax.Array]:
         views = batch["video"]
 
         def score(view: jax.Array) -> jax.Array:

@@ -6,6 +6,8 @@ import jax
 import optax
 from flax import struct
 
+from dnr_jax.dnr.statistics import Variables
+
 
 class TrainState(struct.PyTreeNode):
     """Everything that a step reads and writes.
@@ -16,6 +18,7 @@ class TrainState(struct.PyTreeNode):
       batch_stats: its running statistics.
       opt_state: state of the optimiser.
       key: random key of the run; each step folds its number in.
+      average: average of the variables over the steps, where there is one.
     """
 
     step: jax.Array
@@ -23,8 +26,20 @@ class TrainState(struct.PyTreeNode):
     batch_stats: Any
     opt_state: optax.OptState
     key: jax.Array
+    average: Variables | None = None
 
     @property
-    def variables(self) -> dict[str, Any]:
-        """The variables that ``model.apply`` takes."""
+    def variables(self) -> Variables:
+        """The variables that are trained."""
         return {"params": self.params, "batch_stats": self.batch_stats}
+
+    @property
+    def evaluated(self) -> Variables:
+        """The variables that are evaluated and exported: the average, or where there is none those that are trained."""
+        return self.variables if self.average is None else self.average
+
+    def with_statistics(self, batch_stats: Any) -> "TrainState":
+        """Return the state with other running statistics of what is evaluated."""
+        if self.average is None:
+            return self.replace(batch_stats=batch_stats)
+        return self.replace(average=self.average | {"batch_stats": batch_stats})

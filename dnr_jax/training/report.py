@@ -1,62 +1,23 @@
-"""What a run tells of itself: its first lines on the screen, ``metrics.jsonl``, TensorBoard's scalars, the curve."""
+"""What a run leaves in its folder for people and programs: ``metrics.jsonl``, the curve, the final evaluation."""
+
+from __future__ import annotations
 
 import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-import jax
-from jax.sharding import Mesh
 from matplotlib.figure import Figure
-from tensorboardX import SummaryWriter
 
-from dnr_jax.config import ExperimentConfig
+from dnr_jax.evaluation.evaluate import Report, views
+from dnr_jax.training.hooks import Hook, Row
+
+if TYPE_CHECKING:
+    from dnr_jax.training.trainer import Trainer
 
 METRICS_FILE = "metrics.jsonl"
 CURVE_FILE = "training_curve.png"
-
-
-def describe(
-    config: ExperimentConfig, videos: tuple[int, int], classes: Sequence[str], parameters: int, steps: int, mesh: Mesh
-) -> str:
-    """Return what matters of a run, a line each, for the screen: data, clips, network, devices, length.
-
-    Args:
-      config: the experiment.
-      videos: numbers of training and validation videos.
-      classes: names of the classes.
-      parameters: number of trained parameters.
-      steps: steps of the whole run.
-      mesh: the devices.
-    """
-    data, model, train = config.data, config.model, config.train
-    frames, height, width, _ = data.clip_shape
-    sampler = type(data.sampler).__name__
-    where = data.root or data.train_list or data.cache_dir
-    shown = f"{', '.join(classes[:4])}{', ...' if len(classes) > 4 else ''}"
-    is_dnr = set(model.norm.spec().kinds) != {"static"}
-    base = model.norm.base.label()
-    norms = f"DNR ({', '.join(model.norm.spec().kinds)}) on {base}" if is_dnr else base
-    own = vars(model)
-    depth = f", depth {own['depth']}" if "depth" in own else ""
-    device = mesh.devices.flat[0]
-    kind = device.platform if device.device_kind == device.platform else f"{device.platform}, {device.device_kind}"
-    processes = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    epochs = steps * train.batch_size / videos[0]
-    lines = {
-        "data": f"{data.source}{f' {where}' if where else ''}: {videos[0]} training and {videos[1]} validation videos",
-        "classes": f"{len(classes)}: {shown}",
-        "clips": f"{frames} frames of {height} x {width} pixels, sampler {sampler}; {train.batch_size} a step",
-        "network": f"{type(model).__name__}{depth}, norms {norms}{', interlaced' if own.get('interlace') else ''}; "
-        f"{parameters:,} parameters, {model.dtype}",
-        "devices": f"{mesh.size} x {kind}{processes}",
-        "length": f"{steps} steps, {epochs:.1f} epochs",
-    }
-    if config.init_from:
-        lines["weights"] = config.init_from
-    return "\n".join(f"{name:<14} {text}" for name, text in lines.items())
 
 
 def read_metrics(path: str | pathlib.Path) -> list[dict[str, Any]]:
@@ -88,49 +49,33 @@ class Validation:
         return f"{self.top1:.1%} at step {self.step}"
 
 
-class Recorder:
-    """Writes the metrics of a run, each row to the file ``metrics.jsonl`` and to TensorBoard.
+class Records(Hook):
+    """Writes every row of a run into ``metrics.jsonl``; two runs can be compared without what is under ``time``."""
 
-    A row has ``kind`` (``train`` or ``validation``), ``step``, the metrics, and under ``time`` whatever depends on the
-    clock, so that two runs can be compared without it. In other processes than the first a recorder does nothing.
-    """
-
-    def __init__(self, workdir: pathlib.Path, start_step: int = 0, active: bool = True):
-        """Open the files, dropping the rows after ``start_step``, which the run is about to write again."""
-        self._active = active
-        self._rows: list[dict[str, Any]] = []
-        if not active:
-            return
+    def __init__(self, workdir: pathlib.Path, start_step: int = 0):
+        """Keep the rows that are there until ``start_step``; the run is about to write the others again."""
         self._workdir = workdir
-        self._rows = [row for row in read_metrics(workdir / METRICS_FILE) if row["step"] <= start_step]
-        partial = workdir / f"{METRICS_FILE}.partial"
-        partial.write_text("".join(json.dumps(row) + "\n" for row in self._rows))
-        os.replace(partial, workdir / METRICS_FILE)
-        self._file = (workdir / METRICS_FILE).open("a")
-        # In the folder itself, so that TensorBoard calls the run as its folder is called.
-        self._tensorboard = SummaryWriter(str(workdir), purge_step=start_step + 1)
+        self.rows = [row for row in read_metrics(workdir / METRICS_FILE) if row["step"] <= start_step]
+        self._file: TextIO | None = None
 
-    def write(self, kind: str, step: int, metrics: dict[str, float], time: dict[str, float]) -> None:
-        """Add a row; it is on its way to the disk when the call returns, even if the process is killed.
+    def start(self, trainer: Trainer) -> None:
+        """Open the file, without the rows that are to come again."""
+        partial = self._workdir / f"{METRICS_FILE}.partial"
+        partial.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        os.replace(partial, self._workdir / METRICS_FILE)
+        self._file = (self._workdir / METRICS_FILE).open("a")
 
-        Args:
-          kind: ``train`` or ``validation``.
-          step: steps taken.
-          metrics: what does not depend on the clock.
-          time: what does.
-        """
-        if not self._active:
-            return
-        self._rows.append({"kind": kind, "step": step, **metrics, "time": time})
-        self._file.write(json.dumps(self._rows[-1]) + "\n")
-        self._file.flush()
-        for name, value in (metrics | time).items():
-            self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
+    def after_row(self, trainer: Trainer, row: Row) -> None:
+        """Write a row; it is on its way to the disk when the call returns, even if the process is killed."""
+        self.rows.append(row.as_json())
+        if self._file:
+            self._file.write(json.dumps(self.rows[-1]) + "\n")
+            self._file.flush()
 
     @property
     def validations(self) -> list[Validation]:
         """The validations so far, in order, those before the run was stopped included."""
-        return [Validation(row["step"], row["top1"]) for row in self._rows if row["kind"] == "validation"]
+        return [Validation(row["step"], row["top1"]) for row in self.rows if row["kind"] == "validation"]
 
     @property
     def last(self) -> Validation | None:
@@ -142,16 +87,39 @@ class Recorder:
         """The validation with the best top-1, the later of equals: that of the checkpoint called ``best``."""
         return max(self.validations, key=lambda found: (found.top1, found.step), default=None)
 
-    def plot(self) -> None:
-        """Draw the training curve as it is now."""
-        if self._active:
-            plot_curve(self._rows, self._workdir / CURVE_FILE)
-
     def close(self) -> None:
-        """Close the files."""
-        if self._active:
+        """Close the file."""
+        if self._file:
             self._file.close()
-            self._tensorboard.close()
+
+
+class Curve(Hook):
+    """Draws the training curve anew with each evaluation."""
+
+    def __init__(self, workdir: pathlib.Path, records: Records):
+        """Draw the rows of ``records`` into a picture in ``workdir``."""
+        self._workdir, self._records = workdir, records
+
+    def after_evaluation(self, trainer: Trainer, report: Report) -> None:
+        """Draw the curve as it is now."""
+        plot_curve(self._records.rows, self._workdir / CURVE_FILE)
+
+    def end(self, trainer: Trainer, report: Report) -> None:
+        """Draw it once more: a finished run may have lost its picture."""
+        plot_curve(self._records.rows, self._workdir / CURVE_FILE)
+
+
+class WriteReport(Hook):
+    """Writes the final evaluation into the folder of the run: see :mod:`dnr_jax.evaluation.outputs`."""
+
+    def __init__(self, workdir: pathlib.Path):
+        """Write into ``workdir``."""
+        self._workdir = workdir
+
+    def end(self, trainer: Trainer, report: Report) -> None:
+        """Write the files."""
+        config = trainer.config
+        report.write(self._workdir, step=trainer.step, views=views(config.evaluation, config.data.crop_size))
 
 
 def plot_curve(rows: list[dict[str, Any]], path: str | pathlib.Path) -> None:

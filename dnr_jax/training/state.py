@@ -8,28 +8,36 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from dnr_jax.dnr.statistics import Variables
 from dnr_jax.runs.devices import replicated
 from dnr_jax.runs.state import TrainState
 
 
-def _initializer(model: nn.Module, tx: optax.GradientTransformation, clip_shape: tuple[int, ...]) -> Any:
+def _initializer(
+    model: nn.Module, tx: optax.GradientTransformation, clip_shape: tuple[int, ...], averaged: bool
+) -> Any:
     def init(key: jax.Array) -> TrainState:
         params_key, run_key = jax.random.split(key)
         variables = model.init({"params": params_key}, jnp.zeros((1, *clip_shape), jnp.float32), train=False)
         params = variables["params"]
-        return TrainState(
+        state = TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
             batch_stats=variables.get("batch_stats", {}),
             opt_state=tx.init(params),
             key=run_key,
         )
+        return state.replace(average=state.variables) if averaged else state
 
     return init
 
 
 def abstract_state(
-    model: nn.Module, tx: optax.GradientTransformation, clip_shape: tuple[int, ...], mesh: Mesh
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    clip_shape: tuple[int, ...],
+    mesh: Mesh,
+    averaged: bool = False,
 ) -> TrainState:
     """Return the shapes, dtypes and shardings of the state without computing it.
 
@@ -38,14 +46,20 @@ def abstract_state(
       tx: the optimiser.
       clip_shape: ``(T, H, W, 3)``.
       mesh: the devices.
+      averaged: whether the weights are averaged over the steps.
     """
-    shapes = jax.eval_shape(_initializer(model, tx, clip_shape), jax.random.key(0))
+    shapes = jax.eval_shape(_initializer(model, tx, clip_shape, averaged), jax.random.key(0))
     sharding = replicated(mesh)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
 
 
 def create_state(
-    model: nn.Module, tx: optax.GradientTransformation, clip_shape: tuple[int, ...], mesh: Mesh, seed: int
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    clip_shape: tuple[int, ...],
+    mesh: Mesh,
+    seed: int,
+    averaged: bool = False,
 ) -> TrainState:
     """Return the state before the first step, initialised on the devices where it stays.
 
@@ -55,12 +69,13 @@ def create_state(
       clip_shape: ``(T, H, W, 3)``.
       mesh: the devices.
       seed: all randomness of the network follows from it.
+      averaged: whether the weights are averaged over the steps.
     """
-    init = jax.jit(_initializer(model, tx, clip_shape), out_shardings=replicated(mesh))
+    init = jax.jit(_initializer(model, tx, clip_shape, averaged), out_shardings=replicated(mesh))
     return init(jax.random.key(seed))
 
 
-def with_variables(state: TrainState, tx: optax.GradientTransformation, variables: dict[str, Any]) -> TrainState:
+def with_variables(state: TrainState, tx: optax.GradientTransformation, variables: Variables) -> TrainState:
     """Return the state before the first step of a network that starts from other variables.
 
     Args:
@@ -70,4 +85,7 @@ def with_variables(state: TrainState, tx: optax.GradientTransformation, variable
     """
     placements = jax.tree.map(lambda leaf: leaf.sharding, state.opt_state)
     opt_state = jax.jit(tx.init, out_shardings=placements)(variables["params"])
-    return state.replace(params=variables["params"], batch_stats=variables.get("batch_stats", {}), opt_state=opt_state)
+    state = state.replace(params=variables["params"], batch_stats=variables.get("batch_stats", {}), opt_state=opt_state)
+    if state.average is None:
+        return state
+    return state.replace(average=jax.tree.map(jnp.copy, state.variables))  # the step gives both of them away

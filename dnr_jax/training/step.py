@@ -9,6 +9,7 @@ import optax
 from jax.sharding import Mesh
 
 from dnr_jax.config import ExperimentConfig
+from dnr_jax.dnr.statistics import Variables
 from dnr_jax.runs.devices import Batch, along_batch, replicated
 from dnr_jax.runs.inference import normalize
 from dnr_jax.runs.state import TrainState
@@ -46,10 +47,11 @@ def make_train_step(
 ) -> TrainStep:
     """Return the jitted training step ``(state, batch) -> (state, metrics)``; the old state is donated.
 
-    The batch has ``video`` uint8 ``[B, T, H, W, 3]``, ``label`` int32 ``[B]`` and ``weight`` float32 ``[B]``, cut along
-    ``B`` over the devices; samples of weight 0 do not count in the loss. Dropout and :mod:`dnr_jax.training.mix` depend
-    on the run's key and on the number of the step only. The metrics are float32 scalars: ``loss``, ``accuracy`` (of a
-    mixed clip, the share of the class that scores best), ``grad_norm`` (before clipping) and ``learning_rate``.
+    The batch has ``video`` uint8 ``[B, T, H, W, 3]``, ``label`` int32 ``[B]`` and ``weight`` float32 ``[B]``, sharded
+    along ``B`` over the devices; samples of weight 0 do not count in the loss. Dropout and
+    :mod:`dnr_jax.training.mix` depend on the run's key and on the number of the step only. The metrics are float32
+    scalars: ``loss``, ``accuracy`` (of a mixed clip, the share of the class that scores best), ``grad_norm`` (before
+    clipping) and ``learning_rate``.
 
     Args:
       model: maps ``[N, T, H, W, 3]`` to scores ``[N, K]``.
@@ -58,7 +60,7 @@ def make_train_step(
       config: the experiment.
       mesh: the devices.
     """
-    dtype = jnp.dtype(config.model.dtype)
+    dtype, averaging = jnp.dtype(config.model.dtype), config.train.averaging
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
@@ -86,23 +88,28 @@ def make_train_step(
             "learning_rate": schedule(state.step),
         }
         params = optax.apply_updates(state.params, updates)
-        return state.replace(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state), metrics
+        state = state.replace(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state)
+        if averaging:
+            state = state.replace(average=averaging.update(state.average, state.variables, state.step))
+        return state, metrics
 
-    copy, cut = replicated(mesh), along_batch(mesh)
-    return jax.jit(step, in_shardings=(copy, cut), out_shardings=(copy, copy), donate_argnums=0)
+    copy, sharded = replicated(mesh), along_batch(mesh)
+    return jax.jit(step, in_shardings=(copy, sharded), out_shardings=(copy, copy), donate_argnums=0)
 
 
-def make_observe_step(model: nn.Module, config: ExperimentConfig, mesh: Mesh) -> Callable[[dict, Batch], dict]:
+def make_observe_step(
+    model: nn.Module, config: ExperimentConfig, mesh: Mesh
+) -> Callable[[Variables, Batch], Variables]:
     """Return the jitted function ``(variables, batch) -> sums`` that :func:`dnr_jax.precise_statistics` takes.
 
     Args:
       model: maps ``[N, T, H, W, 3]`` to scores ``[N, K]``.
       config: the experiment.
-      mesh: the devices, over which the batch's ``video``, uint8 ``[B, T, H, W, 3]``, is cut.
+      mesh: the devices, over which the batch's ``video``, uint8 ``[B, T, H, W, 3]``, is sharded.
     """
     dtype = jnp.dtype(config.model.dtype)
 
-    def observe(variables: dict, batch: Batch) -> dict:
+    def observe(variables: Variables, batch: Batch) -> Variables:
         video = normalize(batch["video"], config.data, dtype)
         rngs = {"dropout": jax.random.key(0)}  # acts after the last norm
         _, updates = model.apply(variables, video, train=True, mutable=["moments", "batch_stats"], rngs=rngs)

@@ -13,12 +13,11 @@ import pytest
 
 from dnr_jax import cli
 from dnr_jax.config import Network, load_config, registered
-from dnr_jax.convert import namings, source, to_state_dict, write_weight_file
+from dnr_jax.convert import namings, to_state_dict, write_weight_file
 from dnr_jax.convert.export import export_program
 from dnr_jax.convert.source import read_source, template_of
 from dnr_jax.models import create_model
 from dnr_jax.runs import devices
-from dnr_jax.runs import folder as run
 from dnr_jax.runs.folder import load_run
 from dnr_jax.runs.inference import normalize
 from dnr_jax.training import loop
@@ -137,27 +136,15 @@ def test_what_a_person_has_to_correct_is_one_message(arguments, message, tmp_pat
     assert message in capsys.readouterr().err
 
 
-def shrink_networks(patch):
-    for module in (loop, run, source):
-        patch.setattr(module, "create_model", tiny.tiny_network)
-    patch.setattr(loop, "make_mesh", lambda: devices.make_mesh(jax.devices()[:4]))
-
-
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def workdir(tmp_path_factory):
     """The folder of a run of the tiny network."""
-    with pytest.MonkeyPatch.context() as patch:
-        shrink_networks(patch)
-        videos = tiny.write_videos(tmp_path_factory.mktemp("videos"))
-        folder = tmp_path_factory.mktemp("run")
-        loop.train(tiny.tiny_config(videos, batch_size=8, steps=2, eval_every=1), folder)
-    return folder
-
-
-@pytest.fixture
-def workdir(trained, monkeypatch):
-    shrink_networks(monkeypatch)
-    return trained
+    videos = tiny.write_videos(tmp_path_factory.mktemp("videos"))
+    folder = tmp_path_factory.mktemp("run")
+    mesh = devices.make_mesh(jax.devices()[:4])
+    with tiny.known():
+        loop.train(tiny.tiny_config(videos, batch_size=8, steps=2, eval_every=1), folder, mesh=mesh)
+        yield folder
 
 
 def test_the_folder_of_a_run_is_converted(workdir, tmp_path):

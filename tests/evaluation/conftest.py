@@ -3,7 +3,6 @@ import pathlib
 import jax
 import pytest
 
-from dnr_jax.runs import folder as run
 from dnr_jax.runs.devices import make_mesh
 from dnr_jax.training import loop
 from tests.training import tiny
@@ -16,11 +15,8 @@ def videos(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="package", autouse=True)
 def tiny_models():
-    """Let the loop train, and runs be loaded with, the tiny network."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "create_model", tiny.tiny_network)
-        patch.setattr(run, "create_model", tiny.tiny_network)
-        patch.setattr(loop, "make_mesh", lambda: make_mesh(jax.devices()[:4]))
+    """Let configurations name the tiny network."""
+    with tiny.known():
         yield
 
 
@@ -30,5 +26,5 @@ def workdir(videos, tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     config = tiny.tiny_config(videos, batch_size=8, steps=60, log_every=20, eval_every=20)
     config.optimizer.base_batch_size = 8
-    loop.train(config, folder)
+    loop.train(config, folder, mesh=make_mesh(jax.devices()[:4]))
     return folder

@@ -71,13 +71,13 @@ def test_a_program_that_chose_the_cpu_is_told_from_a_variable(monkeypatch):
     assert not accelerators._chosen_by_program()
 
 
-def test_a_run_says_it_at_its_start(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(loop, "unused_accelerator", lambda: "there is a GPU")
+def test_a_run_says_it_at_its_start(tmp_path, capsys):
+    write_nvidia_smi(tmp_path, DOCUMENTED)
     for split in ("train", "val"):
         (tmp_path / split).mkdir()
     with pytest.raises(ConfigError):  # there are no videos
         loop.train(tiny_config(tmp_path, batch_size=8), tmp_path / "run")
-    assert capsys.readouterr().err.splitlines().count("WARNING: there is a GPU") == 1
+    assert capsys.readouterr().err.splitlines().count(f"WARNING: {unused_accelerator()}") == 1
 
 
 @pytest.mark.parametrize(

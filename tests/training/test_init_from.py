@@ -1,51 +1,43 @@
 """Training that starts from given weights."""
 
+import copy
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnr_jax.config import ConfigError
+from dnr_jax.config import ConfigError, Network
 from dnr_jax.convert import read_weight_file, source, write_weight_file
 from dnr_jax.convert.source import read_source
-from dnr_jax.runs import folder as run
-from dnr_jax.training import loop
-from tests.training import tiny
-from tests.training.tiny import tiny_config
+from dnr_jax.training.resolve import resolve
+from tests.training.tiny import known, opened, tiny_config, train
 
 
 @pytest.fixture
-def networks(tiny_loop, monkeypatch):
-    monkeypatch.setattr(run, "create_model", tiny.tiny_network)
-    monkeypatch.setattr(source, "create_model", tiny.tiny_network)
-
-
-@pytest.fixture
-def first_run(networks, videos, tmp_path):
+def first_run(videos, tmp_path):
     """The folder of a run of two steps, and its weights by name."""
-    loop.train(tiny_config(videos, steps=2, eval_every=1), tmp_path / "first")
+    train(tiny_config(videos, steps=2, eval_every=1), tmp_path / "first")
     return tmp_path / "first", read_source(tmp_path / "first").state
 
 
-def started(monkeypatch, config, workdir):
-    """The weights by name before the first step of a run."""
-    seen = {}
-    monkeypatch.setattr(loop.Trainer, "fit", lambda trainer: seen.update(state=trainer.state))
-    monkeypatch.setattr(loop.Trainer, "finish", lambda trainer: None)
-    loop.train(config, workdir)
-    return seen["state"]
+def started(config, workdir):
+    """The state before the first step of a run."""
+    with opened(config, workdir) as trainer:
+        return trainer.state
 
 
 def values(state):
     return source.to_state_dict(state.variables, source.OWN)
 
 
-def test_a_run_starts_from_another(first_run, videos, tmp_path, monkeypatch, capsys):
+def test_a_run_starts_from_another(first_run, videos, tmp_path, capsys):
     folder, weights = first_run
     config = tiny_config(videos)
     config.init_from = str(folder)
-    state = started(monkeypatch, config, tmp_path / "second")
+    state = started(config, tmp_path / "second")
     found = values(state)
     assert found.keys() == weights.keys()
     for name, array in weights.items():
@@ -57,29 +49,30 @@ def test_a_run_starts_from_another(first_run, videos, tmp_path, monkeypatch, cap
     assert (tmp_path / "second" / "init_report.txt").read_text().startswith(line)
 
 
-def test_a_run_starts_from_a_file_and_a_new_head(first_run, videos, tmp_path, monkeypatch):
+def test_a_run_starts_from_a_file_and_a_new_head(first_run, videos, tmp_path):
     _, weights = first_run
     write_weight_file(tmp_path / "a.safetensors", weights | {"fc/kernel": np.zeros((6, 9)), "fc/bias": np.zeros(9)})
     config = tiny_config(videos)
     config.init_from = str(tmp_path / "a.safetensors")
     with pytest.raises(ConfigError, match=r"shape: fc/bias is \(9,\); here fc/bias is \(3,\)"):
-        loop.train(config, tmp_path / "second")
+        train(config, tmp_path / "second")
     config.init.allow = "fc/*"
-    found = values(started(monkeypatch, config, tmp_path / "second"))
+    found = values(started(config, tmp_path / "second"))
     np.testing.assert_array_equal(found["conv/kernel"], weights["conv/kernel"])
     assert found["fc/kernel"].any()
 
 
-def test_what_does_not_fit_is_told_before_anything_is_compiled(networks, videos, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "create_state", lambda *args: pytest.fail("the network was initialised"))
+def test_what_does_not_fit_is_told_before_anything_is_compiled(videos, tmp_path):
     config = tiny_config(videos)
     config.init_from = str(tmp_path / "none.pth")
     with pytest.raises(ConfigError, match="there is no file"):
-        loop.train(config, tmp_path / "run")
+        train(config, tmp_path / "run")
     write_weight_file(tmp_path / "a.safetensors", {"stem.weight": np.zeros(3)})
     config.init_from = str(tmp_path / "a.safetensors")
-    with pytest.raises(ConfigError, match="the names in it are not those"):
-        loop.train(config, tmp_path / "run")
+    for act in (resolve, lambda config: train(config, tmp_path / "run")):
+        with pytest.raises(ConfigError, match="the names in it are not those"):
+            act(config)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_goes_on_does_not_need_the_weights_again(first_run, videos, tmp_path):
@@ -89,13 +82,13 @@ def test_a_run_that_goes_on_does_not_need_the_weights_again(first_run, videos, t
     assert read_weight_file(path).state.keys() == weights.keys()
     config = tiny_config(videos, steps=1, eval_every=1)
     config.init_from = str(path)
-    loop.train(config, tmp_path / "second")
+    train(config, tmp_path / "second")
     path.unlink()
     config.train.steps = 2
-    loop.train(config, tmp_path / "second")
+    train(config, tmp_path / "second")
     other = tiny_config(videos, steps=2, eval_every=1)
     with pytest.raises(ConfigError, match="init_from"):
-        loop.train(other, tmp_path / "second")
+        train(other, tmp_path / "second")
 
 
 class Headed(nn.Module):
@@ -109,21 +102,35 @@ class Headed(nn.Module):
         return nn.Dense(self.num_classes, name="head")(x)
 
 
+@dataclasses.dataclass
+class HeadedNetwork(Network):
+    """The part of it."""
+
+    def build(self) -> Headed:
+        return Headed(self.num_classes)
+
+
+def headed_config(videos, num_classes):
+    config = tiny_config(videos)
+    config.model = HeadedNetwork(num_classes=num_classes)
+    return config
+
+
 @pytest.fixture
-def classifier(monkeypatch, tmp_path):
+def classifier(tmp_path):
     """A file with a classifier of five classes, and what follows for the data's three from it."""
-    monkeypatch.setattr(source, "create_model", lambda config: Headed(config.num_classes))
     shapes = {"body/kernel": (3, 3), "head/kernel": (3, 5), "head/bias": (5,)}
     state = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
 
     def fit(classes, shown, allow="", num_classes=5):
-        config = tiny_config(tmp_path)
-        config.model.num_classes, config.init.allow = num_classes, allow
+        config = headed_config(tmp_path, num_classes)
+        config.init.allow = allow
         write_weight_file(tmp_path / "a.safetensors", state, source.own_metadata(config, classes, "own"))
         start, names = source.fit_classes(read_source(tmp_path / "a.safetensors"), config, shown)
         return "head/kernel" in start.report.loaded, names
 
-    return fit
+    with known(HeadedNetwork):
+        yield fit
 
 
 def test_a_classifier_brings_its_classes_along(classifier):
@@ -139,15 +146,29 @@ def test_a_classifier_of_other_classes_is_refused_or_starts_anew(classifier):
     assert classifier(("a", "b", "c", "d", "e"), ["x"], "head", 2) == (False, ())
 
 
-def test_a_run_has_the_classes_of_the_classifier_that_it_starts_from(videos, tmp_path, monkeypatch):
+def test_a_run_has_the_classes_of_the_classifier_that_it_starts_from(classifier, videos, tmp_path):
     """Two more than the data shows, in an order of their own."""
     names = ("light", "more", "dark", "grey", "most")
-    monkeypatch.setattr(loop, "read_source", lambda *args: None)
-    monkeypatch.setattr(loop, "fit_classes", lambda found, config, shown: (shown, names))
-    config = tiny_config(videos)
-    config.init_from, config.model.num_classes = "a.safetensors", 5
-    plain = loop._load_sources(config)
-    (training, validation), shown = loop._begin(config, plain)
-    assert shown == ["dark", "grey", "light"]
-    assert training.classes == validation.classes == names
-    assert [names[label] for label in training.labels] == [plain[0].classes[label] for label in plain[0].labels]
+    classifier(names, ["dark"])
+    config = headed_config(videos, num_classes=5)
+    plain = resolve(headed_config(videos, num_classes=3))
+    config.init_from = str(tmp_path / "a.safetensors")
+    before = copy.deepcopy(config)
+    found = resolve(config)
+    assert found.start.complete and plain.start is None
+    assert found.training.classes == found.validation.classes == names
+    assert [names[label] for label in found.training.labels] == [
+        plain.training.classes[label] for label in plain.training.labels
+    ]
+    assert config == before
+
+
+def test_what_is_left_to_the_data_is_filled_in_and_the_callers_config_is_not_changed(videos, monkeypatch):
+    monkeypatch.chdir(videos.parent)
+    config = tiny_config(videos.name)
+    before = copy.deepcopy(config)
+    found = resolve(config)
+    assert config == before and config.model.num_classes == 0
+    assert (found.config.model.num_classes, found.config.data.root) == (3, str(videos))
+    assert found.contents["classes"] == ["dark", "grey", "light"]
+    assert (len(found.training), len(found.validation)) == (12, 7)

@@ -18,17 +18,20 @@ import pytest
 from dnr_jax.config import ConfigError, ExperimentConfig, flatten, from_json
 from dnr_jax.evaluation import outputs
 from dnr_jax.evaluation.evaluate import Report
-from dnr_jax.progress import Progress
 from dnr_jax.runs.checkpoint import Checkpoints
 from dnr_jax.runs.devices import make_mesh
 from dnr_jax.runs.inference import normalize
-from dnr_jax.training import loop
+from dnr_jax.training.hooks import Hook
+from dnr_jax.training.locations import LOCATIONS
 from dnr_jax.training.metrics import MetricWindow, NonFiniteError
 from dnr_jax.training.optimizer import make_optimizer
-from dnr_jax.training.report import CURVE_FILE, METRICS_FILE, Recorder, read_metrics
+from dnr_jax.training.report import CURVE_FILE, METRICS_FILE, read_metrics
+from dnr_jax.training.resolve import CHANGEABLE
 from dnr_jax.training.state import abstract_state
+from dnr_jax.training.stop import StopRequest
+from dnr_jax.training.trainer import Trainer
 from tests.paths import REPOSITORY
-from tests.training.tiny import tiny_config, tiny_network, write_videos
+from tests.training.tiny import opened, tiny_config, train, write_videos
 
 LAST_LINE = re.compile(
     r"validation top-1 (\d+\.\d)% \((\d+)/(\d+) videos\)"
@@ -47,7 +50,8 @@ def saved_bytes(workdir: pathlib.Path) -> list[bytes]:
     config = from_json((workdir / "config.json").read_text())
     tx = make_optimizer(config.optimizer, lambda count: 0.0)
     mesh = make_mesh(jax.devices()[:1])
-    abstract = abstract_state(tiny_network(config.model), tx, config.data.clip_shape, mesh)
+    averaged = config.train.averaging is not None
+    abstract = abstract_state(config.model.build(), tx, config.data.clip_shape, mesh, averaged)
     with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
         state, _ = checkpoints.restore(abstract, checkpoints.latest_step)
     leaves = jax.tree.leaves(state.replace(key=jax.random.key_data(state.key)))
@@ -63,12 +67,8 @@ def assert_same_run(one: pathlib.Path, other: pathlib.Path) -> None:
 @pytest.fixture(scope="module")
 def whole_run(videos, tmp_path_factory):
     """The run that nothing interrupts, and its report."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "create_model", tiny_network)
-        patch.setattr(loop, "make_mesh", lambda: make_mesh(jax.devices()[:1]))
-        patch.setattr(loop.jax, "device_count", lambda: 1)
-        workdir = tmp_path_factory.mktemp("whole")
-        return workdir, loop.train(tiny_config(videos, checkpoint_every=3), workdir)
+    workdir = tmp_path_factory.mktemp("whole")
+    return workdir, train(tiny_config(videos, checkpoint_every=3), workdir)
 
 
 def test_a_run_leaves_its_records(whole_run, videos):
@@ -88,8 +88,8 @@ def test_a_run_leaves_its_records(whole_run, videos):
     assert (written["top1"], written["videos"], written["step"], written["views"]) == (report.top1, 7, 8, "1x1 of 16")
 
 
-def test_the_last_line_says_how_good_it_is(videos, tmp_path, tiny_loop, capsys):
-    report = loop.train(tiny_config(videos, steps=1), tmp_path)
+def test_the_last_line_says_how_good_it_is(videos, tmp_path, capsys):
+    report = train(tiny_config(videos, steps=1), tmp_path)
     last = capsys.readouterr().out.splitlines()[-1]
     match = LAST_LINE.fullmatch(last)
     assert match, last
@@ -99,39 +99,43 @@ def test_the_last_line_says_how_good_it_is(videos, tmp_path, tiny_loop, capsys):
 
 
 def test_validations_are_printed_with_the_best_so_far(videos, tmp_path, capsys):
-    trainer = object.__new__(loop.Trainer)
-    trainer.config, trainer.recorder, trainer.window = tiny_config(videos), Recorder(tmp_path), MetricWindow([])
-    with contextlib.closing(trainer.recorder), Progress(3, "training", "clip", show=False) as bar:
-        for trainer.step, right in enumerate([1, 2, 1], start=1):
-            scores = np.where(np.arange(4)[:, None] < right, [0.75, 0.25], [0.25, 0.75]).astype(np.float32)
-            report = Report(scores, np.zeros(4, np.int32), tuple("abcd"), ("x", "y"))
-            trainer._evaluate = lambda evaluation, report=report: report
-            trainer._validate(bar)
-        assert trainer._better_checkpoint() == "; the best checkpoint had 50.0% at step 2: --checkpoint best takes it"
-    assert capsys.readouterr().out.splitlines() == [
+    """Of evaluations that are handed in."""
+    right = iter([1, 2, 1])
+
+    def evaluate(variables, evaluation):
+        scores = np.where(np.arange(4)[:, None] < next(right), [0.75, 0.25], [0.25, 0.75]).astype(np.float32)
+        return Report(scores, np.zeros(4, np.int32), tuple("abcd"), ("x", "y"))
+
+    with opened(tiny_config(videos, steps=3, eval_every=1), tmp_path) as trainer:
+        trainer.evaluate = evaluate
+        trainer.run()
+    assert [line for line in capsys.readouterr().out.splitlines() if "top-1" in line] == [
         "step 1: validation top-1 25.0% (1/4 videos), loss 1.112; the best so far",
         "step 2: validation top-1 50.0% (2/4 videos), loss 0.837; the best so far",
         "step 3: validation top-1 25.0% (1/4 videos), loss 1.112; best: 50.0% at step 2",
+        "validation top-1 25.0% (1/4 videos); the best checkpoint had 50.0% at step 2: --checkpoint best takes it",
     ]
 
 
-def test_half_a_run_and_the_other_half_are_a_run(whole_run, videos, tmp_path, tiny_loop, monkeypatch):
+class Signal(Hook):
+    """Sends this process a signal after a step."""
+
+    def __init__(self, number: int, step: int):
+        self.number, self.step = number, step
+
+    def after_step(self, trainer: Trainer) -> None:
+        if trainer.step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+def test_half_a_run_and_the_other_half_are_a_run(whole_run, videos, tmp_path):
     """Stopped between two rows, at a step that is neither logged nor evaluated."""
-    take_step = loop.Trainer._take_step
-
-    def interrupted(trainer, *batches):
-        take_step(trainer, *batches)
-        if trainer.step == 5:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(loop.Trainer, "_take_step", interrupted)
     with pytest.raises(SystemExit) as stopped:
-        loop.train(tiny_config(videos, checkpoint_every=3), tmp_path)
+        train(tiny_config(videos, checkpoint_every=3), tmp_path, Signal(signal.SIGTERM, step=5))
     assert stopped.value.code == 128 + signal.SIGTERM
     with contextlib.closing(Checkpoints(tmp_path, read_only=True)) as checkpoints:
         assert checkpoints.latest_step == 5
-    monkeypatch.setattr(loop.Trainer, "_take_step", take_step)
-    loop.train(tiny_config(videos, checkpoint_every=3), tmp_path)
+    train(tiny_config(videos, checkpoint_every=3), tmp_path)
     assert_same_run(tmp_path, whole_run[0])
 
 
@@ -143,16 +147,9 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
-def test_being_stopped_says_how_to_go_on(videos, tmp_path, tiny_loop, interruptible, monkeypatch, capsys):
-    after_step = loop.Trainer._after_step
-
-    def interrupted(trainer, bar):
-        after_step(trainer, bar)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(loop.Trainer, "_after_step", interrupted)
+def test_being_stopped_says_how_to_go_on(videos, tmp_path, interruptible, capsys):
     with pytest.raises(SystemExit) as stopped:
-        loop.train(tiny_config(videos), tmp_path)
+        train(tiny_config(videos), tmp_path, Signal(signal.SIGINT, step=1))
     assert stopped.value.code == 130
     assert "stopped after step 1 of 8" in (message := capsys.readouterr().err)
     assert "same command" in message
@@ -161,19 +158,16 @@ def test_being_stopped_says_how_to_go_on(videos, tmp_path, tiny_loop, interrupti
 
 def test_an_ignored_signal_stays_ignored(interruptible):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup and shells do for programs in the background
-    with loop.StopRequest() as stop:
+    with StopRequest() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.signal is None
         assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
 
 
-def test_precise_statistics_are_those_of_the_first_batches(videos, tmp_path, tiny_loop, monkeypatch):
-    trained = []
-    finish = loop.Trainer.finish
-    monkeypatch.setattr(loop.Trainer, "finish", lambda trainer: trained.append(trainer) or finish(trainer))
-    loop.train(tiny_config(videos, steps=3, precise_statistics=2), tmp_path)
-    trainer = trained[0]
-    with contextlib.closing(trainer._batches(0)) as batches:
+def test_precise_statistics_are_those_of_the_first_batches(videos, tmp_path):
+    with opened(tiny_config(videos, steps=3, precise_statistics=2), tmp_path) as trainer:
+        trainer.run()
+    with contextlib.closing(trainer.batches(0)) as batches:
         clips = np.concatenate([next(batches)["video"] for _ in range(2)])
     assert len(clips) == 8
     video = normalize(jnp.asarray(clips), trainer.config.data)
@@ -184,9 +178,9 @@ def test_precise_statistics_are_those_of_the_first_batches(videos, tmp_path, tin
     np.testing.assert_allclose(stats["var"], features.var((0, 1, 2, 3)), rtol=1e-4, atol=1e-5)
 
 
-def test_a_finished_run_only_repeats_its_last_line(whole_run, videos, tmp_path, tiny_loop, capsys):
+def test_a_finished_run_only_repeats_its_last_line(whole_run, videos, tmp_path, capsys):
     shutil.copytree(whole_run[0], tmp_path, dirs_exist_ok=True)
-    report = loop.train(tiny_config(videos, checkpoint_every=3), tmp_path)
+    report = train(tiny_config(videos, checkpoint_every=3), tmp_path)
     assert capsys.readouterr().out.splitlines()[-1].startswith(str(report))
     assert str(report) == str(whole_run[1])
     assert_same_run(tmp_path, whole_run[0])
@@ -225,39 +219,39 @@ def wait_for_step(workdir: pathlib.Path, step: int, process: subprocess.Popen) -
         time.sleep(0.02)
 
 
-def test_a_run_may_be_made_longer(whole_run, videos, tmp_path, tiny_loop):
+def test_a_run_may_be_made_longer(whole_run, videos, tmp_path):
     shutil.copytree(whole_run[0], tmp_path, dirs_exist_ok=True)
-    loop.train(tiny_config(videos, steps=10), tmp_path)
+    train(tiny_config(videos, steps=10), tmp_path)
     assert read_metrics(tmp_path / METRICS_FILE)[-1]["step"] == 10
     assert from_json((tmp_path / "config.json").read_text()).train.steps == 10
 
 
-def test_another_experiment_is_refused_in_the_same_folder(whole_run, videos, tiny_loop):
+def test_another_experiment_is_refused_in_the_same_folder(whole_run, videos):
     config = tiny_config(videos, seed=3)
     config.optimizer.learning_rate = 0.2
     with pytest.raises(ConfigError) as refused:
-        loop.train(config, whole_run[0])
+        train(config, whole_run[0])
     message = str(refused.value)
     assert "optimizer.learning_rate: 0.1 there, 0.2 now" in message
     assert "train.seed: 0 there, 3 now" in message
     assert "steps" not in message
 
 
-def test_a_finished_run_cannot_be_made_shorter(whole_run, videos, tiny_loop):
+def test_a_finished_run_cannot_be_made_shorter(whole_run, videos):
     with pytest.raises(ConfigError, match="holds 8 steps, more than the 4 asked for"):
-        loop.train(tiny_config(videos, steps=4, checkpoint_every=3), whole_run[0])
+        train(tiny_config(videos, steps=4, checkpoint_every=3), whole_run[0])
 
 
 def test_all_changeable_fields_are_fields():
-    assert loop.CHANGEABLE < set(flatten(ExperimentConfig()))
+    assert CHANGEABLE | LOCATIONS < set(flatten(ExperimentConfig()))
 
 
-def test_a_loss_that_is_not_finite_is_named_and_never_saved(videos, tmp_path, tiny_loop):
+def test_a_loss_that_is_not_finite_is_named_and_never_saved(videos, tmp_path):
     config = tiny_config(videos, steps=12, log_every=4, eval_every=12, checkpoint_every=3)
     config.optimizer.learning_rate = 1e25
     config.optimizer.clip_norm = 0.0
     with pytest.raises(NonFiniteError) as stopped:
-        loop.train(config, tmp_path)
+        train(config, tmp_path)
     message = str(stopped.value)
     pattern = r"step (\d+): the loss is (\S+) and the norm of its gradient (\S+), at learning rate \S+\. .*: (.*?)\. No"
     match = re.match(pattern, message)
@@ -270,10 +264,18 @@ def test_a_loss_that_is_not_finite_is_named_and_never_saved(videos, tmp_path, ti
         assert int(step) < int(match[1])
 
 
-def test_a_state_that_is_not_finite_is_not_saved(videos, tmp_path, tiny_loop, monkeypatch):
-    monkeypatch.setattr(loop, "all_finite", lambda state: False)
-    with pytest.raises(NonFiniteError, match="after step 4 a parameter or a running statistic is not finite"):
-        loop.train(tiny_config(videos), tmp_path)
+class Spoil(Hook):
+    """Makes the state not finite after a step whose loss was."""
+
+    def after_step(self, trainer: Trainer) -> None:
+        if trainer.step == 3:
+            stats = jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan), trainer.state.batch_stats)
+            trainer.state = trainer.state.replace(batch_stats=stats)
+
+
+def test_a_state_that_is_not_finite_is_not_saved(videos, tmp_path):
+    with pytest.raises(NonFiniteError, match="after step 3 a parameter or a running statistic is not finite"):
+        train(tiny_config(videos, checkpoint_every=3), tmp_path, Spoil())
     assert list((tmp_path / "checkpoints").glob("[0-9]*")) == []
 
 
@@ -304,11 +306,11 @@ def test_the_window_averages_and_survives_json():
     assert second.state() == []
 
 
-def test_a_broken_video_costs_its_sample_and_is_named(tmp_path, tiny_loop, capsys):
+def test_a_broken_video_costs_its_sample_and_is_named(tmp_path, capsys):
     videos = write_videos(tmp_path / "videos")
     (videos / "train" / "dark" / "00.mp4").write_bytes(b"broken")
     (videos / "val" / "grey" / "01.mp4").write_bytes(b"broken")
-    report = loop.train(tiny_config(videos, steps=3), tmp_path / "run")
+    report = train(tiny_config(videos, steps=3), tmp_path / "run")
     assert len(report.labels) == 6
     assert report.undecoded == ("grey/01.mp4",)
     out = capsys.readouterr().out
@@ -319,18 +321,18 @@ def test_a_broken_video_costs_its_sample_and_is_named(tmp_path, tiny_loop, capsy
     assert row["name"] == "dark/00.mp4" and "Invalid data" in row["reason"]
 
 
-def test_too_many_broken_videos_end_the_run(tmp_path, tiny_loop):
+def test_too_many_broken_videos_end_the_run(tmp_path):
     videos = write_videos(tmp_path / "videos")
     broken = sorted((videos / "train").rglob("*.mp4"))[::2]
     for path in broken:
         path.write_bytes(b"broken")
     with pytest.raises(RuntimeError, match=r"more than data.max_failures = 0.1 of the videos could not be decoded"):
-        loop.train(tiny_config(videos, steps=20), tmp_path / "run")
+        train(tiny_config(videos, steps=20), tmp_path / "run")
     lines = (tmp_path / "run" / "undecoded.jsonl").read_text().splitlines()
     assert {json.loads(line)["path"] for line in lines} <= set(map(str, broken)) and lines
 
 
-def test_what_the_data_contradicts_is_refused_before_anything_is_written(videos, tmp_path, tiny_loop):
+def test_what_the_data_contradicts_is_refused_before_anything_is_written(videos, tmp_path):
     for change, message in [
         (("model", "num_classes", 2), "model.num_classes: is 2, but the data has 3 classes"),
         (("train", "batch_size", 16), "train.batch_size: is 16, more than the 12 training videos"),
@@ -339,20 +341,20 @@ def test_what_the_data_contradicts_is_refused_before_anything_is_written(videos,
         section, field, value = change
         setattr(getattr(config, section), field, value)
         with pytest.raises(ConfigError, match=message):
-            loop.train(config, tmp_path / "run")
+            train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_worker_processes_change_nothing(whole_run, videos, tmp_path, tiny_loop):
+def test_worker_processes_change_nothing(whole_run, videos, tmp_path):
     config = tiny_config(videos, checkpoint_every=3)
     config.data.num_workers = 1
-    loop.train(config, tmp_path)
+    train(config, tmp_path)
     assert rows_without_time(tmp_path) == rows_without_time(whole_run[0])
     assert saved_bytes(tmp_path) == saved_bytes(whole_run[0])
 
 
-def test_views_of_the_end_are_those_of_the_config(videos, tmp_path, tiny_loop):
+def test_views_of_the_end_are_those_of_the_config(videos, tmp_path):
     config = tiny_config(videos, steps=2)
     config.evaluation.clips, config.evaluation.crops = 2, 3
-    loop.train(config, tmp_path)
+    train(config, tmp_path)
     assert json.loads((tmp_path / "evaluation.json").read_text())["views"] == "2x3 of 16"

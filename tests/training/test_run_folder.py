@@ -11,44 +11,43 @@ import jax
 import numpy as np
 import pytest
 
-from dnr_jax.config import ConfigError, RunError
+from dnr_jax.config import ConfigError, RunError, to_json
 from dnr_jax.evaluation.evaluate import Report
 from dnr_jax.evaluation.videos import open_data
 from dnr_jax.runs import folder as run
 from dnr_jax.runs.devices import make_mesh
 from dnr_jax.runs.folder import load_run, run_folder, saved_classes
 from dnr_jax.runs.lock import LOCK_FILE, locked
-from dnr_jax.training import loop
+from dnr_jax.training.hooks import Hook
 from dnr_jax.training.report import METRICS_FILE, read_metrics
+from dnr_jax.training.resolve import Saved, resolve
+from dnr_jax.training.trainer import Trainer
 from tests.paths import REPOSITORY
-from tests.training.tiny import tiny_config, tiny_network
+from tests.training.tiny import opened, tiny_config, train
 
 
 def short_config(videos, **train):
     return tiny_config(videos, **{"steps": 2, "eval_every": 1} | train)
 
 
-@pytest.fixture(autouse=True)
-def tiny(tiny_loop, monkeypatch):
-    monkeypatch.setattr(run, "create_model", tiny_network)
-
-
 @pytest.fixture(scope="module")
 def finished(videos, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "create_model", tiny_network)
-        patch.setattr(loop, "make_mesh", lambda: make_mesh(jax.devices()[:1]))
-        patch.setattr(loop.jax, "device_count", lambda: 1)
-        workdir = tmp_path_factory.mktemp("finished")
-        loop.train(short_config(videos), workdir)
-        return workdir
+    workdir = tmp_path_factory.mktemp("finished")
+    train(short_config(videos), workdir)
+    return workdir
 
 
-@pytest.fixture
-def begun(monkeypatch):
-    """Let a run stop where it would train; ``train`` then returns what would have trained."""
-    monkeypatch.setattr(loop.Trainer, "fit", lambda trainer: None)
-    monkeypatch.setattr(loop.Trainer, "finish", lambda trainer: trainer)
+def begin(config, workdir) -> Trainer:
+    """Open a run, and leave it where it would train."""
+    with opened(config, workdir) as trainer:
+        return trainer
+
+
+class FullDisk(Hook):
+    """Stands for a file that cannot be written."""
+
+    def start(self, trainer: Trainer) -> None:
+        raise OSError(28, "No space left on device")
 
 
 @pytest.fixture
@@ -87,7 +86,7 @@ def test_classes_that_were_renamed_are_refused_and_nothing_changes(workdir, move
         (moved / split / "dark").rename(moved / split / "night")
     before = files(workdir)
     with pytest.raises(ConfigError, match=r"not those of .*show 'night', .* 3 classes: 'dark', 'grey', 'light'"):
-        loop.train(short_config(moved), workdir)
+        train(short_config(moved), workdir)
     assert files(workdir) | {LOCK_FILE: b""} == before | {LOCK_FILE: b""}
 
 
@@ -95,45 +94,46 @@ def test_a_class_that_was_added_is_refused(workdir, moved):
     (moved / "train" / "black").mkdir()
     shutil.copy(next((moved / "train" / "dark").iterdir()), moved / "train" / "black" / "a.mp4")
     with pytest.raises(ConfigError, match="its videos show 'black', which is none of the 3 classes"):
-        loop.train(short_config(moved), workdir)
+        train(short_config(moved), workdir)
 
 
-def test_a_run_goes_on_with_data_that_was_moved(workdir, moved, begun):
-    trainer = loop.train(short_config(moved), workdir)
-    assert (trainer.step, trainer.training.paths[0]) == (2, str(moved / "train" / "dark" / "00.mp4"))
+def test_a_run_goes_on_with_data_that_was_moved(workdir, moved):
+    assert begin(short_config(moved), workdir).step == 2
+    saved = Saved(workdir, {"classes": ["dark", "grey", "light"]})
+    assert resolve(short_config(moved), saved).training.paths[0] == str(moved / "train" / "dark" / "00.mp4")
     assert json.loads((workdir / "config.json").read_text())["data"]["root"] == str(moved)
 
 
-def test_classes_in_another_order_are_found_by_name(moved, tmp_path, begun):
+def test_classes_in_another_order_are_found_by_name(moved, tmp_path):
     config = short_config(moved)
     for field, value in lists(moved, tmp_path / "one", ["dark", "grey", "light"]).items():
         setattr(config.data, field, value)
-    first = loop.train(config, tmp_path / "run")
-    first.checkpoints = loop.Checkpoints(tmp_path / "run")
-    first._save_now()
-    first.checkpoints.close()
+    first = resolve(config)
     for field, value in lists(moved, tmp_path / "other", ["light", "dark", "grey"]).items():
         setattr(config.data, field, value)
-    second = loop.train(config, tmp_path / "run")
+    plain = resolve(config)
+    assert plain.training.classes != first.training.classes
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(to_json(first.config))
+    second = resolve(config, Saved(tmp_path / "run", first.contents))
     for one, other in ((first.training, second.training), (first.validation, second.validation)):
         assert one.labels.tolist() == other.labels.tolist() and one.classes == other.classes
-    assert (tmp_path / "run" / "classes.txt").read_text() == "dark\ngrey\nlight\n"
 
 
-def test_other_training_videos_are_refused_and_other_validation_videos_told(workdir, moved, begun, caplog):
+def test_other_training_videos_are_refused_and_other_validation_videos_told(workdir, moved, caplog):
     next((moved / "val" / "dark").iterdir()).unlink()
-    loop.train(short_config(moved), workdir)
+    begin(short_config(moved), workdir)
     assert "the validation videos are not those of the run before" in caplog.text
     next((moved / "train" / "dark").iterdir()).unlink()
     with pytest.raises(ConfigError, match=r"began with 12, and now there are 11\. .*--config.init_from="):
-        loop.train(short_config(moved), workdir)
+        begin(short_config(moved), workdir)
 
 
 def test_a_classifier_wider_than_the_data_names_is_refused(videos, tmp_path):
     config = short_config(videos)
     config.model.num_classes = 5
     with pytest.raises(ConfigError, match="is 5, but the data names 3 classes: 'dark', 'grey', 'light'"):
-        loop.train(config, tmp_path / "run")
+        train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -144,15 +144,15 @@ def test_classes_called_by_number_may_be_fewer_than_the_classifier_has(moved, tm
     for field, value in lists(moved, tmp_path / "lists", ["dark", "grey", "light"]).items():
         setattr(config.data, field, value)
     config.data.label_map = ""
-    report = loop.train(config, tmp_path / "run")
+    report = train(config, tmp_path / "run")
     assert report.classes == ("0", "1", "2", "3", "4") and report.scores.shape == (7, 5)
     assert load_run(tmp_path / "run", mesh()).classes == report.classes
 
 
-def test_names_of_classes_come_with_the_checkpoint(workdir, videos, begun, caplog):
+def test_names_of_classes_come_with_the_checkpoint(workdir, videos, caplog):
     (workdir / "classes.txt").write_text("a\nb\nc\n")
     assert load_run(workdir, mesh()).classes == ("dark", "grey", "light")
-    loop.train(short_config(videos), workdir)
+    begin(short_config(videos), workdir)
     assert "classes.txt does not name the classes as the checkpoints do" in caplog.text
     assert (workdir / "classes.txt").read_text() == "a\nb\nc\n"
     (workdir / "classes.txt").unlink()
@@ -187,17 +187,17 @@ def test_data_to_evaluate_is_found_by_name(workdir, moved, tmp_path):
         open_data(trained, "test", "folder")
 
 
-def test_a_run_started_with_relative_paths_is_loaded_from_anywhere(workdir, videos, tmp_path, begun, monkeypatch):
+def test_a_run_started_with_relative_paths_is_loaded_from_anywhere(workdir, videos, tmp_path, monkeypatch):
     monkeypatch.chdir(videos.parent)
-    loop.train(short_config(videos.name), workdir)
+    train(short_config(videos.name), workdir)
     monkeypatch.chdir(tmp_path)
     assert len(open_data(load_run("run", mesh()))) == 7
-    loop.train(short_config(os.path.relpath(videos)), "run")
+    train(short_config(os.path.relpath(videos)), "run")
 
 
 def test_two_processes_do_not_train_in_one_folder(workdir, videos):
     with locked(workdir), pytest.raises(ConfigError) as refused:
-        loop.train(short_config(videos), workdir)
+        train(short_config(videos), workdir)
     message = str(refused.value)
     assert f"is in use: process {os.getpid()} on " in message and "choose another --workdir" in message
     with locked(workdir):
@@ -229,28 +229,28 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, caplog):
 
 def test_a_folder_that_cannot_be_one_is_refused(tmp_path, videos):
     (tmp_path / "file").write_text("")
-    for train_or_load in (lambda w: loop.train(short_config(videos), w), lambda w: load_run(w, mesh())):
+    for train_or_load in (lambda w: train(short_config(videos), w), lambda w: load_run(w, mesh())):
         with pytest.raises(ConfigError, match="is a file; expected the folder of a run"):
             train_or_load(tmp_path / "file")
         with pytest.raises(ConfigError, match="'gs://bucket/run' is in remote storage"):
             train_or_load("gs://bucket/run")
     with pytest.raises(ConfigError, match="nothing can be written to '/proc/run'"):
-        loop.train(short_config(videos), "/proc/run")
+        train(short_config(videos), "/proc/run")
     assert run_folder("~") == pathlib.Path.home()
 
 
 @pytest.mark.parametrize("text", ["", '{"model": {"na', "[]", '{"modle": {}}', "\udcff"])
 def test_a_damaged_configuration_is_a_sentence(text, workdir, videos):
     (workdir / "config.json").write_bytes(text.encode(errors="surrogateescape"))
-    for act in (lambda: load_run(workdir, mesh()), lambda: loop.train(short_config(videos), workdir)):
+    for act in (lambda: load_run(workdir, mesh()), lambda: train(short_config(videos), workdir)):
         with pytest.raises(ConfigError, match="config.json"):
             act()
 
 
-def test_a_run_killed_before_its_first_checkpoint_starts_again(workdir, videos, begun):
+def test_a_run_killed_before_its_first_checkpoint_starts_again(workdir, videos):
     shutil.rmtree(workdir / "checkpoints")
     (workdir / "config.json").write_text("{")
-    assert loop.train(short_config(videos), workdir).step == 0
+    assert begin(short_config(videos), workdir).step == 0
     assert json.loads((workdir / "config.json").read_text())["model"]["num_classes"] == 3
 
 
@@ -259,7 +259,7 @@ def test_a_damaged_checkpoint_is_a_sentence_and_names_the_other(part, workdir, v
     shutil.copytree(workdir / "checkpoints" / "2", workdir / "checkpoints" / "3")
     damaged = workdir / "checkpoints" / "3" / part
     shutil.rmtree(damaged) if damaged.is_dir() else damaged.unlink()
-    for act in (lambda: load_run(workdir, mesh()), lambda: loop.train(short_config(videos, steps=4), workdir)):
+    for act in (lambda: load_run(workdir, mesh()), lambda: train(short_config(videos, steps=4), workdir)):
         with pytest.raises(ConfigError, match=r"checkpoints/3' cannot be read.*the checkpoint of step 2 is taken"):
             act()
 
@@ -268,7 +268,7 @@ def test_a_damaged_optimizer_stops_training_alone(workdir, videos):
     shutil.rmtree(workdir / "checkpoints" / "2" / "optimizer")
     assert load_run(workdir, mesh()).step == 2
     with pytest.raises(ConfigError, match="checkpoints/2' cannot be read"):
-        loop.train(short_config(videos, steps=4), workdir)
+        train(short_config(videos, steps=4), workdir)
 
 
 def test_a_checkpoint_that_gives_way_to_a_newer_one_is_no_damage(workdir, monkeypatch):
@@ -288,7 +288,7 @@ def test_a_checkpoint_that_gives_way_to_a_newer_one_is_no_damage(workdir, monkey
 def test_checkpoints_without_their_configuration_are_refused(workdir, videos):
     (workdir / "config.json").unlink()
     with pytest.raises(ConfigError, match="holds no config.json"):
-        loop.train(short_config(videos), workdir)
+        train(short_config(videos), workdir)
 
 
 def test_a_checkpoint_of_another_network_is_a_sentence(workdir):
@@ -305,29 +305,25 @@ def test_too_many_broken_videos_leave_a_checkpoint(moved, tmp_path):
     config = short_config(moved, steps=20, eval_every=20)
     config.data.max_failures = 0.01
     with pytest.raises(RunError, match=r"could not be decoded: .*The checkpoint of step \d+ is complete: the same"):
-        loop.train(config, tmp_path / "run")
+        train(config, tmp_path / "run")
     config.data.max_failures = 1.0
     for workdir in ("run", "whole"):
-        loop.train(config, tmp_path / workdir)
+        train(config, tmp_path / workdir)
     one, other = (read_metrics(tmp_path / workdir / METRICS_FILE) for workdir in ("run", "whole"))
     assert len(one) == 11
     assert [row | {"time": 0} for row in one] == [row | {"time": 0} for row in other]
 
 
-def test_a_file_that_cannot_be_written_ends_the_run_with_what_is_left(workdir, videos, monkeypatch):
-    def full(trainer):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(loop.Trainer, "fit", full)
+def test_a_file_that_cannot_be_written_ends_the_run_with_what_is_left(workdir, videos):
     with pytest.raises(RunError, match=r"No space left on device\. The checkpoint of step 2 is complete"):
-        loop.train(short_config(videos), workdir)
+        train(short_config(videos), workdir, FullDisk())
 
 
-def test_the_result_is_printed_before_files_are_written(workdir, videos, monkeypatch, capsys):
+def test_the_result_is_printed_before_files_are_written(workdir, videos, capsys):
     report = Report(np.eye(3, dtype=np.float32), np.arange(3), ("a", "b", "c"), ("dark", "grey", "light"))
-    monkeypatch.setattr(loop.Trainer, "_evaluate", lambda trainer, evaluation: report)
     (workdir / "evaluation.json").unlink()
     (workdir / "evaluation.json").mkdir()
-    with pytest.raises(RunError, match="evaluation.json"):
-        loop.train(short_config(videos), workdir)
+    with pytest.raises(RunError, match="evaluation.json"), opened(short_config(videos), workdir) as trainer:
+        trainer.evaluate = lambda variables, evaluation: report
+        trainer.run()
     assert capsys.readouterr().out.splitlines()[-1] == "validation top-1 100.0% (3/3 videos)"

@@ -40,7 +40,8 @@ def setup(num_devices: int, **train) -> tuple:
     model = TinyNetwork(CLASSES)
     schedule = make_schedule(config.optimizer, 8, 10)
     tx = make_optimizer(config.optimizer, schedule)
-    state = create_state(model, tx, config.data.clip_shape, mesh, seed=1)
+    averaged = config.train.averaging is not None
+    state = create_state(model, tx, config.data.clip_shape, mesh, seed=1, averaged=averaged)
     return config, mesh, model, state, make_train_step(model, tx, schedule, config, mesh)
 
 
@@ -95,7 +96,7 @@ def test_eight_devices_do_what_one_does(mix):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-7), *outcomes)
 
 
-def test_a_batch_is_cut_over_the_devices_and_the_state_is_not():
+def test_a_batch_is_sharded_over_the_devices_and_the_state_is_not():
     _, mesh, _, state, step = setup(8)
     placed = place_batch(make_batch(16), mesh)
     assert {shard.data.shape[0] for shard in placed["video"].addressable_shards} == {2}

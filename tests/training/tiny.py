@@ -1,23 +1,33 @@
 """A network, videos and a configuration so small that a test can train for real."""
 
+import contextlib
+import dataclasses
 import pathlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from dnr_jax.config import DataConfig, ExperimentConfig, Network, TrainConfig
+from dnr_jax.config import DataConfig, ExperimentConfig, Network, TrainConfig, parts, register
 from dnr_jax.data.clips.decode import encode_video
 from dnr_jax.data.clips.sampling import Segments
 from dnr_jax.dnr import CrossTemporalDNR, DNRSpec
-from dnr_jax.models import TDN, TSN, BNInception, ResNetNetwork, TANet, inception
+from dnr_jax.evaluation.evaluate import Report
+from dnr_jax.models import TDN, BNInception, ResNetNetwork, TANet, inception
 from dnr_jax.models.resnet import ARCHITECTURES, Architecture
 from dnr_jax.runs.devices import make_mesh, place_batch
 from dnr_jax.runs.state import TrainState
+from dnr_jax.training import loop
+from dnr_jax.training.hooks import Hook
 from dnr_jax.training.optimizer import SGD, make_optimizer, make_schedule
 from dnr_jax.training.state import abstract_state
 from dnr_jax.training.step import make_train_step
+from dnr_jax.training.trainer import Trainer
 
 
 class TinyNetwork(nn.Module):
@@ -34,8 +44,40 @@ class TinyNetwork(nn.Module):
         return nn.Dense(self.num_classes, name="fc")(x.astype(jnp.float32))
 
 
-def tiny_network(config: Network) -> TinyNetwork:
-    return TinyNetwork(config.num_classes, config.dropout)
+@dataclasses.dataclass
+class Tiny(Network):
+    """The part of it; known where it is registered with :func:`known`."""
+
+    def build(self) -> TinyNetwork:
+        return TinyNetwork(self.num_classes, self.dropout)
+
+
+@contextlib.contextmanager
+def known(*networks: type[Network]) -> Iterator[None]:
+    """Register networks, by default the tiny one, within a ``with`` block."""
+    there = parts._registry[Network]  # fixtures of several scopes may ask for the same
+    networks = [network for network in networks or (Tiny,) if network.__name__ not in there]
+    for network in networks:
+        register(network)
+    try:
+        yield
+    finally:
+        for network in networks:
+            there.pop(network.__name__)
+
+
+def one_device() -> Mesh:
+    return make_mesh(jax.devices()[:1])
+
+
+def train(config: ExperimentConfig, workdir: pathlib.Path | str, *hooks: Hook) -> Report:
+    """Train on one device."""
+    return loop.train(config, workdir, mesh=one_device(), hooks=hooks)
+
+
+def opened(config: ExperimentConfig, workdir: pathlib.Path | str, *hooks: Hook) -> AbstractContextManager[Trainer]:
+    """Open a run on one device."""
+    return loop.opened(config, workdir, mesh=one_device(), hooks=hooks)
 
 
 def write_videos(root: pathlib.Path, train: int = 12, val: int = 7) -> pathlib.Path:
@@ -51,11 +93,11 @@ def write_videos(root: pathlib.Path, train: int = 12, val: int = 7) -> pathlib.P
     return root
 
 
-def tiny_config(root: pathlib.Path | str, **train: int) -> ExperimentConfig:
+def tiny_config(root: pathlib.Path | str, **train: Any) -> ExperimentConfig:
     """Eight steps of four clips of 4 frames of 16 pixels."""
     clips = {"sampler": Segments(4), "short_side": 0, "crop_size": 16}
     return ExperimentConfig(
-        model=TSN(depth=18, width=4, stem="small", num_classes=0, dropout=0.2, norm=DNRSpec(relay_distance=2)),
+        model=Tiny(num_classes=0, dropout=0.2, norm=DNRSpec(relay_distance=2)),
         data=DataConfig(source="folder", root=str(root), num_threads=1, **clips),
         optimizer=SGD(learning_rate=0.1, base_batch_size=4, warmup_steps=2),
         train=TrainConfig(**{"batch_size": 4, "steps": 8, "log_every": 2, "eval_every": 4} | train),
