@@ -33,7 +33,7 @@ def _lines(part: Any, prefix: str) -> Iterator[str]:
             yield from _wrapped(docs.get(field.name) or (type(value).__doc__ or "").partition("\n")[0])
             yield from _lines(value, f"{name}.")
         else:
-            yield f"--{name}={value}  ({_expected(kinds[field.name])})"
+            yield f"--{name}={value}  ({expected(kinds[field.name])})"
             yield from _wrapped(docs.get(field.name, ""))
 
 
@@ -42,7 +42,8 @@ def _others(part: Any) -> str:
     return f"  (one of {', '.join(registered(kind_of(type(part))))})" if is_choice(part) else ""
 
 
-def _expected(kind: Any) -> str:
+def expected(kind: Any) -> str:
+    """Return in words what a field of that type takes; of a part, the names of those that can stand there."""
     part = part_type(kind)
     if part is None:
         return describe(kind)

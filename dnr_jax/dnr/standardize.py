@@ -20,7 +20,10 @@ from dnr_jax.dnr.functional import Affine, Moments
 from dnr_jax.dnr.parts import exchanged, find, registered, with_fields
 
 MOMENTS = "moments"
-"""Collection that receives sums over a training batch, where it is mutable; see :func:`precise_statistics`."""
+"""Collection that receives sums over a training batch, where it is mutable.
+
+See :func:`dnr_jax.dnr.precise_statistics`.
+"""
 
 RENAMED = {"channel_groups": "groups", "renorm_limits": "limits", "renorm_steps": "steps"}
 """Fields of bases that had other names when they stood beside the base."""

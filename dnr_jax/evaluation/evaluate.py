@@ -102,7 +102,7 @@ def score_videos(
     """Score all videos of a source, which all processes share, with a step made before.
 
     Args:
-      eval_step: from :func:`dnr_jax.training.step.make_eval_step`.
+      eval_step: from :func:`dnr_jax.runs.inference.make_eval_step`.
       variables: ``params`` and ``batch_stats``.
       source: the videos.
       config: the experiment.

@@ -21,6 +21,7 @@ from absl import logging as absl_logging
 from etils import epath
 
 from dnr_jax.config import ConfigError, RunError
+from dnr_jax.runs.processes import require_shared
 from dnr_jax.runs.state import TrainState
 
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -44,8 +45,11 @@ class Checkpoints:
         """Open the folder ``checkpoints`` in ``workdir``; it is made unless ``read_only``.
 
         Raises:
-          ConfigError: where a checkpoint in it is damaged.
+          ConfigError: where a checkpoint in it is damaged, or where several processes do not share the folder.
+          RunError: where another process has ended.
         """
+        if not read_only:
+            require_shared(pathlib.Path(workdir))
         policies = ocp.checkpoint_managers
         keep = policies.AnyPreservationPolicy([policies.LatestN(1), policies.BestN(get_metric_fn=_top1, n=1)])
         options = ocp.CheckpointManagerOptions(

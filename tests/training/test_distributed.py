@@ -7,9 +7,13 @@ import socket
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
+from dnr_jax.config import ConfigError, RunError
+from dnr_jax.runs import processes
 from dnr_jax.training.report import METRICS_FILE, read_metrics
 from tests.paths import REPOSITORY
 
@@ -56,3 +60,59 @@ def test_two_processes_equal_one(videos, tmp_path):
     assert ours[-1]["videos"] == theirs[-1]["videos"] == 7
     report = json.loads((tmp_path / "two" / "evaluation.json").read_text())
     assert report["videos"] == 7 and report["undecoded"] == 0
+
+
+def as_process(monkeypatch, number: int, told: int, seen: list[bool]) -> None:
+    """Let this process be one of two, of which the first drew ``told`` and all together see ``seen``."""
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "process_index", lambda: number)
+    monkeypatch.setattr(processes, "PATIENCE", 0.0)
+    monkeypatch.setattr(processes.random, "randrange", lambda bound: told if number == 0 else bound - 1)
+    monkeypatch.setattr(multihost_utils, "broadcast_one_to_all", lambda value: told)
+    monkeypatch.setattr(
+        multihost_utils, "process_allgather", lambda value: np.asarray([*seen[:number], value, *seen[number + 1 :]])
+    )
+
+
+def test_one_process_needs_no_shared_folder(tmp_path):
+    processes.require_shared(tmp_path / "not there")
+
+
+def test_processes_that_see_the_folder_of_the_first_go_on_and_leave_nothing(monkeypatch, tmp_path):
+    as_process(monkeypatch, 0, 7, [True, True])
+    processes.require_shared(tmp_path)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / ".shared-7").touch()  # by the first process
+    as_process(monkeypatch, 1, 7, [True, True])
+    processes.require_shared(tmp_path)
+
+
+def test_folders_that_are_not_shared_are_refused_in_every_process(monkeypatch, tmp_path):
+    as_process(monkeypatch, 1, 7, [True, True])
+    with pytest.raises(ConfigError, match="not seen by process 1. Choose a folder on a disk that all hosts share"):
+        processes.require_shared(tmp_path)
+    as_process(monkeypatch, 0, 7, [True, False])
+    with pytest.raises(ConfigError, match="process 1"):
+        processes.require_shared(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_process_that_ended_is_told_from_a_damaged_checkpoint(monkeypatch, tmp_path):
+    def fail(value):
+        raise jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED")
+
+    as_process(monkeypatch, 1, 7, [True, True])
+    monkeypatch.setattr(multihost_utils, "broadcast_one_to_all", fail)
+    with pytest.raises(RunError, match="its own output says why"):
+        processes.require_shared(tmp_path)
+
+
+@pytest.mark.slow
+def test_processes_on_disks_of_their_own_end_instead_of_waiting(videos, tmp_path):
+    coordinator = f"127.0.0.1:{free_port()}"
+    cluster = [
+        run_tiny(str(videos), str(tmp_path / f"disk_{i}" / "run"), "0", coordinator, "2", str(i)) for i in range(2)
+    ]
+    for process in cluster:
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 1 and "is not the same folder in all processes" in output.decode()

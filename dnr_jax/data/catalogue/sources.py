@@ -167,7 +167,7 @@ def has_lists(folder: str) -> bool:
 
 
 def load_sources(data: DataConfig) -> tuple[VideoSource, VideoSource]:
-    """Returns the training and the validation videos that a configuration names; both have the same ``classes``.
+    """Return the training and the validation videos that a configuration names; both have the same ``classes``.
 
     Classes without a video are named in a warning.
 

@@ -50,7 +50,7 @@ class BatchIterator(Iterator[Batch]):
         self._finalizer = weakref.finalize(self, _close_all, self._open)
 
     def __next__(self) -> Batch:
-        """Returns the next batch.
+        """Return the next batch.
 
         Raises:
           RunError: A worker process ended for want of shared memory.
@@ -79,7 +79,7 @@ class BatchIterator(Iterator[Batch]):
         self._finalizer()
 
     def __enter__(self) -> "BatchIterator":
-        """Returns the iterator itself."""
+        """Return the iterator itself."""
         return self
 
     def __exit__(self, *exception: object) -> None:
