@@ -6,8 +6,8 @@ other attributes are drawn alike for every class. Frames are encoded one by one 
 compression tells nothing about the direction of time either. A model that ignores order cannot do better than 50%.
 Train on it without mirroring (``data.flip=False``): left and right are classes.
 
-The hard mode (:func:`make_hard_demo`) has the same classes, with knobs for what makes order and appearance hard to read:
-see :class:`Difficulty`.
+The hard mode (:func:`make_hard_demo`) has the same classes, with knobs for what makes order and appearance hard to
+read: see :class:`Difficulty`.
 """
 
 import dataclasses
@@ -157,7 +157,7 @@ def draw(path: Trajectory, size: int, rng: np.random.Generator) -> np.ndarray:
 def draw_hard(label: int, size: int, frames: int, difficulty: Difficulty, rng: np.random.Generator) -> np.ndarray:
     """Draws a video of the hard mode.
 
-    The same random state gives the same glyph, poses, background and curves at every difficulty, more or less distorted.
+    The same random state gives the same glyph, poses, background and curves at every difficulty.
 
     Args:
       label: Position in :data:`CLASSES`.
@@ -182,8 +182,8 @@ def draw_hard(label: int, size: int, frames: int, difficulty: Difficulty, rng: n
     background, colour, covers = _scene(ends, size, rng)
     shown = np.full(frames, -1)
     shown[first : first + SHOWN], shown[first + length - SHOWN : first + length] = 0, 1
-    covers = np.stack([*covers, np.zeros_like(covers[0])])[shown, :, :, None]
-    pictures = background + covers * (colour - background)
+    cover = np.stack([*covers, np.zeros_like(covers[0])])[shown, :, :, None]
+    pictures = background + cover * (colour - background)
     noise = difficulty.noise * rng.standard_normal(pictures.shape)
     return np.clip(np.round(_distort(pictures, difficulty, rng) + noise), 0, 255).astype(np.uint8)
 
