@@ -31,6 +31,8 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "slowfast": ("SlowFast", {"depth": 18, "width": 16}),
 }
 """The networks of the mini scale: class and fields."""
+LEAST_SIDES = {"tdn": 36, "bninception": 32}
+"""Sides in pixels that networks need, where clips are smaller."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Run:
 
     def declared(self) -> dict[str, Any]:
         """Return all that the outcome depends on, as it is declared here and not as configurations spell it."""
-        protocol = {} if self.scale == "paper" else dataclasses.asdict(protocol_of(self.data))
+        protocol = {} if self.scale == "paper" else dataclasses.asdict(protocol_of(self.data, self.setting.network))
         start = {"start": self.start.fingerprint} if self.start else {}
         data: dict[str, Any] = {"data": self.data.partition(":")[0], "fold": self.fold}
         if is_generated(self.data):
@@ -121,8 +123,13 @@ def knobs_of(data: str) -> dict[str, float]:
     return {name: float(value) for name, value in (CHOSEN | changed).items()}
 
 
-def protocol_of(data: str) -> Protocol:
-    """Return how the mini scale trains on a data set."""
+def protocol_of(data: str, network: str = "tsn") -> Protocol:
+    """Return how the mini scale trains a network on a data set."""
+    protocol = _protocol(data)
+    return dataclasses.replace(protocol, size=max(protocol.size, LEAST_SIDES.get(network, 0)))
+
+
+def _protocol(data: str) -> Protocol:
     if data == "quick":
         return Protocol(steps=400)
     return Protocol() if is_generated(data) else REAL
@@ -192,7 +199,7 @@ def _paper(run: Run, folder: str) -> ExperimentConfig:
 
 
 def _mini(run: Run, folder: str, runs: pathlib.Path) -> ExperimentConfig:
-    protocol, setting = protocol_of(run.data), run.setting
+    protocol, setting = protocol_of(run.data, run.setting.network), run.setting
     name, fields = NETWORKS[setting.network]
     model = named(Network, name)(num_classes=0, dropout=protocol.dropout, **fields)
     set_norm(model, setting)
@@ -238,7 +245,7 @@ def set_norm(model: Network, setting: Setting) -> None:
 def set_videos(data: DataConfig, run: Run, folder: str, runs: pathlib.Path) -> None:
     """Say where the videos of a run are; makes the generated ones."""
     if is_generated(run.data):
-        data.source, data.root = "folder", _generate(knobs_of(run.data), runs.parent / "data")
+        data.source, data.root = "folder", _generate(knobs_of(run.data), data.crop_size, runs.parent / "data")
         return
     root = pathlib.Path(folder) / run.data
     prefix = f"fold{run.fold}_" if run.data in FOLDS else ""
@@ -246,8 +253,8 @@ def set_videos(data: DataConfig, run: Run, folder: str, runs: pathlib.Path) -> N
     data.train_list, data.val_list = (str(root / f"{prefix}{split}_list.txt") for split in ("train", "val"))
 
 
-def _generate(knobs: Mapping[str, float], cache: pathlib.Path) -> str:
+def _generate(knobs: Mapping[str, float], size: int, cache: pathlib.Path) -> str:
     difficulty = Difficulty(
         **{name: value for name, value in knobs.items() if name not in ("videos", "gap")}, gap=int(knobs["gap"])
     )
-    return make_hard_demo(str(cache), int(knobs["videos"]), VAL_VIDEOS, difficulty, Protocol().size)
+    return make_hard_demo(str(cache), int(knobs["videos"]), VAL_VIDEOS, difficulty, size)

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dnr_jax.config import ConfigError
 from dnr_jax.reproduce import results, statistics
-from dnr_jax.reproduce.experiments import FOLDS, Run, data_of, knobs_of, protocol_of, start_of
+from dnr_jax.reproduce.experiments import FOLDS, Run, data_of, is_generated, knobs_of, protocol_of, start_of
 from dnr_jax.reproduce.results import Result
 from dnr_jax.reproduce.statistics import Contrast, Estimate, Outcome
-from dnr_jax.reproduce.tables import TABLES, Claim, Row, Table
+from dnr_jax.reproduce.tables import ARMS, TABLES, Claim, Row, Table
 
 PAGE = "results.md"
 IMAGES = "images"
@@ -71,7 +71,7 @@ def outcomes(table: Table, row: Row, data: str, done: Mapping[str, Sequence[Resu
 
 
 def blocks(table: Table, found: Sequence[Result]) -> list[Block]:
-    """Return a table on each of its data sets on which a run is finished."""
+    """Return a table on each of its data sets on which a run is finished, beside those that it shares with the arms."""
     done: dict[str, list[Result]] = {}
     for result in found:
         done.setdefault(result.fingerprint, []).append(result)
@@ -95,8 +95,16 @@ def blocks(table: Table, found: Sequence[Result]) -> list[Block]:
             [verdict for other, verdict in verdicts if other == place],
         )
         for place in places
-        if any(by_place[place].values())
+        if any(by_place[place].get(row.name) for row in _own_rows(table, place))
     ]
+
+
+def _own_rows(table: Table, place: str) -> Sequence[Row]:
+    """Return the rows that no other table has on a data set; of one without rows of its own, the arms."""
+    arms = [row.setting for row in ARMS]
+    if place != "generated" and is_generated(place) and knobs_of(place) == knobs_of("generated") and table.arms:
+        return []  # a knob at the value that was chosen
+    return [row for row in table.rows if row.start or row.setting not in arms] or table.all_rows()
 
 
 def accuracies(outcome: Outcome) -> list[float]:

@@ -90,13 +90,15 @@ def describe_device() -> str:
 
 
 def append(file: pathlib.Path, result: Result) -> None:
-    """Add a line, unless there is one of the same run; other processes wait meanwhile."""
+    """Add a line, unless there is one of the same run; other processes wait meanwhile. A line cut off gives way."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(file.with_suffix(".lock")):
-        if file.is_file() and result.key in {other.key for other in read(file)}:
+        if result.key in by_key(read(file)):
             return
-        with file.open("a") as lines:
-            lines.write(json.dumps(dataclasses.asdict(result)) + "\n")
+        with file.open("ab+") as lines:
+            lines.seek(0)
+            lines.truncate(lines.read().rfind(b"\n") + 1)
+            lines.write(json.dumps(dataclasses.asdict(result)).encode() + b"\n")
             lines.flush()
             os.fsync(lines.fileno())
 
