@@ -121,8 +121,54 @@ def _parser() -> argparse.ArgumentParser:
 def _add_training_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
     train = commands.add_parser("train", help="train a network, or go on with a run that was stopped", takes_words=True)
     train.set_defaults(run=_train)
+    _add_reproduce(commands)
     configs = commands.add_parser("configs", help="list the configurations that 'dnr train' knows by name")
     configs.set_defaults(run=_configs)
+
+
+def _budget(text: str) -> float:
+    """The seconds of a text such as 90s, 30m or 2h."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if not match or not float(match[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 90s, 30m or 2h")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def _add_reproduce(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    reproduce = commands.add_parser("reproduce", help="train rows of the paper's tables, and say what comes out")
+    reproduce.add_argument(
+        "--table", default="", metavar="LIST", help="tables, such as 1a,1b; default: all, in the order of their claims"
+    )
+    reproduce.add_argument("--row", default="", metavar="NAME", help="one row of the table; --list names them")
+    reproduce.add_argument(
+        "--scale",
+        choices=("mini", "paper"),
+        default="mini",
+        help="mini (default): small networks and data, on any machine; paper: the paper's experiment",
+    )
+    reproduce.add_argument("--seeds", type=_positive, default=5, help="seeds of a row (default: 5)")
+    reproduce.add_argument(
+        "--out",
+        type=_path,
+        default="runs/reproduce",
+        metavar="FOLDER",
+        help="results and runs (default: runs/reproduce)",
+    )
+    reproduce.add_argument(
+        "--data",
+        type=expand_path,
+        default="",
+        metavar="FOLDER",
+        help="real data: the folder of the data set, or of all of them",
+    )
+    reproduce.add_argument("--jobs", type=_positive, default=1, help="processes that share the runs (default: 1)")
+    reproduce.add_argument("--budget", type=_budget, metavar="TIME", help="stop after this time, such as 30m or 2h")
+    reproduce.add_argument("--quick", action="store_true", help="one seed on easy data: minutes, and no verdicts")
+    reproduce.add_argument("--list", action="store_true", help="list rows, the paper's figures and what is done")
+    reproduce.add_argument(
+        "--report", action="store_true", help="write docs/results.md and its pictures, and do nothing else"
+    )
+    reproduce.set_defaults(run=_reproduce)
 
 
 def _add_run_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -279,6 +325,27 @@ def _configs(args: argparse.Namespace) -> int:
         print(f"{name:<{max(map(len, configs))}}  {text}")
     print("'dnr train --config=NAME' trains one, 'dnr train --config=NAME --fields' lists its fields")
     return 0
+
+
+def _reproduce(args: argparse.Namespace) -> int:
+    out = pathlib.Path(console.local_folder("--out", args.out))
+    with stage("importing"):
+        from dnr_jax.reproduce import command
+
+    if args.quick and args.scale == "paper":
+        raise ConfigError("--quick is of the mini scale; leave out one of --quick and --scale paper")
+    if args.report:
+        return command.report_committed()
+    scale, seeds = ("quick", 1) if args.quick else (args.scale, args.seeds)
+    selected = command.select([key for key in args.table.split(",") if key], args.row)
+    if args.list:
+        print(command.listing(selected, seeds, scale, out, args.data))
+        return 0
+    if args.jobs > 1:
+        words = ["--table", args.table, "--row", args.row, "--out", str(out), "--data", args.data]
+        words += ["--seeds", str(seeds), "--scale", args.scale, *["--quick"] * args.quick]
+        return command.in_processes(args.jobs, words + (["--budget", f"{args.budget:g}s"] if args.budget else []))
+    return command.reproduce(command.jobs_of(selected, seeds, scale), out, args.data, args.budget)
 
 
 def _prepare(args: argparse.Namespace) -> int:
@@ -453,7 +520,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
-    advice = "the same command goes on" if args.command in ("prepare", "check") else ""
+    advice = "the same command goes on" if args.command in ("prepare", "check", "reproduce") else ""
     return console.run(f"dnr {args.command}", lambda: _run(args), advice)
 
 

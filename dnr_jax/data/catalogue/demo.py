@@ -5,6 +5,9 @@ four pairs of classes; the two members of a pair draw the same paths of poses, o
 other attributes are drawn alike for every class. Frames are encoded one by one (only keyframes, constant quantiser), so
 compression tells nothing about the direction of time either. A model that ignores order cannot do better than 50%.
 Train on it without mirroring (``data.flip=False``): left and right are classes.
+
+The hard mode (:func:`make_hard_demo`) has the same classes, with knobs for what makes order and appearance hard to
+read: see :class:`Difficulty`.
 """
 
 import dataclasses
@@ -33,6 +36,7 @@ CLASSES = (
 
 # Part of the folder's name: raise it with every change of what is drawn.
 _VERSION = 1
+_HARD_VERSION = 1
 
 _STENCIL = 64  # side of a glyph's stencil in pixels
 _SUPERSAMPLING = 4
@@ -68,6 +72,37 @@ class Trajectory:
     def reversed(self) -> "Trajectory":
         """The same poses in opposite order."""
         return Trajectory(self.x[::-1], self.y[::-1], self.angle[::-1], self.size[::-1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Difficulty:
+    """What makes a video of the hard mode hard; the first value of each knob is the easiest.
+
+    Each video shows two poses of the glyph, the ends of a path of :func:`trajectory`, each for :data:`SHOWN` frames; in
+    all other frames there is the background alone. Which pose comes first tells the class from its pair's other one.
+
+    Attributes:
+      gap: frames between the two poses, from 0: how far apart in time the evidence for order lies.
+      contrast: a video's contrast is divided by a factor between 1 and this, log-uniform, from 1.
+      cast: deviation of the logarithm of a video's gain of red, green and blue, from 0.
+      exposure: amplitude of the logarithm of the gain that swings in the course of a video, from 0.
+      noise: standard deviation of the noise of each pixel and frame, in steps of 255, from 0.
+    """
+
+    gap: int = 0
+    contrast: float = 1.0
+    cast: float = 0.0
+    exposure: float = 0.0
+    noise: float = 4.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is easier than the easiest."""
+        if self.gap < 0 or self.contrast < 1 or min(self.cast, self.exposure, self.noise) < 0:
+            raise ValueError(f"{self}: expected a contrast of 1 or more, and no other knob below 0")
+
+
+SHOWN = 6
+"""Frames in which each of the two poses of a hard video is seen."""
 
 
 def trajectory(label: int, rng: np.random.Generator, frames: int = 24) -> Trajectory:
@@ -111,16 +146,67 @@ def draw(path: Trajectory, size: int, rng: np.random.Generator) -> np.ndarray:
     Returns:
       uint8 ``[frames, size, size, 3]`` RGB.
     """
+    background, colour, covers = _scene(path, size, rng)
+    video = np.empty((len(covers), size, size, 3), np.uint8)
+    for frame, cover in zip(video, covers, strict=True):
+        picture = background + cover[..., None] * (colour - background) + rng.normal(0, 4, background.shape)
+        frame[:] = np.clip(np.round(picture), 0, 255)
+    return video
+
+
+def draw_hard(label: int, size: int, frames: int, difficulty: Difficulty, rng: np.random.Generator) -> np.ndarray:
+    """Draws a video of the hard mode.
+
+    The same random state gives the same glyph, poses, background and curves at every difficulty.
+
+    Args:
+      label: Position in :data:`CLASSES`.
+      size: Side of the frames in pixels.
+      frames: Length of the video.
+      difficulty: The knobs.
+      rng: Draws everything else, without regard to the label's direction of time.
+
+    Returns:
+      uint8 ``[frames, size, size, 3]`` RGB.
+
+    Raises:
+      ValueError: Two poses and the gap between them need more frames.
+    """
+    length = 2 * SHOWN + difficulty.gap
+    if length > frames:
+        raise ValueError(
+            f"a gap of {difficulty.gap} frames between poses of {SHOWN} needs {length} frames, not {frames}"
+        )
+    ends = trajectory(label, rng, 2)
+    first = round(rng.uniform() * (frames - length))
+    background, colour, covers = _scene(ends, size, rng)
+    shown = np.full(frames, -1)
+    shown[first : first + SHOWN], shown[first + length - SHOWN : first + length] = 0, 1
+    cover = np.stack([*covers, np.zeros_like(covers[0])])[shown, :, :, None]
+    pictures = background + cover * (colour - background)
+    noise = difficulty.noise * rng.standard_normal(pictures.shape)
+    return np.clip(np.round(_distort(pictures, difficulty, rng) + noise), 0, 255).astype(np.uint8)
+
+
+def _scene(path: Trajectory, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Draws background ``[size, size, 3]`` and colour ``[3]``, and where a glyph is: ``[size, size]`` for each pose."""
     stencil = _stencil(GLYPHS[rng.integers(len(GLYPHS))])
     texture = cv2.resize(rng.uniform(0, 1, (6, 6, 3)), (size, size), interpolation=cv2.INTER_CUBIC)
     background = rng.uniform(0, 60, 3) + 40 * texture
     colour = rng.uniform(170, 255, 3)
-    video = np.empty((len(path.x), size, size, 3), np.uint8)
-    for frame, x, y, angle, side in zip(video, path.x, path.y, path.angle, path.size, strict=True):
-        cover = _place(stencil, size, x * size, y * size, angle, side * size)[..., None]
-        picture = background + cover * (colour - background) + rng.normal(0, 4, background.shape)
-        frame[:] = np.clip(np.round(picture), 0, 255)
-    return video
+    poses = zip(path.x, path.y, path.angle, path.size, strict=True)
+    return background, colour, [_place(stencil, size, x * size, y * size, a, side * size) for x, y, a, side in poses]
+
+
+def _distort(pictures: np.ndarray, difficulty: Difficulty, rng: np.random.Generator) -> np.ndarray:
+    """Changes the contrast and the colours of a video ``[frames, size, size, 3]``, and its exposure over time."""
+    grey = rng.uniform(60, 160)
+    contrast = difficulty.contrast ** -rng.uniform()
+    cast = np.exp(difficulty.cast * rng.standard_normal(3))
+    periods, phase = rng.uniform(0.5, 1.5), rng.uniform(0, 2 * np.pi)
+    swing = np.sin(2 * np.pi * periods * np.linspace(0, 1, len(pictures)) + phase)
+    gains = np.exp(difficulty.exposure * swing)[:, None, None, None]
+    return gains * cast * (grey + contrast * (pictures - grey))
 
 
 def make_demo(cache_dir: str, train_videos: int, val_videos: int, size: int = 40, frames: int = 24) -> str:
@@ -143,13 +229,47 @@ def make_demo(cache_dir: str, train_videos: int, val_videos: int, size: int = 40
     Raises:
       ValueError: A split has fewer videos than there are classes, or ``size`` is odd.
     """
+
+    def video(label: int, rng: np.random.Generator) -> np.ndarray:
+        return draw(trajectory(label, rng, frames), size, rng)
+
+    name = f"demo-v{_VERSION}-{train_videos}-{val_videos}-{size}px-{frames}f"
+    return _make(cache_dir, name, train_videos, val_videos, size, video)
+
+
+def make_hard_demo(
+    cache_dir: str, train_videos: int, val_videos: int, difficulty: Difficulty, size: int = 32, frames: int = 24
+) -> str:
+    """Generates a data set of the hard mode unless it is there already; arguments and result as :func:`make_demo`'s.
+
+    Raises:
+      ValueError: As :func:`make_demo` and :func:`draw_hard` do.
+    """
+
+    def video(label: int, rng: np.random.Generator) -> np.ndarray:
+        return draw_hard(label, size, frames, difficulty, rng)
+
+    knobs = "-".join(f"{name}{value:g}" for name, value in dataclasses.asdict(difficulty).items())
+    name = f"hard-demo-v{_HARD_VERSION}-{train_videos}-{val_videos}-{size}px-{frames}f-{knobs}"
+    return _make(cache_dir, name, train_videos, val_videos, size, video)
+
+
+def _make(
+    cache_dir: str,
+    name: str,
+    train_videos: int,
+    val_videos: int,
+    size: int,
+    video: Callable[[int, np.random.Generator], np.ndarray],
+) -> str:
+    """Writes a data set into the folder ``name`` of the cache, of videos drawn by label and random stream."""
     if min(train_videos, val_videos) < len(CLASSES) or size % 2:
         raise ValueError(
             f"a demo of {train_videos} training and {val_videos} validation videos of {size} pixels; expected at least "
             f"{len(CLASSES)} videos, one a class, in each, and an even size"
         )
     cache = Path(cache_dir).expanduser() if cache_dir else _default_cache()
-    folder = cache / f"demo-v{_VERSION}-{train_videos}-{val_videos}-{size}px-{frames}f"
+    folder = cache / name
     if folder.is_dir():
         return str(folder)
     cache.mkdir(parents=True, exist_ok=True)
@@ -157,7 +277,7 @@ def make_demo(cache_dir: str, train_videos: int, val_videos: int, size: int = 40
         built = Path(temporary) / folder.name
         with Progress(train_videos + val_videos, "generating the demo's videos", "video") as bar:
             for stream, (split, count) in enumerate([("train", train_videos), ("val", val_videos)]):
-                _write_split(built / split, stream, count, size, frames, bar.update)
+                _write_split(built / split, stream, count, video, bar.update)
         _publish(built, folder)
     return str(folder)
 
@@ -166,15 +286,20 @@ def _default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dnr_jax"
 
 
-def _write_split(folder: Path, stream: int, count: int, size: int, frames: int, advance: Callable[[], object]) -> None:
+def _write_split(
+    folder: Path,
+    stream: int,
+    count: int,
+    draw_video: Callable[[int, np.random.Generator], np.ndarray],
+    advance: Callable[[], object],
+) -> None:
     for name in CLASSES:
         (folder / name).mkdir(parents=True)
     for number in range(count):
         rng = np.random.default_rng((stream, number))
         label = number % len(CLASSES)
-        video = draw(trajectory(label, rng, frames), size, rng)
         path = folder / CLASSES[label] / f"{number:05d}.mp4"
-        decode.encode_video(str(path), video, options=_ENCODER_OPTIONS)
+        decode.encode_video(str(path), draw_video(label, rng), options=_ENCODER_OPTIONS)
         advance()
 
 

@@ -183,3 +183,60 @@ def test_the_default_folder_is_the_users_cache(tmp_path, monkeypatch):
 def test_make_demo_rejects_sizes_it_cannot_make(tmp_path, train, val, size):
     with pytest.raises(ValueError, match="expected at least 8 videos, one a class, in each, and an even size"):
         demo.make_demo(str(tmp_path), train, val, size)
+
+
+def hard(label, seed=0, size=24, **knobs):
+    rng = np.random.default_rng(seed)
+    return demo.draw_hard(label, size, 24, demo.Difficulty(**{"noise": 0.0} | knobs), rng).astype(float)
+
+
+@pytest.mark.parametrize("gap", [0, 5, 12])
+def test_a_hard_video_shows_two_poses_and_the_gap_between_them(gap):
+    for seed in range(20):
+        video = hard(seed % 8, seed, gap=gap)
+        changes = np.flatnonzero((np.diff(video, axis=0) != 0).any((1, 2, 3))) + 1
+        lengths = np.diff([0, *changes, len(video)]).tolist()
+        middle = [6, gap, 6] if gap else [6, 6]
+        assert any(lengths[i : i + len(middle)] == middle for i in range(len(lengths))), lengths
+
+
+def test_the_members_of_a_pair_show_the_same_two_poses_in_opposite_order():
+    for pair in range(4):
+        first, second = hard(2 * pair, pair, gap=6), hard(2 * pair + 1, pair, gap=6)
+        assert {frame.tobytes() for frame in first} == {frame.tobytes() for frame in second}
+        assert not np.array_equal(first, second)
+
+
+def test_each_knob_does_what_its_name_says():
+    plain = hard(0, 3, gap=6)
+    weak = hard(0, 3, gap=6, contrast=50.0)
+    assert np.ptp(weak) < 0.5 * np.ptp(plain)
+    cast = hard(0, 3, gap=6, cast=0.5) / np.maximum(plain, 1)
+    assert np.ptp(np.median(cast, (0, 1, 2))) > 0.1  # another gain for each colour
+    exposure = hard(0, 3, gap=6, exposure=0.5)[:, 0].mean((1, 2)) / plain[:, 0].mean((1, 2))
+    assert exposure.max() > 1.3 and exposure.min() < 0.8  # another gain for each frame
+    noisy = hard(0, 3, gap=6, noise=20.0) - plain
+    assert 12 < noisy.std() < 21
+
+
+@pytest.mark.parametrize("knobs", [{"gap": -1}, {"contrast": 0.5}, {"noise": -1.0}])
+def test_a_difficulty_below_the_easiest_is_refused(knobs):
+    with pytest.raises(ValueError, match="expected a contrast of 1 or more, and no other knob below 0"):
+        demo.Difficulty(**knobs)
+
+
+def test_a_gap_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="a gap of 13 frames between poses of 6 needs 25 frames, not 24"):
+        hard(0, gap=13)
+
+
+def test_make_hard_demo_writes_a_folder_a_difficulty(tmp_path):
+    folders = [
+        pathlib.Path(demo.make_hard_demo(str(tmp_path), 8, 8, demo.Difficulty(gap=gap, cast=0.1), 16)) for gap in (0, 3)
+    ]
+    assert folders[1].name == "hard-demo-v1-8-8-16px-24f-gap3-contrast1-cast0.1-exposure0-noise4"
+    videos = [sorted(folder.rglob("*.mp4")) for folder in folders]
+    assert [len(found) for found in videos] == [16, 16]
+    frames, _ = decode.decode_frames(str(videos[0][0]), lambda total: np.arange(total))
+    assert frames.shape == (24, 16, 16, 3)
+    assert videos[0][0].read_bytes() != videos[1][0].read_bytes()

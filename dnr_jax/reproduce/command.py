@@ -1,0 +1,108 @@
+"""``dnr reproduce``: what is listed, what is done, and what is said about it."""
+
+import pathlib
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from dnr_jax.config import ConfigError
+from dnr_jax.reproduce import report, results
+from dnr_jax.reproduce.experiments import Run, runs_of, why_not
+from dnr_jax.reproduce.queue import Job, with_starts, work
+from dnr_jax.reproduce.tables import TABLES, Row, Table, find_rows, find_table
+
+
+def select(tables: Sequence[str], row: str) -> list[tuple[Table, Row]]:
+    """Return the rows that a command line names, with their tables; no table: all of them.
+
+    Raises:
+      ConfigError: where there is no such table or row, or a row of no table is asked for.
+    """
+    if row and not tables:
+        raise ConfigError("--row needs --table, which says whose row it is")
+    chosen = [find_table(key) for key in tables] or list(TABLES.values())
+    return [(table, found) for table in chosen for found in find_rows(table, row)]
+
+
+def jobs_of(selected: Sequence[tuple[Table, Row]], seeds: int, scale: str) -> list[Job]:
+    """Return what is to be done for rows, each run once: table by table, and within a table seed by seed."""
+    wanted = []
+    for table in dict.fromkeys(table for table, _ in selected):
+        rows = [row for other, row in selected if other is table]
+        runs = [(run, row) for row in rows for run in runs_of(table, row, seeds, scale)]
+        runs.sort(key=lambda entry: (entry[0].seed, entry[0].fold))
+        wanted += [
+            Job(run, row, _label(run, table, row)) for run, row in runs if not (scale != "paper" and row.skipped)
+        ]
+    return with_starts(wanted)
+
+
+def _label(run: Run, table: Table, row: Row) -> str:
+    fold = f", fold {run.fold}" if run.fold else ""
+    return f"table {table.key}, {row.name}: {run.data}{fold}, seed {run.seed}"
+
+
+def listing(selected: Sequence[tuple[Table, Row]], seeds: int, scale: str, out: pathlib.Path, data: str) -> str:
+    """Return what ``--list`` prints: rows with the paper's figures, what they need and how much of it is done."""
+    done = results.by_key(results.read(out / results.RESULTS_FILE))
+    lines = []
+    for table in dict.fromkeys(table for table, _ in selected):
+        needs = f"; paper scale: {table.paper_data}" if table.paper_data else ""
+        lines.append(f"\nTable {table.key}: {table.title}{needs}")
+        lines += [_row_line(table, row, seeds, scale, done, data) for other, row in selected if other is table]
+    return "\n".join(lines).lstrip("\n")
+
+
+def _row_line(
+    table: Table, row: Row, seeds: int, scale: str, done: dict[tuple[str, int], results.Result], data: str
+) -> str:
+    runs = runs_of(table, row, seeds, scale)
+    finished = [done[key] for run in runs if (key := (run.fingerprint, run.seed)) in done]
+    figures = "paper {:5.2f} {:5.2f}".format(*row.accuracy) if row.accuracy else ""
+    mean = f"{100 * sum(result.top1 for result in finished) / len(finished):.1f}" if finished else ""
+    problem = next((problem for run in runs if (problem := why_not(run, row, data))), "")
+    return f"  {row.name:<42} {figures:<17} {len(finished):>3} of {len(runs)} done {mean}{problem and f'  ({problem})'}"
+
+
+def reproduce(jobs: Sequence[Job], out: pathlib.Path, data: str, seconds: float | None) -> int:
+    """Do jobs and say what became of them; return the exit status.
+
+    Raises:
+      KeyboardInterrupt: after Ctrl-C, when a checkpoint has been written.
+    """
+    outcome = work(jobs, out, data, seconds)
+    left = len({job.run.name for job in jobs} - _finished(out))
+    print(f"\n{outcome.done} runs done here, {left} of {len(jobs)} left; results in {out / results.RESULTS_FILE}")
+    if finished := results.read(out / results.RESULTS_FILE):
+        print(f"tables and verdicts in {report.write(out / 'report', finished)[0]}")
+    for failure in outcome.failed:
+        print(f"  {failure}")
+    if outcome.stopped == signal.SIGINT:
+        raise KeyboardInterrupt
+    if outcome.stopped and seconds is None:
+        return 128 + outcome.stopped
+    return 1 if outcome.failed else 0
+
+
+def report_committed(docs: pathlib.Path = pathlib.Path("docs")) -> int:
+    """Write the page of results and its pictures of the committed lines; return the exit status."""
+    for path in report.write(docs, *report.committed(docs)):
+        print(f"wrote {path}")
+    return 0
+
+
+def _finished(out: pathlib.Path) -> set[str]:
+    return {f"{result.fingerprint}-{result.seed}" for result in results.read(out / results.RESULTS_FILE)}
+
+
+def in_processes(count: int, words: Sequence[str]) -> int:
+    """Give the same command to several processes, which share the runs; return the largest exit status."""
+    command = [sys.executable, "-m", "dnr_jax", "reproduce", *words, "--jobs", "1"]
+    workers = [subprocess.Popen(command) for _ in range(count)]
+    try:
+        return max(worker.wait() for worker in workers)
+    except KeyboardInterrupt:
+        for worker in workers:  # each has had the signal too, and writes its checkpoint
+            worker.wait()
+        raise

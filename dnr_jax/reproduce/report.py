@@ -1,0 +1,271 @@
+"""The page of results: tables, verdicts and pictures, of the lines of finished runs and of nothing else."""
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+
+from dnr_jax.config import ConfigError
+from dnr_jax.reproduce import results, statistics
+from dnr_jax.reproduce.experiments import FOLDS, Run, data_of, is_generated, knobs_of, protocol_of, start_of
+from dnr_jax.reproduce.results import Result
+from dnr_jax.reproduce.statistics import Contrast, Estimate, Outcome
+from dnr_jax.reproduce.tables import ARMS, TABLES, Claim, Row, Table
+
+PAGE = "results.md"
+IMAGES = "images"
+FIRST_TUNING_SEED = 100
+"""Seeds from here on choose learning rates and difficulty, and count in the tables that name them alone."""
+
+_HEAD = """\
+# Results
+
+Made by `dnr reproduce --report` of the lines in `docs/results/`, each of which is a finished run; the sections at the
+end are what was measured before. [reproduction.md](reproduction.md) has the protocol and the rule of the verdicts,
+which was there before the runs; [when_dnr_helps.md](when_dnr_helps.md) says what follows for a user. Top-1 is in per
+cent: the mean over seeds, with its 95% t interval. What nobody has run is not here.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What became of a claim on one data set.
+
+    Attributes:
+      claim: of the paper.
+      found: the contrast; None where no seed has all rows.
+      adjusted: p-value after Holm's correction.
+      verdict: by the rule.
+    """
+
+    claim: Claim
+    found: Contrast | None
+    adjusted: float
+    verdict: statistics.Verdict
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """A table on one data set, as far as it has been run.
+
+    Attributes:
+      data: name of the data set.
+      rows: by name: accuracies in per cent, one a seed.
+      verdicts: of the table's claims.
+    """
+
+    data: str
+    rows: Mapping[str, Sequence[float]]
+    verdicts: Sequence[Verdict]
+
+
+def outcomes(table: Table, row: Row, data: str, done: Mapping[str, Sequence[Result]]) -> Outcome:
+    """Return which videos a row had right, by seed and fold, of results by fingerprint."""
+    seeds = table.seeds or range(FIRST_TUNING_SEED)
+    return {
+        (result.seed, fold): result.right()
+        for fold in range(FOLDS.get(data, 1))
+        for result in done.get(Run(row.setting, data, fold, start=start_of(table, row, 0, "mini")).fingerprint, ())
+        if result.seed in seeds
+    }
+
+
+def blocks(table: Table, found: Sequence[Result]) -> list[Block]:
+    """Return a table on each of its data sets on which a run is finished, beside those that it shares with the arms."""
+    done: dict[str, list[Result]] = {}
+    for result in found:
+        done.setdefault(result.fingerprint, []).append(result)
+    rows = table.all_rows()
+    places = list(dict.fromkeys(place for row in rows for place in data_of(table, row, "mini")))
+    by_place = {
+        place: {row.name: outcomes(table, row, place, done) for row in rows if place in data_of(table, row, "mini")}
+        for place in places
+    }
+    pairs = [(place, claim) for place in places for claim in table.claims if set(claim.weights) <= set(by_place[place])]
+    contrasts = [statistics.contrast(by_place[place], claim.weights) for place, claim in pairs]
+    adjusted = statistics.holm([contrast.p if contrast else 1.0 for contrast in contrasts])
+    verdicts = [
+        (place, Verdict(claim, contrast, p, statistics.verdict(contrast, p)))
+        for (place, claim), contrast, p in zip(pairs, contrasts, adjusted, strict=True)
+    ]
+    return [
+        Block(
+            place,
+            {name: accuracies(outcome) for name, outcome in by_place[place].items() if outcome},
+            [verdict for other, verdict in verdicts if other == place],
+        )
+        for place in places
+        if any(by_place[place].get(row.name) for row in _own_rows(table, place))
+    ]
+
+
+def _own_rows(table: Table, place: str) -> Sequence[Row]:
+    """Return the rows that no other table has on a data set; of one without rows of its own, the arms."""
+    arms = [row.setting for row in ARMS]
+    if place != "generated" and is_generated(place) and knobs_of(place) == knobs_of("generated") and table.arms:
+        return []  # a knob at the value that was chosen
+    return [row for row in table.rows if row.start or row.setting not in arms] or table.all_rows()
+
+
+def accuracies(outcome: Outcome) -> list[float]:
+    """Return the accuracy of each seed in per cent, over the videos of all folds that it has."""
+    seeds = sorted({seed for seed, _ in outcome})
+    videos = [[right for (other, _), right in outcome.items() if other == seed] for seed in seeds]
+    return [100.0 * sum(int(r.sum()) for r in rights) / sum(len(r) for r in rights) for rights in videos]
+
+
+def page(found: Sequence[Result], sections: Sequence[str] = (), images: str = IMAGES) -> str:
+    """Return the page.
+
+    Args:
+      found: finished runs.
+      sections: Markdown that stands behind the tables.
+      images: folder of the pictures, as links write it.
+    """
+    parts = [_HEAD]
+    for table in TABLES.values():
+        if measured := blocks(table, found):
+            parts.append("\n".join(_section(table, measured, images)) + "\n")
+    parts.append(_origin(found))
+    return "\n".join([*parts, *sections])
+
+
+def _section(table: Table, measured: Sequence[Block], images: str) -> Iterator[str]:
+    """Yield the lines of a table."""
+    number = f"Table {table.key}: {table.title[0].lower()}{table.title[1:]}" if table.paper_data else table.title
+    yield f"## {number}\n"
+    if table.paper_data:
+        yield f"The paper's figures are of {table.paper_data}; ours, of the mini scale, compare among themselves.\n"
+    yield f"```bash\ndnr reproduce --table {table.key}\n```\n"
+    for block in measured:
+        yield f"{describe(block.data)}\n"
+        yield "| row | top-1 | seeds | top-1, paper |\n|---|---|---|---|"
+        for row in table.all_rows():
+            if values := block.rows.get(row.name):
+                paper = f"{row.accuracy[0]:.2f}" if row.accuracy else ""
+                yield f"| {row.name} | {interval(statistics.estimate(values))} | {len(values)} | {paper} |"
+        yield ""
+        if block.verdicts:
+            yield from _claims(block.verdicts)
+        yield f"![{number} on {block.data}]({images}/{picture_name(table, block)})\n"
+    if count := sum(len(block.verdicts) for block in measured):
+        yield f"Holm's correction is for {count} contrasts."
+
+
+def _claims(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    yield "| claim | points, over seeds | points, over videos | seeds | p | p, corrected | verdict |"
+    yield "|---|---|---|---|---|---|---|"
+    for verdict in verdicts:
+        if verdict.found is None:
+            yield f"| {verdict.claim.text} | | | 0 | | | {verdict.verdict} |"
+            continue
+        seeds, videos = verdict.found.over_seeds, verdict.found.over_videos
+        yield (
+            f"| {verdict.claim.text} | {interval(seeds, '+')} | {interval(videos, '+')} | {seeds.count} "
+            f"| {verdict.found.p:.3f} | {verdict.adjusted:.3f} | {verdict.verdict} |"
+        )
+    yield ""
+
+
+def interval(value: Estimate, sign: str = "") -> str:
+    """Return a mean with its interval, or alone where there is one value."""
+    mean = f"{value.mean:{sign}.1f}"
+    return mean if math.isnan(value.half) else f"{mean} ({value.low:{sign}.1f} to {value.high:{sign}.1f})"
+
+
+def describe(data: str) -> str:
+    """Return a sentence about a data set and the training on it."""
+    protocol = protocol_of(data)
+    training = (
+        f"{protocol.steps} steps of {protocol.batch} clips of 8 frames of {protocol.size} x {protocol.size} pixels"
+    )
+    if data.partition(":")[0] != "generated":
+        return f"**{data.replace('_', ' ')}**, {training}."
+    knobs = ", ".join(f"{name} {value:g}" for name, value in knobs_of(data).items())
+    return f"**Generated videos** ({knobs}), {training}."
+
+
+def _origin(found: Sequence[Result]) -> str:
+    """Return what the runs have in common: how many, how long, where."""
+    hours = sum(result.seconds for result in found) / 3600
+    devices = sorted({result.device for result in found})
+    versions = sorted({", ".join(f"{name} {version}" for name, version in result.versions.items()) for result in found})
+    return f"""\
+## Runs
+
+{len(found)} runs, {hours:.1f} hours of training and validation in all, on {"; ".join(devices) or "nothing yet"}.
+Versions: {"; ".join(versions) or "none"}.
+"""
+
+
+def picture_name(table: Table, block: Block) -> str:
+    """Return the file name of a table's picture."""
+    return "results_" + "".join(c if c.isalnum() else "_" for c in f"{table.key}_{block.data}") + ".png"
+
+
+def draw(table: Table, block: Block, file: pathlib.Path) -> None:
+    """Draw accuracies of the rows with their intervals and seeds, and the contrasts beside them."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    verdicts = [verdict for verdict in block.verdicts if verdict.found]
+    figure = Figure(
+        figsize=(10 if verdicts else 6, 1.2 + 0.3 * max(len(block.rows), len(verdicts))), layout="constrained"
+    )
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 2 if verdicts else 1, squeeze=False)[0]
+    for place, values in enumerate(block.rows.values()):
+        _point(axes[0], place, statistics.estimate(values), values, "#1f5a96")
+    _label(axes[0], list(block.rows), "top-1, %", "rows: mean, 95% interval, seeds")
+    for place, verdict in enumerate(verdicts):
+        assert verdict.found
+        colour = {"supported": "#2a7f3f", "contradicted": "#b03030"}.get(verdict.verdict, "#555555")
+        _point(axes[1], place, verdict.found.over_seeds, (), colour)
+    if verdicts:
+        axes[1].axvline(0, color="black", linewidth=0.8)
+        texts = [f"{verdict.claim.text}\n{verdict.verdict}" for verdict in verdicts]
+        _label(axes[1], texts, "points of top-1", "paired contrasts over seeds")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=110)
+
+
+def _point(axes, place: int, value: Estimate, values: Sequence[float], colour: str) -> None:  # type: ignore[no-untyped-def]
+    half = 0.0 if math.isnan(value.half) else value.half
+    axes.plot(values, [place] * len(values), "|", color=colour, alpha=0.5, markersize=9)
+    axes.errorbar(value.mean, place, xerr=half, fmt="o", color=colour, capsize=3, markersize=5)
+
+
+def _label(axes, names: Sequence[str], unit: str, title: str) -> None:  # type: ignore[no-untyped-def]
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel(unit, fontsize=9)
+    axes.set_title(title, fontsize=9)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def write(folder: pathlib.Path, found: Sequence[Result], sections: Sequence[str] = ()) -> list[pathlib.Path]:
+    """Write the page and its pictures into a folder; return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / PAGE]
+    for table in TABLES.values():
+        for block in blocks(table, found):
+            files.append(folder / IMAGES / picture_name(table, block))
+            draw(table, block, files[-1])
+    files[0].write_text(page(found, sections))
+    return files
+
+
+def committed(docs: pathlib.Path) -> tuple[list[Result], list[str]]:
+    """Return the lines and the sections that are kept in ``docs/results``.
+
+    Raises:
+      ConfigError: where there is no such folder.
+    """
+    folder = docs / "results"
+    if not folder.is_dir():
+        raise ConfigError(
+            f"there is no folder '{folder}'; 'dnr reproduce --report' is given in a checkout of the project"
+        )
+    sections = [file.read_text() for file in sorted(folder.glob("*.md.part"))]
+    return results.read(*sorted(folder.glob("*.jsonl"))), sections

@@ -1,0 +1,126 @@
+"""Finished runs, as lines of a file that several processes and machines append to."""
+
+import dataclasses
+import datetime
+import json
+import os
+import pathlib
+import platform
+from collections.abc import Iterable
+from typing import Any
+
+import filelock
+import jax
+import numpy as np
+
+import dnr_jax
+from dnr_jax.config import ConfigError
+from dnr_jax.evaluation.evaluate import Report
+from dnr_jax.reproduce.experiments import Run
+
+RESULTS_FILE = "results.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A finished run.
+
+    Attributes:
+      fingerprint: of what was declared: :attr:`dnr_jax.reproduce.experiments.Run.fingerprint`.
+      declared: what that is of.
+      seed: of the run.
+      top1: share of the validation videos that were right.
+      videos: number of validation videos.
+      correct: ``1`` for each of them that was right and ``0`` for the others, in the order of their names.
+      steps: of training.
+      seconds: of training and validation, over all parts of an interrupted run.
+      finished: when, in UTC.
+      device: what it ran on.
+      versions: of this package, JAX and Flax.
+    """
+
+    fingerprint: str
+    declared: dict[str, Any]
+    seed: int
+    top1: float
+    videos: int
+    correct: str
+    steps: int
+    seconds: float
+    finished: str
+    device: str
+    versions: dict[str, str]
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What no two lines of a file have in common: fingerprint and seed."""
+        return self.fingerprint, self.seed
+
+    def right(self) -> np.ndarray:
+        """Return which validation videos were right: bool ``[videos]``."""
+        return np.array(list(self.correct)) == "1"
+
+
+def make_result(run: Run, report: Report, workdir: pathlib.Path) -> Result:
+    """Return the line of a run that has just ended, of its report and of the records in its folder."""
+    right = dict.fromkeys(report.undecoded, False) | dict(
+        zip(report.names, report.scores.argmax(1) == report.labels, strict=True)
+    )
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return Result(
+        fingerprint=run.fingerprint,
+        declared=run.declared(),
+        seed=run.seed,
+        top1=float(np.mean([*right.values()])),
+        videos=len(right),
+        correct="".join(str(int(right[name])) for name in sorted(right)),
+        steps=max(row["step"] for row in rows),
+        seconds=round(sum(row["time"]["seconds"] for row in rows), 1),
+        finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        device=describe_device(),
+        versions={"dnr_jax": dnr_jax.__version__, "jax": jax.__version__},
+    )
+
+
+def describe_device() -> str:
+    """Return what runs are done on: kind and number of devices, and the cores of a machine without accelerators."""
+    devices = jax.devices()
+    kind = f"{len(devices)} x {devices[0].device_kind}"
+    return f"{kind}, {platform.machine()}, {os.cpu_count()} cores" if devices[0].platform == "cpu" else kind
+
+
+def append(file: pathlib.Path, result: Result) -> None:
+    """Add a line, unless there is one of the same run; other processes wait meanwhile. A line cut off gives way."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(file.with_suffix(".lock")):
+        if result.key in by_key(read(file)):
+            return
+        with file.open("ab+") as lines:
+            lines.seek(0)
+            lines.truncate(lines.read().rfind(b"\n") + 1)
+            lines.write(json.dumps(dataclasses.asdict(result)).encode() + b"\n")
+            lines.flush()
+            os.fsync(lines.fileno())
+
+
+def read(*files: pathlib.Path) -> list[Result]:
+    """Return the finished runs in files, each once; a file that is not there holds none.
+
+    Raises:
+      ConfigError: for a line that is no result; the last one may be cut off, as a full disk leaves it.
+    """
+    found: dict[tuple[str, int], Result] = {}
+    for file in files:
+        lines = file.read_text().split("\n") if file.is_file() else []
+        for number, line in enumerate(lines[:-1], 1):
+            try:
+                result = Result(**json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise ConfigError(f"{file}, line {number} is no result of 'dnr reproduce' ({error})") from error
+            found.setdefault(result.key, result)
+    return list(found.values())
+
+
+def by_key(results: Iterable[Result]) -> dict[tuple[str, int], Result]:
+    """Return results by fingerprint and seed."""
+    return {result.key: result for result in results}

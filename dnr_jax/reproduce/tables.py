@@ -1,0 +1,463 @@
+"""The paper's tables as data: rows with its figures, what each row trains, and the claims that are made of them."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from dnr_jax.config import ConfigError
+from dnr_jax.config.parts import nearest
+
+CT = {"norm1": "static"}
+CL = {"norm2": "static"}
+BASELINE = CT | CL
+GN = {"base": "gn"}
+DATA = "generated"
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What a run trains, as declared here; data, fold and seed are beside it.
+
+    Attributes:
+      network: of :data:`dnr_jax.reproduce.experiments.NETWORKS`.
+      norm: fields of ``model.norm`` that differ from DNR's defaults.
+      interlace: whether channels are interlaced, in networks that can.
+      clips: that share statistics; of the paper's scale also the batch of a device.
+      rate: factor of the learning rate.
+    """
+
+    network: str = "tsn"
+    norm: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    interlace: bool = True
+    clips: int = 8
+    rate: float = 1.0
+
+    def declared(self) -> dict[str, Any]:
+        """Return what differs from the defaults, by name."""
+        default = Setting()
+        return {
+            field.name: dict(value) if field.name == "norm" else value
+            for field in dataclasses.fields(self)
+            if (value := getattr(self, field.name)) != getattr(default, field.name)
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+      name: of the row within its table.
+      setting: what is trained at mini scale.
+      accuracy: the paper's top-1 and top-5 in per cent; None where our copy of its text is not legible.
+      config: name and argument of the configuration of the paper's scale; empty: there is none.
+      skipped: why it is not done at mini scale; empty: it is.
+      data: what it is trained on at mini scale, where that is not what the table says.
+      start: row of the same table whose trained network it starts from; empty: from scratch.
+    """
+
+    name: str
+    setting: Setting
+    accuracy: tuple[float, float] | None = None
+    config: str = ""
+    skipped: str = ""
+    data: str = ""
+    start: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A weighted sum of rows' top-1 that the paper says is above 0.
+
+    Attributes:
+      text: the claim, as a short sentence.
+      weights: of rows, by name.
+    """
+
+    text: str
+    weights: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Table:
+    """A table of the paper, or one of the reproduction's own.
+
+    Attributes:
+      key: its name on the command line.
+      title: what it shows.
+      rows: its own rows; the four arms stand beside them.
+      claims: what is tested.
+      data: data sets of the mini scale.
+      paper_data: data set of the paper's scale; empty: it has none.
+      seeds: of the mini scale, where it has some of its own; empty: 0, 1, ...
+      arms: whether the four arms stand beside its rows.
+    """
+
+    key: str
+    title: str
+    rows: tuple[Row, ...]
+    claims: tuple[Claim, ...] = ()
+    data: tuple[str, ...] = (DATA,)
+    paper_data: str = ""
+    seeds: tuple[int, ...] = ()
+    arms: bool = True
+
+    def all_rows(self) -> tuple[Row, ...]:
+        """Return the arms and the table's own rows."""
+        return (*ARMS, *self.rows) if self.arms else self.rows
+
+
+def _arm(name: str, **setting: Any) -> Row:
+    return Row(name, Setting(**setting))
+
+
+ARMS = (
+    _arm("bn", norm=BASELINE, interlace=False),
+    _arm("bn_interlace", norm=BASELINE),
+    _arm("dnr_no_interlace", interlace=False),
+    _arm("dnr"),
+)
+"""The four arms that stand in every table."""
+
+BEATS = (
+    Claim("DNR beats BN", {"dnr": 1, "bn": -1}),
+    Claim("DNR beats BN with interlacing", {"dnr": 1, "bn_interlace": -1}),
+    Claim("DNR without interlacing beats BN", {"dnr_no_interlace": 1, "bn": -1}),
+)
+
+
+def _ablation(table: str, name: str, accuracy: tuple[float, float] | None, **setting: Any) -> Row:
+    """Return a row of Tables 1 and 3; interlacing stands where both modules do, as in ``configs/k200_ablation.py``."""
+    skipped = "its blocks have no third norm" if "norm3" in setting.get("norm", {}) else ""
+    if setting.get("clips", 8) == 6:
+        skipped = "6 clips do not divide the batch of 8"
+    return Row(name, Setting(**setting), accuracy, f"k200_ablation:table={table},{name}", skipped)
+
+
+def _both(**norm: Any) -> dict[str, Any]:
+    return {"norm": norm}
+
+
+def _one(base: Mapping[str, Any], **norm: Any) -> dict[str, Any]:
+    """Return the setting of CT or CL alone, which is not interlaced."""
+    return {"norm": {**base, **norm}, "interlace": False}
+
+
+def _best(winner: str, others: tuple[str, ...], what: str) -> tuple[Claim, ...]:
+    return tuple(Claim(f"{what}: {winner} beats {other}", {winner: 1, other: -1}) for other in others)
+
+
+_1A = (
+    _ablation("1a", "method=baseline", (72.80, 91.59), norm=BASELINE, interlace=False),
+    _ablation("1a", "method=ct,location=1", (74.52, 92.55), norm={"norm1": "ct", "norm2": "static"}, interlace=False),
+    _ablation("1a", "method=ct,location=2", (75.52, 92.49), **_one(CT)),
+    _ablation("1a", "method=ct,location=3", None, **_one(BASELINE, norm3="ct")),
+    _ablation("1a", "method=cl,location=1", (75.70, 92.63), **_one(CL)),
+    _ablation("1a", "method=cl,location=2", (74.50, 92.30), norm={"norm1": "static", "norm2": "cl"}, interlace=False),
+    _ablation("1a", "method=cl,location=3", None, **_one(BASELINE, norm3="cl")),
+    _ablation("1a", "method=ct+cl", (77.28, 93.81), **_both(norm1="ct", norm2="cl")),
+    _ablation("1a", "method=cl+ct", (78.39, 94.08)),
+)
+_1B = (
+    *(
+        _ablation(
+            "1b", f"method=ct,relay_distance={d}", accuracy, **_one(CT, **({} if d == 4 else {"relay_distance": d}))
+        )
+        for d, accuracy in ((1, (74.06, 92.11)), (2, (74.56, 92.33)), (4, (75.52, 92.49)), (8, (75.28, 93.13)))
+    ),
+    _ablation("1b", "method=cl,relay_distance=1", (75.70, 92.63), **_one(CL)),
+    _ablation("1b", "method=cl,relay_distance=2", (75.44, 92.85), **_one(CL, layer_distance=2)),
+)
+_1C = (
+    *(
+        _ablation("1c", f"reduction={r}", accuracy, **_both(**({} if r == 4 else {"reduction": r})))
+        for r, accuracy in ((1, (77.98, 94.23)), (2, (77.72, 94.39)), (4, (78.39, 94.08)), (8, (78.29, 94.35)))
+    ),
+    _ablation("1c", "depth=1", (78.39, 94.08)),
+    _ablation("1c", "depth=2", (78.00, 94.13), **_both(depth=2)),
+)
+_RELAYS: dict[str, dict[str, tuple[float, float] | None]] = {
+    "cl": {"none": (72.96, 91.55), "fc": None, "se": (75.20, 92.93), "lstm": (75.70, 92.63)},
+    "ct": {"none": (73.40, 91.21), "fc": None, "se": None, "lstm": (75.52, 92.49)},
+    "dnr": {"none": (76.90, 93.71), "fc": None, "se": (77.78, 93.97), "lstm": (78.39, 94.08)},
+}
+
+
+def _relay(method: str, relay: str) -> dict[str, Any]:
+    changed = {} if relay == "lstm" else {"relay": relay}
+    return _both(**changed) if method == "dnr" else _one({"cl": CL, "ct": CT}[method], **changed)
+
+
+_1D = tuple(
+    _ablation("1d", f"method={method},relay={relay}", accuracy, **_relay(method, relay))
+    for method, relays in _RELAYS.items()
+    for relay, accuracy in relays.items()
+)
+_SMALL_BATCH: dict[tuple[str, str], dict[int, tuple[float, float] | None]] = {
+    ("bn", "baseline"): {8: (72.80, 91.59), 6: (70.93, 91.03), 4: (67.59, 89.22), 2: None, 1: None},
+    ("bn", "dnr"): {8: (78.39, 94.08), 6: (77.66, 94.11), 4: (75.48, 93.57), 2: None, 1: None},
+    ("gn", "baseline"): {8: (67.27, 88.54), 6: (67.35, 88.42), 4: (67.41, 88.49)},
+    ("gn", "dnr"): {8: (77.22, 93.35), 6: (76.24, 93.15), 4: (75.40, 92.95)},
+}
+
+
+def _small_batch(base: str, method: str, clips: int, accuracy: tuple[float, float] | None) -> Row:
+    norm = (GN if base == "gn" else {}) | (BASELINE if method == "baseline" else {})
+    setting = {"norm": norm, "clips": clips, "interlace": method == "dnr"}
+    row = _ablation("3", f"base={base},method={method},batch={clips}", accuracy, **setting)
+    if base == "gn" and clips == 4:
+        return dataclasses.replace(row, skipped="no clips share statistics under GN, and the batch stays 8")
+    return row if clips > 2 else dataclasses.replace(row, config="")
+
+
+_INTERLACED = tuple(
+    _arm(f"base=bn,method=bn_interlace,batch={clips}", norm=BASELINE, clips=clips) for clips in (8, 4, 2, 1)
+)
+_3 = (
+    *(_small_batch(*kind, clips, accuracy) for kind, rows in _SMALL_BATCH.items() for clips, accuracy in rows.items()),
+    *_INTERLACED,
+)
+_HALVINGS = {8: -1.5, 4: -0.5, 2: 0.5, 1: 1.5}
+
+
+def _slope(against: str) -> dict[str, float]:
+    """Return the weights of the slope of DNR's margin, in points a halving of the clips that share statistics."""
+    centred = {clips: value / sum(v * v for v in _HALVINGS.values()) for clips, value in _HALVINGS.items()}
+    return {
+        f"base=bn,method={method},batch={clips}": sign * value
+        for clips, value in centred.items()
+        for method, sign in (("dnr", 1), (against, -1))
+    }
+
+
+Accuracies = tuple[tuple[float, float], tuple[float, float]]
+
+
+def _pair(
+    name: str, network: str, config: tuple[str, str], accuracies: Accuracies, interlace: bool = False
+) -> tuple[Row, Row]:
+    """Return the rows of a network with batch normalisation and with DNR, which alone may be interlaced."""
+    baseline, dnr = Setting(network, BASELINE, interlace=False), Setting(network, interlace=interlace)
+    return Row(name, baseline, accuracies[0], config[0]), Row(f"{name}+dnr", dnr, accuracies[1], config[1])
+
+
+def _adds(*names: str) -> tuple[Claim, ...]:
+    return tuple(Claim(f"DNR adds to {name}", {f"{name}+dnr": 1, name: -1}) for name in names)
+
+
+_2 = (
+    *_pair(
+        "bninception",
+        "bninception",
+        ("k200_bninception:bn", "k200_bninception"),
+        ((69.13, 89.20), (74.52, 92.17)),
+        True,
+    ),
+    *_pair("resnet50", "tsn", ("k200_tsn:resnet50_bn", "k200_tsn:resnet50"), ((72.80, 91.59), (78.39, 94.09)), True),
+    *_pair(
+        "resnet101", "tsn_deep", ("k200_tsn:resnet101_bn", "k200_tsn:resnet101"), ((73.58, 92.29), (79.37, 94.51)), True
+    ),
+    *_pair(
+        "resnext101",
+        "tsn_next",
+        ("k200_tsn:resnext101_bn", "k200_tsn:resnext101"),
+        ((75.10, 91.55), (79.53, 94.19)),
+        True,
+    ),
+)
+_5 = (
+    *_pair("r2plus1d", "r2plus1d", ("k200_r2plus1d:bn", "k200_r2plus1d"), ((71.77, 91.19), (74.22, 92.25))),
+    *_pair("slowfast", "slowfast", ("k200_slowfast:bn", "k200_slowfast"), ((77.37, 93.48), (79.13, 93.89))),
+)
+_6 = (
+    *_pair("tsn", "tsn", ("k400_tsn", "k400_tsn_dnr"), ((71.65, 90.17), (74.35, 91.68)), True),
+    *_pair("tsm", "tsm", ("k400_tsm:bn", "k400_tsm"), ((73.78, 91.32), (74.88, 91.99))),
+    *_pair("tanet", "tanet", ("k400_tanet:bn", "k400_tanet"), ((76.28, 92.46), (76.93, 92.81))),
+    *_pair("tdn", "tdn", ("k400_tdn:bn", "k400_tdn"), ((76.34, 92.63), (77.05, 92.98))),
+)
+_4 = (
+    *_pair("kinetics400", "tsn", ("k400_tsn", "k400_tsn_dnr"), ((68.17, 87.97), (73.75, 91.44)), True),
+    *(
+        dataclasses.replace(row, start=f"kinetics400{row.name.removeprefix(version)}", data=data)
+        for version, data, accuracies in (
+            ("sthv1", "weizmann4_order", ((17.81, 44.62), (45.58, 75.24))),
+            ("sthv2", "ut_interaction", ((31.35, 62.66), (58.60, 86.21))),
+        )
+        for row in _pair(
+            version,
+            "tsn",
+            (f"something_something:{version[3:]}_tsn_bn", f"something_something:{version[3:]}_tsn"),
+            accuracies,
+            True,
+        )
+    ),
+)
+RATES = (0.5, 1.0, 2.0)
+_RATES = tuple(
+    Row(f"{row.name},rate={rate:g}", dataclasses.replace(row.setting, rate=rate))
+    for row in (ARMS[1], ARMS[3])
+    for rate in RATES
+)
+KNOBS = {
+    "gap": (0, 6, 12),
+    "contrast": (1, 2, 4),
+    "cast": (0, 0.15, 0.3),
+    "exposure": (0, 0.25, 0.5),
+    "noise": (4, 8, 16),
+    "videos": (120, 240, 480),
+}
+"""Values of each knob of the generated data that are swept, all others at the chosen difficulty."""
+
+TRIES = tuple(
+    f"{DATA}:gap={gap},contrast={contrast:g},cast={cast:g},exposure={exposure:g},noise={noise:g},videos={videos}"
+    for gap, contrast, cast, exposure, noise, videos in (
+        (6, 1.5, 0.1, 0.15, 6, 480),
+        (6, 1, 0, 0, 4, 480),
+        (3, 1.5, 0.1, 0.15, 4, 480),
+        (0, 1.5, 0.1, 0.15, 4, 480),
+        (1, 2, 0.15, 0.25, 8, 480),
+        (0, 3, 0.2, 0.35, 12, 480),
+        (6, 2, 0.15, 0.25, 8, 480),
+    )
+)
+"""The difficulties that the baselines were tried at."""
+
+TABLES = {
+    table.key: table
+    for table in (
+        Table("difficulty", "Choice of the difficulty", ARMS[1::-1], data=TRIES, seeds=(200, 201), arms=False),
+        Table("arms", "The four arms", (), BEATS),
+        Table("ut", "The four arms on UT-Interaction", (), BEATS, ("ut_interaction",)),
+        Table("rates", "Learning rates", _RATES, seeds=(100, 101, 102), arms=False),
+        Table(
+            "3",
+            "Clips that share statistics",
+            _3,
+            (
+                Claim("the margin over BN grows as fewer clips share statistics", _slope("baseline")),
+                Claim(
+                    "the margin over BN with interlacing grows as fewer clips share statistics", _slope("bn_interlace")
+                ),
+                Claim(
+                    "the margin over GN is larger than that over BN, at 8 clips",
+                    {
+                        "base=gn,method=dnr,batch=8": 1,
+                        "base=gn,method=baseline,batch=8": -1,
+                        "base=bn,method=dnr,batch=8": -1,
+                        "base=bn,method=baseline,batch=8": 1,
+                    },
+                ),
+            ),
+            paper_data="Mini-Kinetics-200",
+        ),
+        Table(
+            "1a",
+            "Where CT and CL stand",
+            _1A,
+            (
+                Claim("CT: norm 2 beats norm 1", {"method=ct,location=2": 1, "method=ct,location=1": -1}),
+                Claim("CL: norm 1 beats norm 2", {"method=cl,location=1": 1, "method=cl,location=2": -1}),
+                Claim("CL then CT beats CT then CL", {"method=cl+ct": 1, "method=ct+cl": -1}),
+                Claim("both beat CT alone", {"method=cl+ct": 1, "method=ct,location=2": -1}),
+                Claim("both beat CL alone", {"method=cl+ct": 1, "method=cl,location=1": -1}),
+            ),
+            paper_data="Mini-Kinetics-200",
+        ),
+        Table(
+            "1b",
+            "Relay distance",
+            _1B,
+            (
+                *_best(
+                    "method=ct,relay_distance=4",
+                    tuple(f"method=ct,relay_distance={d}" for d in (1, 2, 8)),
+                    "distance of CT",
+                ),
+                *_best("method=cl,relay_distance=1", ("method=cl,relay_distance=2",), "distance of CL"),
+            ),
+            paper_data="Mini-Kinetics-200",
+        ),
+        Table(
+            "1d",
+            "Relay mechanism",
+            _1D,
+            tuple(
+                claim
+                for method in _RELAYS
+                for claim in _best(
+                    f"method={method},relay=lstm",
+                    tuple(f"method={method},relay={r}" for r in ("none", "fc", "se")),
+                    method,
+                )
+            ),
+            paper_data="Mini-Kinetics-200",
+        ),
+        Table(
+            "1c",
+            "Size of the LSTM",
+            _1C,
+            (
+                *_best("reduction=4", ("reduction=1", "reduction=2", "reduction=8"), "reduction"),
+                *_best("depth=1", ("depth=2",), "depth"),
+            ),
+            paper_data="Mini-Kinetics-200",
+        ),
+        Table(
+            "knobs",
+            "Knobs of the generated data",
+            (),
+            data=tuple(f"{DATA}:{k}={v:g}" for k, vs in KNOBS.items() for v in vs),
+        ),
+        Table(
+            "2",
+            "Backbones",
+            _2,
+            _adds("bninception", "resnet50", "resnet101", "resnext101"),
+            paper_data="Mini-Kinetics-200",
+        ),
+        Table(
+            "4",
+            "Data sets, and fine-tuning",
+            _4,
+            _adds("kinetics400", "sthv1", "sthv2"),
+            paper_data="Kinetics-400; Something-Something V1 and V2",
+        ),
+        Table("5", "3D networks", _5, _adds("r2plus1d", "slowfast"), paper_data="Mini-Kinetics-200"),
+        Table(
+            "6", "Networks with temporal modules", _6, _adds("tsn", "tsm", "tanet", "tdn"), paper_data="Kinetics-400"
+        ),
+        Table(
+            "bidirectional",
+            "Supplement: bidirectional CT",
+            (_ablation("supplement", "direction=bidirectional", None, **_both(direction="bidirectional")),),
+            (Claim("bidirectional beats forward", {"direction=bidirectional": 1, "dnr": -1}),),
+            paper_data="Mini-Kinetics-200",
+        ),
+        Table("cost", "Supplement: FLOPs and latency", (), data=(), arms=False),
+        Table("visualisation", "Supplement: what the relays predict", (), data=(), arms=False),
+    )
+}
+"""All tables, in the order in which their runs are done."""
+
+
+def find_table(key: str) -> Table:
+    """Return a table by its key; raises ConfigError for another one, naming the nearest."""
+    if key not in TABLES:
+        raise ConfigError(f"--table: there is no {key!r}{nearest(key, list(TABLES))}; tables: {', '.join(TABLES)}")
+    return TABLES[key]
+
+
+def find_rows(table: Table, name: str) -> tuple[Row, ...]:
+    """Return the rows of a table, or the one that is named, whose parts may be in any order.
+
+    Raises:
+      ConfigError: where the table has no such row.
+    """
+    rows = table.all_rows()
+    if not name:
+        return rows
+    for row in rows:
+        if set(row.name.split(",")) == set(name.split(",")):
+            return (row,)
+    names = [row.name for row in rows]
+    raise ConfigError(f"--row: Table {table.key} has no {name!r}{nearest(name, names)}; rows:\n  " + "\n  ".join(names))

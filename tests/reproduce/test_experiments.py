@@ -1,0 +1,100 @@
+import dataclasses
+import pathlib
+
+import pytest
+
+from dnr_jax.config import ConfigError, validate
+from dnr_jax.data import demo
+from dnr_jax.reproduce import experiments
+from dnr_jax.reproduce.experiments import Run, make_config, runs_of, why_not
+from dnr_jax.reproduce.tables import ARMS, TABLES, Setting
+
+
+@pytest.fixture
+def no_videos(monkeypatch):
+    """Generate nothing, but remember what would be."""
+    made = []
+    monkeypatch.setattr(experiments, "make_hard_demo", lambda *args: made.append(args) or "/videos")
+    return made
+
+
+def test_fingerprints_tell_what_is_declared_and_not_the_seed():
+    run = Run(Setting(), "generated")
+    assert dataclasses.replace(run, seed=9).fingerprint == run.fingerprint
+    changed = [
+        dataclasses.replace(run, fold=1),
+        dataclasses.replace(run, data="generated:noise=9"),
+        dataclasses.replace(run, data="ut_interaction"),
+        dataclasses.replace(run, setting=Setting(rate=2.0)),
+        dataclasses.replace(run, setting=Setting(norm={"relay": "se"})),
+        dataclasses.replace(run, start=run),
+    ]
+    assert len({run.fingerprint, *(other.fingerprint for other in changed)}) == 1 + len(changed)
+    assert run.name == f"{run.fingerprint}-0"
+
+
+def test_a_knob_at_the_chosen_value_is_the_chosen_data():
+    gap = experiments.CHOSEN["gap"]
+    plain, spelled = Run(Setting(), "generated"), Run(Setting(), f"generated:gap={gap:g}")
+    assert spelled.fingerprint == plain.fingerprint
+    with pytest.raises(ConfigError, match="no knob 'blur'; knobs: gap, contrast"):
+        experiments.knobs_of("generated:blur=1")
+
+
+def test_runs_have_seeds_data_and_folds():
+    runs = runs_of(TABLES["ut"], ARMS[0], 2)
+    assert [(run.seed, run.fold) for run in runs] == [(seed, fold) for seed in (0, 1) for fold in range(4)]
+    assert {run.seed for run in runs_of(TABLES["rates"], TABLES["rates"].rows[0], 2)} == {100, 101}
+
+
+def test_fine_tuning_starts_from_the_same_arm_and_seed_on_the_first_data():
+    rows = {row.name: row for row in TABLES["4"].rows}
+    run = runs_of(TABLES["4"], rows["sthv1+dnr"], 3)[2]
+    assert (run.data, run.start.data, run.start.seed) == ("weizmann4_order", "generated", 2)
+    assert run.start.fingerprint == Run(ARMS[3].setting, "generated").fingerprint
+    config = make_config(run, "/real", pathlib.Path("/out/runs"))
+    assert config.init_from == f"/out/runs/{run.start.name}"
+
+
+@pytest.mark.parametrize("arm", ARMS, ids=lambda row: row.name)
+def test_arms_differ_in_norms_and_interlacing_alone(arm, no_videos):
+    config = make_config(Run(arm.setting, "generated", seed=7), "", pathlib.Path("/out/runs"))
+    assert (config.model.interlace is not None) == (arm.name in ("dnr", "bn_interlace"))
+    assert (config.model.norm.norm1 == "cl") == ("dnr" in arm.name)
+    assert (config.train.seed, config.data.root, config.train.batch_size) == (7, "/videos", 8)
+    (cache, videos, validation, difficulty, size), protocol = no_videos[0], experiments.protocol_of("generated")
+    assert cache == "/out/data" and (videos, validation) == (experiments.CHOSEN["videos"], 240)
+    assert size == protocol.size and difficulty == demo.Difficulty(
+        gap=int(experiments.CHOSEN["gap"]),
+        **{name: experiments.CHOSEN[name] for name in ("contrast", "cast", "exposure", "noise")},
+    )
+
+
+@pytest.mark.parametrize("key", [key for key, table in TABLES.items() if table.data])
+def test_every_row_of_the_mini_scale_has_a_configuration_that_can_work(key, no_videos, tmp_path):
+    for folder in ("train", "val"):
+        (tmp_path / folder).mkdir()
+    for row in TABLES[key].all_rows():
+        run = runs_of(TABLES[key], row, 1)[0]
+        if not row.skipped:
+            config = make_config(dataclasses.replace(run, data="generated", start=None), "", tmp_path)
+            config.data.root = str(tmp_path)
+            validate(config, num_devices=1)
+
+
+def test_what_cannot_be_done_is_told(tmp_path):
+    table = TABLES["ut"]
+    run = runs_of(table, ARMS[0], 1)[0]
+    assert why_not(run, ARMS[0], "") == "there is no folder ut_interaction in --data (not given)"
+    (tmp_path / "ut_interaction").mkdir()
+    assert why_not(run, ARMS[0], str(tmp_path)) == ""
+    skipped = next(row for row in TABLES["1a"].rows if row.skipped)
+    assert why_not(runs_of(TABLES["1a"], skipped, 1)[0], skipped, "") == "its blocks have no third norm"
+    assert why_not(runs_of(table, ARMS[0], 1, "paper")[0], ARMS[0], "") == "the paper has no such row"
+
+
+def test_the_papers_scale_is_the_configuration_of_the_row():
+    (row,) = [row for row in TABLES["1c"].rows if row.name == "reduction=8"]
+    (run,) = runs_of(TABLES["1c"], row, 1, "paper")
+    config = make_config(run, "/k200", pathlib.Path("/out/runs"))
+    assert (config.model.norm.reduction, config.model.depth, config.data.root) == (8, 50, "/k200")

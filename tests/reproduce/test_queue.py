@@ -1,0 +1,128 @@
+import os
+import signal
+import time
+
+import filelock
+import numpy as np
+import pytest
+
+from dnr_jax.config import RunError
+from dnr_jax.evaluation.evaluate import Report
+from dnr_jax.reproduce import command, experiments, queue, results
+
+REPORT = Report(np.eye(2, dtype=np.float32), np.array([0, 0]), ("a", "b"), ("x", "y"))
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Folders that the trainer was called with; it writes what a run leaves."""
+    calls = []
+
+    def train(config, workdir):
+        calls.append(workdir)
+        (workdir / "checkpoints").mkdir(parents=True)
+        (workdir / "metrics.jsonl").write_text('{"step": 10, "time": {"seconds": 1}}\n')
+        return REPORT
+
+    monkeypatch.setattr(queue, "train", train)
+    monkeypatch.setattr(experiments, "make_hard_demo", lambda *args: "/videos")
+    return calls
+
+
+def jobs(table: str, seeds: int = 1, row: str = ""):
+    return command.jobs_of(command.select([table], row), seeds, "mini")
+
+
+def test_jobs_go_seed_by_seed_so_that_a_part_of_them_can_be_compared():
+    labels = [job.label for job in jobs("arms", 2)]
+    assert labels[0] == "table arms, bn: generated, seed 0"
+    assert [label[-1] for label in labels] == list("00001111")
+
+
+def test_a_run_of_several_rows_is_a_job_once_and_what_cannot_be_done_is_none():
+    names = [job.row.name for job in jobs("1a")]
+    assert names == [
+        *("bn", "bn_interlace", "dnr_no_interlace", "dnr"),
+        *("method=ct,location=1", "method=ct,location=2", "method=cl,location=1", "method=cl,location=2"),
+        "method=ct+cl",
+    ]
+    both = command.jobs_of(command.select(["1a", "1b"], ""), 1, "mini")
+    assert len(both) == len(names) + 4  # distances 1, 2 and 8 of CT, 2 of CL
+
+
+def test_a_run_comes_behind_the_one_that_it_starts_from():
+    labels = [job.label for job in jobs("4", row="sthv1")]
+    assert labels == [
+        "table 4, sthv1: weizmann4_order, seed 0, first part",
+        "table 4, sthv1: weizmann4_order, seed 0",
+    ]
+
+
+def test_finished_runs_are_lines_and_are_not_done_again(trained, tmp_path):
+    outcome = queue.work(jobs("arms"), tmp_path, "")
+    assert (outcome.done, outcome.failed, outcome.stopped) == (4, [], None)
+    assert len(results.read(tmp_path / results.RESULTS_FILE)) == 4
+    assert [folder.parent for folder in trained] == [tmp_path / "runs"] * 4
+    assert not any((folder / "checkpoints").exists() for folder in trained)
+    assert queue.work(jobs("arms"), tmp_path, "").done == 0 and len(trained) == 4
+
+
+def test_a_checkpoint_that_others_start_from_is_kept(trained, tmp_path):
+    (tmp_path / "real" / "weizmann4_order").mkdir(parents=True)
+    queue.work(jobs("4", row="sthv1"), tmp_path, str(tmp_path / "real"))
+    assert [(folder / "checkpoints").exists() for folder in trained] == [True, False]
+
+
+def test_one_run_that_fails_costs_none_of_the_others(trained, tmp_path, monkeypatch):
+    train = queue.train
+
+    def fails_first(config, workdir):
+        if not trained:
+            trained.append(workdir)
+            raise RunError("the disk is full")
+        return train(config, workdir)
+
+    monkeypatch.setattr(queue, "train", fails_first)
+    outcome = queue.work(jobs("arms"), tmp_path, "")
+    assert outcome.done == 3
+    assert outcome.failed == ["table arms, bn: generated, seed 0: the disk is full"]
+
+
+def test_rows_without_their_data_are_skipped_with_the_reason(trained, tmp_path):
+    outcome = queue.work(jobs("ut", row="dnr")[:1], tmp_path, str(tmp_path))
+    assert outcome.failed == [
+        f"table ut, dnr: ut_interaction, seed 0: skipped: there is no folder ut_interaction in --data {tmp_path}"
+    ]
+    assert not trained
+
+
+def test_a_run_that_another_process_is_at_is_left_to_it(trained, tmp_path):
+    first, *others = jobs("arms")
+    (tmp_path / "runs").mkdir()
+    with filelock.FileLock(tmp_path / "runs" / f"{first.run.name}.lock"):
+        outcome = queue.work([first, *others], tmp_path, "")
+    assert (outcome.done, outcome.busy) == (3, 1)
+
+
+def test_the_budget_ends_the_queue_and_the_run_that_it_is_at(trained, tmp_path, monkeypatch):
+    def slow(config, workdir):
+        with queue.StopRequest() as stop:
+            while stop.signal is None:
+                time.sleep(0.01)
+        raise SystemExit(128 + stop.signal)
+
+    monkeypatch.setattr(queue, "train", slow)
+    outcome = queue.work(jobs("arms"), tmp_path, "", seconds=0.2)
+    assert (outcome.done, outcome.failed, outcome.stopped) == (0, [], signal.SIGTERM)
+
+
+def test_a_signal_between_two_runs_ends_the_queue(trained, tmp_path, monkeypatch):
+    train = queue.train
+
+    def signalled(config, workdir):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return train(config, workdir)
+
+    monkeypatch.setattr(queue, "train", signalled)
+    outcome = queue.work(jobs("arms"), tmp_path, "")
+    assert (outcome.done, outcome.stopped) == (1, signal.SIGTERM)

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+
+from dnr_jax.config import ConfigError
+from dnr_jax.reproduce import report
+from dnr_jax.reproduce.experiments import runs_of
+from dnr_jax.reproduce.tables import TABLES
+from tests.paths import REPOSITORY
+from tests.reproduce.finished import result
+
+DOCS = REPOSITORY / "docs"
+SHARES = {"bn": 0.4, "bn_interlace": 0.7, "dnr_no_interlace": 0.55, "dnr": 0.8}
+
+
+def arms(seeds: int, shares=SHARES) -> list:
+    """Results of the four arms with accuracies near these shares, in lines of 200 videos."""
+    rng = np.random.default_rng(0)
+    return [
+        result(run, rng.uniform(size=200) < shares[row.name])
+        for row in TABLES["arms"].all_rows()
+        for run in runs_of(TABLES["arms"], row, seeds)
+    ]
+
+
+def test_the_page_is_that_of_the_committed_lines():
+    """``dnr reproduce --report`` makes it; nothing in it is typed."""
+    found, sections = report.committed(DOCS)
+    assert (DOCS / report.PAGE).read_text() == report.page(found, sections)
+    for table in TABLES.values():
+        for block in report.blocks(table, found):
+            assert (DOCS / report.IMAGES / report.picture_name(table, block)).is_file()
+
+
+def test_the_committed_lines_are_of_rows_that_there_are():
+    found, _ = report.committed(DOCS)
+    shown = sum(
+        len(values)
+        for table in TABLES.values()
+        for block in report.blocks(table, found)
+        for values in block.rows.values()
+    )
+    assert shown >= len(found)
+
+
+def test_a_table_has_means_intervals_and_verdicts():
+    text = report.page(arms(5))
+    lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if line.startswith("| ")}
+    accuracies = [100 * line.top1 for line in arms(5)[15:]]
+    half = 2.776445 * np.std(accuracies, ddof=1) / np.sqrt(5)
+    mean = np.mean(accuracies)
+    assert lines["dnr"] == f"| dnr | {mean:.1f} ({mean - half:.1f} to {mean + half:.1f}) | 5 |  |"
+    assert lines["DNR beats BN"].endswith("| supported |")
+    assert "Holm's correction is for 3 contrasts." in text
+    assert "20 runs, 0.2 hours" in text
+
+
+def test_what_goes_against_the_paper_is_said():
+    shares = SHARES | {"dnr": 0.3}
+    (block,) = report.blocks(TABLES["arms"], arms(5, shares))
+    assert [verdict.verdict for verdict in block.verdicts] == ["contradicted", "contradicted", "supported"]
+
+
+def test_fewer_seeds_bear_no_verdict_and_no_run_makes_no_table():
+    (block,) = report.blocks(TABLES["arms"], arms(4))
+    assert {verdict.verdict for verdict in block.verdicts} == {"open"}
+    assert report.blocks(TABLES["arms"], []) == []
+    assert "## The four arms" not in report.page([])
+
+
+def test_seeds_that_chose_learning_rates_count_in_no_other_table():
+    table = TABLES["rates"]
+    found = [result(run, [1, 0]) for row in table.rows for run in runs_of(table, row, 3)]
+    assert report.blocks(TABLES["arms"], found) == []
+    (block,) = report.blocks(table, found)
+    assert set(block.rows) == {row.name for row in table.rows}
+
+
+def test_folds_are_joined():
+    table = TABLES["ut"]
+    found = [result(run, [1, 1, 1] if run.fold else [0]) for run in runs_of(table, table.all_rows()[0], 2)]
+    (block,) = report.blocks(table, found)
+    assert block.rows == {"bn": [90.0, 90.0]}
+
+
+def test_pictures_and_page_are_written(tmp_path):
+    files = report.write(tmp_path / "new", arms(2), ["## More\n"])
+    assert [file.name for file in files] == ["results.md", "results_arms_generated.png"]
+    assert files[0].read_text().endswith("## More\n")
+    assert files[1].read_bytes().startswith(b"\x89PNG")
+    assert f"({report.IMAGES}/{files[1].name})" in files[0].read_text()
+
+
+def test_committed_lines_need_a_checkout(tmp_path):
+    with pytest.raises(ConfigError, match="is given in a checkout"):
+        report.committed(tmp_path)

@@ -1,0 +1,71 @@
+import dataclasses
+import json
+import multiprocessing
+
+import numpy as np
+import pytest
+
+from dnr_jax.config import ConfigError
+from dnr_jax.evaluation.evaluate import Report
+from dnr_jax.reproduce import results
+from dnr_jax.reproduce.experiments import Run
+from dnr_jax.reproduce.tables import Setting
+from tests.reproduce.finished import result
+
+RUN = Run(Setting(), "generated", seed=3)
+
+
+def test_lines_come_back_as_they_were_written_each_run_once(tmp_path):
+    file = tmp_path / "new" / results.RESULTS_FILE
+    first, second = result(RUN, [1, 0]), result(dataclasses.replace(RUN, seed=4), [1, 1])
+    for line in (first, second, dataclasses.replace(first, top1=0.0)):
+        results.append(file, line)
+    assert results.read(file, file, tmp_path / "absent.jsonl") == [first, second]
+    assert results.by_key([first]) == {(RUN.fingerprint, 3): first}
+    np.testing.assert_array_equal(first.right(), [True, False])
+
+
+def test_a_line_that_was_cut_off_does_not_count_and_another_one_is_named(tmp_path):
+    file = tmp_path / "results.jsonl"
+    results.append(file, result(RUN, [1]))
+    whole = file.read_text()
+    file.write_text(whole + whole[:40])
+    assert len(results.read(file)) == 1
+    file.write_text(whole + '{"top1": 1}\n')
+    with pytest.raises(ConfigError, match=r"results.jsonl, line 2 is no result"):
+        results.read(file)
+
+
+def test_a_line_after_one_that_was_cut_off_stands_alone(tmp_path):
+    file = tmp_path / "results.jsonl"
+    file.write_text('{"fingerprint": "0123')
+    results.append(file, result(RUN, [1]))
+    assert [found.seed for found in results.read(file)] == [3]
+
+
+def _append(file, seeds):
+    for seed in seeds:
+        results.append(file, result(dataclasses.replace(RUN, seed=seed), [1]))
+
+
+@pytest.mark.slow
+def test_two_processes_append_to_one_file(tmp_path):
+    file, context = tmp_path / "results.jsonl", multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_append, args=(file, range(start, start + 30))) for start in (0, 15)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sorted(found.seed for found in results.read(file)) == list(range(45))
+
+
+def test_the_line_of_a_run_counts_videos_that_could_not_be_decoded_as_wrong(tmp_path):
+    rows = [{"step": 5, "time": {"seconds": 2.25}}, {"step": 10, "time": {"seconds": 1.5}}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], np.float32)
+    report = Report(scores, np.array([0, 0, 0]), ("c", "a", "d"), ("x", "y"), undecoded=("b",))
+    line = results.make_result(RUN, report, tmp_path)
+    assert (line.correct, line.top1, line.videos) == ("0011", 0.5, 4)
+    assert (line.steps, line.seconds, line.seed) == (10, 3.8, 3)
+    assert line.device.startswith(f"{8} x cpu") and "cores" in line.device
+    assert set(line.versions) == {"dnr_jax", "jax"}

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from dnr_jax.config import ConfigError, load_config
+from dnr_jax.reproduce import experiments, tables
+from dnr_jax.reproduce.tables import TABLES
+
+ROWS = [(table, row) for table in TABLES.values() for row in table.all_rows()]
+
+
+def test_every_table_of_the_paper_is_there():
+    assert {"1a", "1b", "1c", "1d", "2", "3", "4", "5", "6", "bidirectional", "cost", "visualisation"} <= set(TABLES)
+
+
+def test_names_are_unique_and_claims_name_rows_with_weights_that_cancel():
+    for table in TABLES.values():
+        names = [row.name for row in table.all_rows()]
+        assert len(set(names)) == len(names)
+        for claim in table.claims:
+            assert set(claim.weights) <= set(names), claim
+            assert sum(claim.weights.values()) == pytest.approx(0)
+
+
+def test_the_papers_margins_are_those_that_it_prints():
+    """Table, baseline, DNR: the differences that the paper gives beside its accuracies."""
+    for key, name, margin in [
+        ("2", "bninception", 5.39),
+        ("2", "resnet50", 5.59),
+        ("2", "resnet101", 5.79),
+        ("2", "resnext101", 4.43),
+        ("4", "kinetics400", 5.58),
+        ("4", "sthv1", 27.77),
+        ("4", "sthv2", 27.25),
+        ("5", "r2plus1d", 2.45),
+        ("5", "slowfast", 1.76),
+    ]:
+        rows = {row.name: row for row in TABLES[key].rows}
+        assert rows[f"{name}+dnr"].accuracy[0] - rows[name].accuracy[0] == pytest.approx(margin)
+
+
+def test_the_slope_is_that_of_a_line_through_the_margins():
+    weights = tables._slope("baseline")
+    margins = {8: 3.0, 4: 5.5, 2: 8.0, 1: 10.5}  # 2.5 points a halving
+    slope = sum(weights[f"base=bn,method=dnr,batch={clips}"] * margin for clips, margin in margins.items())
+    assert slope == pytest.approx(2.5)
+    x, y = np.arange(4), np.array([1.0, 4.0, 2.0, 8.0])
+    slope = sum(weights[f"base=bn,method=dnr,batch={clips}"] * y[i] for i, clips in enumerate(margins))
+    assert slope == pytest.approx(np.polyfit(x, y, 1)[0])
+
+
+def test_the_same_network_in_several_tables_is_the_same_run():
+    rows = {(table.key, row.name): row for table, row in ROWS}
+    same = [("arms", "dnr"), ("1a", "method=cl+ct"), ("1c", "reduction=4"), ("1c", "depth=1"), ("2", "resnet50+dnr")]
+    same += [("1d", "method=dnr,relay=lstm"), ("3", "base=bn,method=dnr,batch=8")]
+    runs = [experiments.runs_of(TABLES[key], rows[key, name], 1)[0] for key, name in same]
+    assert len({run.fingerprint for run in runs}) == 1
+    others = [("arms", "bn"), ("arms", "bn_interlace"), ("1b", "method=ct,relay_distance=2"), ("1c", "depth=2")]
+    runs += [experiments.runs_of(TABLES[key], rows[key, name], 1)[0] for key, name in others]
+    assert len({run.fingerprint for run in runs}) == 1 + len(others)
+
+
+@pytest.mark.parametrize(("table", "row"), ROWS, ids=[f"{table.key}-{row.name}" for table, row in ROWS])
+def test_a_row_trains_what_its_configuration_of_the_papers_scale_does(table, row, tmp_path):
+    """Norms and interlacing of both scales agree, but for how many clips share statistics and where statistics are."""
+    if not row.config or row.skipped:
+        return
+    paper = load_config(row.config).model
+    name, fields = experiments.NETWORKS[row.setting.network]
+    mini = experiments.named(experiments.Network, name)(**fields)
+    experiments.set_norm(mini, row.setting)
+    assert type(mini) is type(paper)
+    mini.norm.clips_per_statistics = paper.norm.clips_per_statistics
+    assert vars(mini.norm) == vars(paper.norm)
+    if hasattr(paper, "interlace"):
+        assert row.setting.interlace == (paper.interlace is not None)
+
+
+def test_wrong_names_are_answered_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"--table: there is no 'arm' \(did you mean 'arms'\?\); tables: .*1a, 1b"):
+        tables.find_table("arm")
+    with pytest.raises(ConfigError, match=r"Table 1c has no 'depth=3' \(did you mean 'depth=[12]'\?\)"):
+        tables.find_rows(TABLES["1c"], "depth=3")
+
+
+def test_the_parts_of_a_rows_name_may_be_in_any_order():
+    (row,) = tables.find_rows(TABLES["1a"], "location=2,method=ct")
+    assert row.name == "method=ct,location=2"
