@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from dnr_jax.config import ConfigError, DataConfig, ExperimentConfig, Network, TrainConfig, load_config, named
-from dnr_jax.data.demo import Difficulty, make_hard_demo
-from dnr_jax.data.sampling import Segments
-from dnr_jax.data.transforms import CenterCrop, MultiScaleCrop
+from dnr_jax.data.catalogue.demo import Difficulty, make_hard_demo
+from dnr_jax.data.clips.sampling import Segments
+from dnr_jax.data.clips.transforms import CenterCrop, MultiScaleCrop
 from dnr_jax.dnr import DNRSpec
 from dnr_jax.reproduce.tables import KNOBS, Row, Setting, Table
 from dnr_jax.training.optimizer import SGD

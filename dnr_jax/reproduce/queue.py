@@ -16,8 +16,9 @@ from dnr_jax.reproduce import results
 from dnr_jax.reproduce.experiments import Run, make_config, why_not
 from dnr_jax.reproduce.tables import Row
 from dnr_jax.runs.checkpoint import CHECKPOINTS_FOLDER
-from dnr_jax.training.loop import StopRequest, train
+from dnr_jax.training.loop import train
 from dnr_jax.training.metrics import NonFiniteError
+from dnr_jax.training.stop import StopRequest
 
 
 @dataclasses.dataclass(frozen=True)

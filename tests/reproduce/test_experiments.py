@@ -4,7 +4,7 @@ import pathlib
 import pytest
 
 from dnr_jax.config import ConfigError, validate
-from dnr_jax.data import demo
+from dnr_jax.data.catalogue import demo
 from dnr_jax.reproduce import experiments
 from dnr_jax.reproduce.experiments import Run, make_config, runs_of, why_not
 from dnr_jax.reproduce.tables import ARMS, TABLES, Setting
