@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from etils import epath
 
 from dnr_jax import console
-from dnr_jax.config import ConfigError, expand_path, folder_problem, list_configs, with_views
+from dnr_jax.config import ConfigError, expand_path, list_configs, with_views
 from dnr_jax.data.clips.cores import available_cores
 from dnr_jax.progress import Progress, stage
 
@@ -209,8 +209,9 @@ def _add_evaluated_data(evaluate: argparse.ArgumentParser) -> None:
     data.add_argument("--split", default="val", help="which videos of the data (default: val)")
     data.add_argument(
         "--source",
-        choices=("list", "folder", "dataset", "records"),
-        help="what the data is, as data.source; default: list with --list, otherwise as in the run",
+        metavar="CLASS",
+        help="what the data is: Folder, Lists, Dataset, Records or a source of your own; default: Lists with --list, "
+        "otherwise what --root holds, or as in the run",
     )
     data.add_argument("--out", type=_path, metavar="FOLDER", help="folder for the report; default: the run's")
 
@@ -285,16 +286,15 @@ def _prepare(args: argparse.Namespace) -> int:
     from dnr_jax.data.catalogue.datasets import DATASETS
     from dnr_jax.data.catalogue.media import Reencoding
     from dnr_jax.data.catalogue.prepare import prepare
-    from dnr_jax.data.catalogue.sources import open_dataset
+    from dnr_jax.data.catalogue.sources import Folder, source_at
 
     out = console.local_folder("--out", args.out)
     size = args.size if isinstance(args.size, tuple) else None
     settings = Reencoding(short_side=0 if size else args.size, size=size) if args.reencode == "access" else None
     described = DATASETS.get(args.name)
     try:
-        catalogue = open_dataset(
-            args.name, args.root, args.annotations or "", args.fold, args.split or ("train", "val")
-        )
+        source = source_at(args.name, args.root, args.annotations or "", args.fold)
+        catalogue = source.open(args.split or ("train", "val"))
         prepared = prepare(
             catalogue,
             out,
@@ -305,19 +305,21 @@ def _prepare(args: argparse.Namespace) -> int:
             homepage=described.homepage if described else "",
         )
     except (FileNotFoundError, ValueError, RuntimeError) as error:
-        problem = folder_problem(args.root) if args.name == "folder" and not args.split else ""
-        raise ConfigError(f"{error}{problem and f'. --root: {problem}'}") from error
+        lacking = Folder(args.root).path_problems() if args.name == "folder" and not args.split else ()
+        raise ConfigError(". --".join([str(error), *lacking])) from error
     print((epath.Path(prepared.folder) / "card.md").read_text())
-    print(f"records in {prepared.folder}; train with --config.data.source=records --config.data.root={prepared.folder}")
+    flags = f"--config.data.source=Records --config.data.source.root={prepared.folder}"
+    print(f"records in {prepared.folder}; train with {flags}")
     return 0
 
 
 def _check(args: argparse.Namespace) -> int:
-    from dnr_jax.data.catalogue.check import check, open_target, summary
+    from dnr_jax.data.catalogue.check import check, summary
     from dnr_jax.data.catalogue.records import why_not_writable
+    from dnr_jax.data.catalogue.sources import source_at
 
     try:
-        catalogue = open_target(args.name, args.root or "", args.annotations or "", args.fold, args.split)
+        catalogue = source_at(args.name, args.root or "", args.annotations or "", args.fold).open(args.split)
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(str(error)) from error
     is_local = "://" not in args.report
@@ -362,9 +364,10 @@ def _evaluate(args: argparse.Namespace) -> int:
         print(undecoded_note(report.undecoded))
     print(report, flush=True)
     if not problem:
+        scored = {"root": config.data.source.place, "split": args.split, "fingerprint": source.fingerprint()}
         details = {"step": run.step, "checkpoint": args.checkpoint, "views": protocol}
         try:
-            report.write(folder, **details, root=config.data.root, split=args.split, fingerprint=source.fingerprint())
+            report.write(folder, **details, **scored)
         except OSError as error:
             problem = f"the report cannot be written to '{folder}' ({error.strerror or error})"
             print(f"dnr evaluate: {problem}", file=sys.stderr)

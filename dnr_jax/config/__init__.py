@@ -1,6 +1,6 @@
 """What experiments are made of: their parts, their checks, the command line, their form on the disk."""
 
-from dnr_jax.config.data import Crop, DataConfig, RandAugment, Sampler
+from dnr_jax.config.data import Crop, DataConfig, RandAugment, Sampler, Source
 from dnr_jax.config.experiment import (
     VARIANTS,
     EvaluationConfig,
@@ -15,13 +15,13 @@ from dnr_jax.config.files import find_config, list_configs, load_config, split_c
 from dnr_jax.config.listing import list_fields
 from dnr_jax.config.network import Depth, Network, ZooNetwork
 from dnr_jax.config.optimizer import Optimizer
-from dnr_jax.config.overrides import override, read_command_line, unknown_flag
+from dnr_jax.config.overrides import as_class, override, read_command_line, unknown_flag
 from dnr_jax.config.parts import ConfigError, Part, RunError, field_docs, flatten, named, register, registered
-from dnr_jax.config.paths import expand_path, folder_problem, missing_path
+from dnr_jax.config.paths import Location, expand_path, locations, make_paths_absolute, missing_path
 from dnr_jax.config.recipes import kinetics, ten_by_three
 from dnr_jax.config.serialization import from_json, to_dict, to_json
 from dnr_jax.config.validation import part_problems, validate, validate_network
-from dnr_jax.config.videos import Catalogue, Problem, VideoSource
+from dnr_jax.config.videos import Catalogue, Problem, VideoSource, refuse_conflicts
 
 __all__ = [
     "VARIANTS",
@@ -33,6 +33,7 @@ __all__ = [
     "EvaluationConfig",
     "ExperimentConfig",
     "InitConfig",
+    "Location",
     "Network",
     "Optimizer",
     "Part",
@@ -40,24 +41,28 @@ __all__ = [
     "RandAugment",
     "RunError",
     "Sampler",
+    "Source",
     "TrainConfig",
     "VideoSource",
     "ZooNetwork",
+    "as_class",
     "expand_path",
     "field_docs",
     "find_config",
     "flatten",
-    "folder_problem",
     "from_json",
     "kinetics",
     "list_configs",
     "list_fields",
     "load_config",
+    "locations",
+    "make_paths_absolute",
     "missing_path",
     "named",
     "override",
     "part_problems",
     "read_command_line",
+    "refuse_conflicts",
     "register",
     "registered",
     "single_view",

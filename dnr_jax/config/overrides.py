@@ -14,6 +14,7 @@ from absl import flags
 
 from dnr_jax.config.experiment import ExperimentConfig
 from dnr_jax.config.files import SHIPPED, find_config, load_config
+from dnr_jax.config.former import moved
 from dnr_jax.config.parts import ConfigError, Part, flatten, named, nearest, with_fields
 from dnr_jax.dnr.fields import describe, field_types, has_type, split, unmet
 
@@ -116,7 +117,11 @@ def _parse_part(text: str, kind: Any, part: type, old: Any) -> Any:
             return part()
         fields = ", ".join(flatten(old)) if old is not None else ", ".join(field_types(part))
         raise ConfigError(f"is a section; set one of its fields: {fields}")
-    cls: Any = named(part, text)
+    return as_class(named(part, text), old)
+
+
+def as_class(cls: Any, old: Any) -> Any:
+    """Return a part of a class that has what was set in another part, in the fields that both have."""
     kept = field_types(cls)
     changed = {name: value for name, value in _changed(old).items() if name in kept and not unmet(value, kept[name])}
     return with_fields(cls(), changed)
@@ -155,6 +160,8 @@ def unknown_field(name: str, part: str, owner: type, prefix: str, config: Any = 
       prefix: the section's name, with a dot behind it.
       config: whose fields are looked through for one of that name elsewhere.
     """
+    if elsewhere := moved(name):
+        return f"no field {name!r}: {elsewhere}"
     names = list(field_types(owner))
     where = f"{prefix[:-1]!r}, which is {owner.__name__}" if prefix else "the config"
     suggestion = nearest(part, names) or _nearest_leaf(name, config)

@@ -17,6 +17,8 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
+from dnr_jax.dnr.fields import field_types
+
 PARTS_VARIABLE = "DNR_JAX_PARTS"
 """Environment variable with the names, separated by commas, of further modules whose import registers parts."""
 
@@ -32,7 +34,19 @@ class RunError(RuntimeError):
     """A run cannot go on, whatever its settings; the message says why, and what is left of it to go on from."""
 
 
-class Part:
+class KnownFields:
+    """Refuses to be given what is no field of it, which nobody would read."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field."""
+        fields = list(field_types(type(self)))
+        if name not in fields:
+            owner = type(self).__name__
+            raise ConfigError(f"{owner} has no field {name!r}{nearest(name, fields)}; it has {', '.join(fields)}")
+        super().__setattr__(name, value)
+
+
+class Part(KnownFields):
     """Base class of the parts among which one can be chosen; the classes directly below it are the kinds of parts.
 
     Attributes:

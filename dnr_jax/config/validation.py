@@ -6,7 +6,6 @@ from typing import Any
 
 from dnr_jax.config.experiment import ExperimentConfig, InitConfig
 from dnr_jax.config.parts import ConfigError, flatten
-from dnr_jax.config.paths import path_problems
 from dnr_jax.dnr import fields
 
 
@@ -46,7 +45,7 @@ def validate(config: ExperimentConfig, num_devices: int = 1, num_processes: int 
         problems += _init_problems(config)
         problems += _batch_problems(config, num_devices, num_processes)
     if not any(problem.startswith("data.") for problem in problems):
-        problems += path_problems(config.data)
+        problems += [f"data.source.{problem}" for problem in config.data.source.path_problems()]
     if problems:
         raise ConfigError("\n".join(problems))
 

@@ -33,6 +33,8 @@ from dnr_jax.config import (
     VideoSource,
     expand_path,
     flatten,
+    locations,
+    make_paths_absolute,
     single_view,
     to_json,
     validate,
@@ -82,17 +84,10 @@ CHANGEABLE = frozenset(
         "data.num_threads",
         "data.num_workers",
         "data.max_failures",
-        "data.cache_dir",
     }
     | {f"evaluation.{field.name}" for field in dataclasses.fields(EvaluationConfig)}
 )
-"""Fields that may differ when a run goes on: its length, and what does not enter the gradient."""
-LOCATIONS = frozenset({"data.root", "data.annotations", "data.train_list", "data.val_list", "data.label_map"})
-"""Fields that say where the data is, which may move: what the lists hold is compared instead."""
-
-
-LOCATIONS = frozenset({"data.root", "data.annotations", "data.train_list", "data.val_list", "data.label_map"})
-"""Fields that say where the data is. What the lists hold is compared instead, so that data may be moved."""
+"""Fields that may differ when a run goes on: its length, and what does not enter the gradient; so may data's places."""
 
 
 def train(config: ExperimentConfig, workdir: str | os.PathLike[str]) -> Report:
@@ -119,7 +114,7 @@ def train(config: ExperimentConfig, workdir: str | os.PathLike[str]) -> Report:
         validate(config, jax.device_count(), jax.process_count())
     if advice:
         print(f"WARNING: {advice}", file=sys.stderr, flush=True)
-    _make_paths_absolute(config)
+    make_paths_absolute(config)
     with stage("reading the data"):
         sources = _load_sources(config)
     begun = None if workdir.is_dir() else _begin(config, sources)  # what is refused here leaves no folder behind
@@ -141,17 +136,6 @@ def train(config: ExperimentConfig, workdir: str | os.PathLike[str]) -> Report:
             return trainer.finish()
     except OSError as error:
         raise RunError(f"{error}. {what_is_left(workdir)}") from error
-
-
-def _make_paths_absolute(config: ExperimentConfig) -> None:
-    """Make a run independent of the folder that it was started in."""
-    data = config.data
-    for section, name in [(config, "init_from"), *((data, name.removeprefix("data.")) for name in LOCATIONS)]:
-        path = getattr(section, name)
-        if path and "://" not in path:
-            setattr(section, name, os.path.abspath(os.path.expanduser(path)))
-    if data.source == "list":
-        data.root = data.root or os.getcwd()
 
 
 def _load_sources(config: ExperimentConfig) -> Sources:
@@ -194,10 +178,10 @@ def _go_on(config: ExperimentConfig, workdir: pathlib.Path, sources: Sources, pr
       ConfigError: where that is a run of another configuration, other classes or other training videos.
     """
     saved = read_config(workdir)
-    _make_paths_absolute(saved)
+    make_paths_absolute(saved)
     config.model.num_classes = config.model.num_classes or saved.model.num_classes
-    unimportant = CHANGEABLE | LOCATIONS if "training" in progress else CHANGEABLE
-    _compare(flatten(saved), flatten(config), unimportant, workdir)
+    moved = {*locations(saved), *locations(config)} if "training" in progress else set()
+    _compare(flatten(saved), flatten(config), CHANGEABLE | moved, workdir)
     classes = saved_classes(workdir, progress, config.model.num_classes)
     training, validation = (labelled(source, classes, workdir) for source in sources)
     if (before := progress.get("training")) not in (None, _content(training)):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnr_jax.config import DataConfig, ExperimentConfig, Network, TrainConfig
+from dnr_jax.data.catalogue.sources import Folder
 from dnr_jax.data.clips.decode import encode_video
 from dnr_jax.data.clips.sampling import Segments
 from dnr_jax.dnr import CrossTemporalDNR, DNRSpec
@@ -56,7 +57,7 @@ def tiny_config(root: pathlib.Path | str, **train: int) -> ExperimentConfig:
     clips = {"sampler": Segments(4), "short_side": 0, "crop_size": 16}
     return ExperimentConfig(
         model=TSN(depth=18, width=4, stem="small", num_classes=0, dropout=0.2, norm=DNRSpec(relay_distance=2)),
-        data=DataConfig(source="folder", root=str(root), num_threads=1, **clips),
+        data=DataConfig(source=Folder(str(root)), num_threads=1, **clips),
         optimizer=SGD(learning_rate=0.1, base_batch_size=4, warmup_steps=2),
         train=TrainConfig(**{"batch_size": 4, "steps": 8, "log_every": 2, "eval_every": 4} | train),
     )

@@ -34,7 +34,7 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
 
 def everything(folder: pathlib.Path) -> tuple[dict[str, bytes], list[bytes]]:
     """All files and all records: in a shard's bytes, the order of a record's fields depends on the process."""
-    splits = sources.open_records(str(folder)).splits.values()
+    splits = sources.Records(str(folder)).open(("train", "val")).splits.values()
     files = contents(folder)
     others = {name: content for name, content in files.items() if ".array_record" not in name}
     shards = {name: b"" for name in files.keys() - others.keys()}
@@ -52,7 +52,7 @@ def test_a_miniature_of_every_data_set_is_prepared_and_read(case, tmp_path, caps
     prepared = records.find(str(out))
     assert prepared.classes == tuple(miniature.classes)
     assert prepared.splits() == sorted(miniature.splits)
-    catalogue = sources.open_records(str(out))
+    catalogue = sources.Records(str(out)).open(("train", "val"))
     for split, expected in miniature.splits.items():
         source = catalogue.splits[split]
         assert [label for _, label in names_and_classes(source)] == [label for _, label in expected]
@@ -76,7 +76,7 @@ def test_a_data_set_is_read_from_the_disk_without_preparation(case, tmp_path):
     name, write = MINIATURES[case]
     miniature = write(tmp_path)
     fold = int(dict(zip(miniature.arguments[::2], miniature.arguments[1::2], strict=True)).get("--fold", 1))
-    found = sources.load_sources(DataConfig(source="dataset", dataset=name, root=str(tmp_path), fold=fold))
+    found = sources.load_sources(DataConfig(source=sources.Dataset(name, str(tmp_path), fold=fold)))
     for source, expected in zip(found, miniature.splits.values(), strict=True):
         assert names_and_classes(source) == expected
         assert source.paths == tuple(str(tmp_path / path) for path, _ in expected)
@@ -126,7 +126,7 @@ def test_videos_are_encoded_anew_on_request(tmp_path):
     root, out = tmp_path / "root", tmp_path / "out"
     miniature = MINIATURES["folder"][1](root)
     assert run("folder", root, out, "--reencode", "access", "--size", "16") == 0
-    source = sources.open_records(str(out)).splits["train"]
+    source = sources.Records(str(out)).open(("train", "val")).splits["train"]
     for index, (path, _) in enumerate(miniature.splits["train"]):
         original, total = decode_frames(str(root / path), np.arange)
         frames, count = decode_frames(source.media(index), np.arange)
@@ -138,7 +138,7 @@ def test_videos_are_encoded_anew_on_request(tmp_path):
 
 
 def catalogue_of(root: pathlib.Path) -> sources.Catalogue:
-    return sources.open_dataset("folder", str(root))
+    return sources.Folder(str(root)).open()
 
 
 def test_an_interrupted_preparation_goes_on_where_it_was(video_folder, tmp_path, monkeypatch):
@@ -174,7 +174,7 @@ def test_a_killed_preparation_goes_on_where_it_was(video_folder, tmp_path):
         "        super().write(*args)\n"
         "if __name__ == '__main__':\n"
         "    prepare.RecordWriter = Slowly\n"
-        "    prepare.prepare(sources.open_dataset('folder', sys.argv[1]), sys.argv[2], workers=2, shard_videos=2)\n"
+        "    prepare.prepare(sources.Folder(sys.argv[1]).open(), sys.argv[2], workers=2, shard_videos=2)\n"
     )
     out = tmp_path / "killed"
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
@@ -209,7 +209,7 @@ def test_workers_write_the_same_records(video_folder, tmp_path):
 
 def test_a_limited_preparation_takes_evenly_spaced_videos(video_folder, tmp_path):
     prepared = preparation.prepare(catalogue_of(video_folder), str(tmp_path), limit=4)
-    names = sources.open_dataset("folder", str(video_folder)).splits["train"].names
+    names = sources.Folder(str(video_folder)).open().splits["train"].names
     assert prepared.index("train").names == tuple(names[i] for i in (0, 2, 5, 8))
     assert len(prepared.index("val").names) == 4
 
@@ -236,9 +236,12 @@ def test_a_split_without_a_video_that_can_be_read_ends_the_preparation(video_fol
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["kinetics401"], "there is no data set 'kinetics401'; expected one of kinetics400, mini_kinetics200,"),
+        (
+            ["kinetics401"],
+            "'kinetics401' is no folder, no list, and no data set (did you mean 'kinetics400'?); those are ",
+        ),
         (["ucf101"], "UCF101: the annotations of the split 'train' are missing; expected trainlist01.txt in"),
-        (["ucf101", "--fold", "4"], "ucf101 has no fold 4; expected 1 to 3"),
+        (["ucf101", "--fold", "4"], "fold: is 4, which ucf101 does not have; expected 1 to 3"),
         (["ucf101", "--split", "test"], "ucf101 has no split test; it has train, val"),
         (["list"], "no list of the split 'train'; expected one of train_list.txt, *train_list_videos.txt"),
         (["folder"], "no such folder; expected one with a folder for each class"),
@@ -268,7 +271,7 @@ def test_an_interruption_is_one_line(video_folder, tmp_path, capsys, monkeypatch
 def test_a_list_that_gives_a_video_two_labels_is_not_prepared(tmp_path):
     (tmp_path / "a.mp4").touch()
     (tmp_path / "train.txt").write_text("a.mp4 0\na.mp4 1\n")
-    catalogue = sources.open_dataset("list", str(tmp_path), splits=["train"])
+    catalogue = sources.Lists.of_folder(str(tmp_path), str(tmp_path)).open(["train"])
     with pytest.raises(ValueError, match="videos with two labels"):
         preparation.prepare(catalogue, str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
