@@ -205,7 +205,8 @@ class RecordWriter:
     def write(self, video: bytes, name: str, label: int) -> None:
         """Adds a record."""
         example = self._features.encode_example({"video": video, "id": name, "label": label})
-        self._writer.write(self._serializer.serialize_example(example))
+        # TFDS's own serialization has the fields in an order that differs between processes.
+        self._writer.write(self._serializer.get_tf_example(example).SerializeToString(deterministic=True))
 
     def close(self) -> None:
         """Writes what is left."""
