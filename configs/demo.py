@@ -4,6 +4,7 @@ The argument is the arm of the comparison: ``dnr`` (default), ``bn``, ``bn_inter
 """
 
 from dnr_jax.config import DataConfig, ExperimentConfig, TrainConfig, with_variant
+from dnr_jax.data.catalogue.sources import Demo
 from dnr_jax.data.clips.sampling import Segments
 from dnr_jax.data.clips.transforms import CenterCrop
 from dnr_jax.models import TSN
@@ -14,7 +15,7 @@ def get_config(arg: str = "") -> ExperimentConfig:
     config = ExperimentConfig(
         model=TSN(depth=18, width=16, stem="small", num_classes=0, dropout=0.2),
         data=DataConfig(
-            source="demo",
+            source=Demo(),
             sampler=Segments(num_frames=8),
             short_side=0,
             crop_size=32,

@@ -3,7 +3,7 @@
 The data set is prepared once, and named by its folder::
 
     dnr prepare ucf101 --root /data/ucf101 --out data/prepared
-    python train.py --config=configs/prepared.py --config.data.root=data/prepared
+    python train.py --config=configs/prepared.py --config.data.source.root=data/prepared
 
 The number of classes is that of the records. The argument is the arm of the comparison: ``dnr`` (default), ``bn``,
 ``bn_interlace`` or ``dnr_no_interlace``.
@@ -16,6 +16,7 @@ from dnr_jax.config import (
     ten_by_three,
     with_variant,
 )
+from dnr_jax.data.catalogue.sources import Records
 from dnr_jax.data.clips.sampling import Segments
 from dnr_jax.data.clips.transforms import MultiScaleCrop
 from dnr_jax.models import TSN
@@ -26,8 +27,7 @@ def get_config(arg: str = "") -> ExperimentConfig:
     config = ExperimentConfig(
         model=TSN(depth=50, num_classes=0, dropout=0.4),
         data=DataConfig(
-            source="records",
-            root="data/prepared",
+            source=Records("data/prepared"),
             sampler=Segments(num_frames=8),
             short_side=256,
             crop_size=224,

@@ -5,11 +5,11 @@ The argument is the version, the network and the arm: ``v1_tsm`` is with DNR, ``
 ``--config.model.norm.base=GroupNorm`` puts group normalisation under either arm,
 ``--config.data.sampler.num_frames=16`` takes 16 segments.
 
-The videos lie in ``data.root`` as the data set's own archives hold them (``docs/data.md``)::
+The videos lie in ``data.source.root`` as the data set's own archives hold them (``docs/data.md``)::
 
-    python train.py --config=configs/something_something.py:v2_tsm --config.data.root=/data/sthv2
+    python train.py --config=configs/something_something.py:v2_tsm --config.data.source.root=/data/sthv2
 
-or as the records that ``dnr prepare sthv2`` wrote (``--config.data.source=records``). Mirrored clips get the label of
+or as the records that ``dnr prepare sthv2`` wrote (``--config.data.source=Records``). Mirrored clips get the label of
 the class with left and right exchanged. Nobody trains this data from scratch: the paper's TSN starts from its training
 on Kinetics-400 (``--config.init_from=runs/k400_dnr --config.init.allow=head``), the recipes of the others start from
 ImageNet (``--config.init_from=resnet50.pth --config.init.allow=head,relays,temporal``).
@@ -34,6 +34,7 @@ from dnr_jax.config import (
     TrainConfig,
     with_variant,
 )
+from dnr_jax.data.catalogue.sources import Dataset
 from dnr_jax.data.clips.sampling import Segments
 from dnr_jax.models import TDN, TSM, TSN, TANet
 from dnr_jax.training.optimizer import SGD
@@ -90,9 +91,7 @@ def get_config(arg: str = "") -> ExperimentConfig:
     version, name, *rest = arg.split("_", 2)
     recipe = RECIPES[name]
     data = DataConfig(
-        source="dataset",
-        dataset=f"sth{version}",
-        root=f"data/sth{version}",
+        source=Dataset(f"sth{version}", f"data/sth{version}"),
         sampler=Segments(num_frames=8, frames_per_segment=5 if name == "tdn" else 1),
     )
     if name == "tanet":

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from etils import epath
 
 from dnr_jax import console
-from dnr_jax.config import ConfigError, expand_path, folder_problem, list_configs, with_views
+from dnr_jax.config import ConfigError, expand_path, list_configs, with_views
 from dnr_jax.data.clips.cores import available_cores
 from dnr_jax.progress import Progress, stage
 
@@ -255,8 +255,9 @@ def _add_evaluated_data(evaluate: argparse.ArgumentParser) -> None:
     data.add_argument("--split", default="val", help="which videos of the data (default: val)")
     data.add_argument(
         "--source",
-        choices=("list", "folder", "dataset", "records"),
-        help="what the data is, as data.source; default: list with --list, otherwise as in the run",
+        metavar="CLASS",
+        help="what the data is: Folder, Lists, Dataset, Records or a source of your own; default: Lists with --list, "
+        "otherwise what --root holds, or as in the run",
     )
     data.add_argument("--out", type=_path, metavar="FOLDER", help="folder for the report; default: the run's")
 
@@ -271,6 +272,13 @@ def _size(text: str) -> int | tuple[int, int]:
             f"{text!r} is neither a short side, such as 256, nor an even size like 340x256"
         )
     return int(match[2]), int(match[1])
+
+
+def _shard(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text)
+    if not match or int(match[1]) > int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N, such as 1/4, 2/4, 3/4 and 4/4 for four machines")
+    return int(match[1]), int(match[2])
 
 
 def _add_data_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -289,6 +297,17 @@ def _add_data_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
         help="with --reencode: short side, or WIDTHxHEIGHT (default: 256; 0: as it is)",
     )
     prepare.add_argument("--limit", type=_positive, default=0, help="at most so many videos a split")
+    several = prepare.add_mutually_exclusive_group()
+    several.add_argument(
+        "--shard", type=_shard, metavar="I/N", help="make the I-th of N shards only, from 1/N to N/N, each by a machine"
+    )
+    several.add_argument(
+        "--merge",
+        nargs="*",
+        type=_path,
+        metavar="FOLDER",
+        help="put the shards in --out, and in these folders, together; with the other flags as for the shards",
+    )
     check = commands.add_parser("check", help="decode every video, and list what is wrong")
     check.add_argument(
         "name", type=_path, metavar="NAME|DIR", help="a data set as for prepare, or a folder of videos or records"
@@ -351,40 +370,52 @@ def _reproduce(args: argparse.Namespace) -> int:
 def _prepare(args: argparse.Namespace) -> int:
     from dnr_jax.data.catalogue.datasets import DATASETS
     from dnr_jax.data.catalogue.media import Reencoding
-    from dnr_jax.data.catalogue.prepare import prepare
-    from dnr_jax.data.catalogue.sources import open_dataset
+    from dnr_jax.data.catalogue.prepare import Preparation
+    from dnr_jax.data.catalogue.sources import Folder, source_at
 
     out = console.local_folder("--out", args.out)
     size = args.size if isinstance(args.size, tuple) else None
     settings = Reencoding(short_side=0 if size else args.size, size=size) if args.reencode == "access" else None
     described = DATASETS.get(args.name)
+    words = (described.title, described.homepage) if described else ("", "")
     try:
-        catalogue = open_dataset(
-            args.name, args.root, args.annotations or "", args.fold, args.split or ("train", "val")
-        )
-        prepared = prepare(
-            catalogue,
-            out,
-            settings,
-            args.workers,
-            args.limit,
-            title=described.title if described else "",
-            homepage=described.homepage if described else "",
-        )
+        source = source_at(args.name, args.root, args.annotations or "", args.fold)
+        catalogue = source.open(args.split or ("train", "val"))
+        preparation = Preparation(catalogue, out, settings, args.limit)
+        if args.shard:
+            return _say_shard(args.shard, preparation.run_shard(args.shard, args.workers), preparation)
+        if args.merge is None:
+            prepared = preparation.run(args.workers, *words)
+        else:
+            prepared = preparation.merge(args.merge, *words)
     except (FileNotFoundError, ValueError, RuntimeError) as error:
-        problem = folder_problem(args.root) if args.name == "folder" and not args.split else ""
-        raise ConfigError(f"{error}{problem and f'. --root: {problem}'}") from error
+        lacking = Folder(args.root).path_problems() if args.name == "folder" and not args.split else ()
+        raise ConfigError(". --".join([str(error), *lacking])) from error
     print((epath.Path(prepared.folder) / "card.md").read_text())
-    print(f"records in {prepared.folder}; train with --config.data.source=records --config.data.root={prepared.folder}")
+    flags = f"--config.data.source=Records --config.data.source.root={prepared.folder}"
+    print(f"records in {prepared.folder}; train with {flags}")
+    return 0
+
+
+def _say_shard(shard: tuple[int, int], videos: tuple[int, int], preparation: Any) -> int:
+    """Print what is complete, and what is to be done when all shards are."""
+    number, count = shard
+    total = sum(len(part.tasks) for part in preparation.parts)
+    print(
+        f"shard {number}/{count} with {videos[0]} videos is complete; {videos[1]} of all {total} are in "
+        f"'{preparation.work.parent}'. When all shards are complete, the same command with --merge in place of --shard "
+        "puts them together; --merge FOLDER ... where they have folders of their own"
+    )
     return 0
 
 
 def _check(args: argparse.Namespace) -> int:
-    from dnr_jax.data.catalogue.check import check, open_target, summary
+    from dnr_jax.data.catalogue.check import check, summary
     from dnr_jax.data.catalogue.records import why_not_writable
+    from dnr_jax.data.catalogue.sources import source_at
 
     try:
-        catalogue = open_target(args.name, args.root or "", args.annotations or "", args.fold, args.split)
+        catalogue = source_at(args.name, args.root or "", args.annotations or "", args.fold).open(args.split)
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(str(error)) from error
     is_local = "://" not in args.report
@@ -429,9 +460,10 @@ def _evaluate(args: argparse.Namespace) -> int:
         print(undecoded_note(report.undecoded))
     print(report, flush=True)
     if not problem:
+        scored = {"root": config.data.source.place, "split": args.split, "fingerprint": source.fingerprint()}
         details = {"step": run.step, "checkpoint": args.checkpoint, "views": protocol}
         try:
-            report.write(folder, **details, root=config.data.root, split=args.split, fingerprint=source.fingerprint())
+            report.write(folder, **details, **scored)
         except OSError as error:
             problem = f"the report cannot be written to '{folder}' ({error.strerror or error})"
             print(f"dnr evaluate: {problem}", file=sys.stderr)

@@ -48,7 +48,7 @@ Train a network, or go on with a run that was stopped, and evaluate it on the va
       the demo, in runs/demo
   {command} --config=demo:bn
       the same with batch normalisation
-  {command} --config=own_videos --config.data.root=VIDEOS
+  {command} --config=own_videos --config.data.source.root=VIDEOS
       your own videos, in VIDEOS/train/<class>/ and VIDEOS/val/<class>/
 
 flags:

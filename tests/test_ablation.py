@@ -83,7 +83,8 @@ def test_rows_are_valid_on_the_papers_eight_devices(row, tmp_path):
     config = load(row)
     lists = tmp_path / "list.txt"
     lists.write_text("a.mp4 0\n")
-    config.data.root, config.data.train_list, config.data.val_list = str(tmp_path), str(lists), str(lists)
+    source = config.data.source
+    source.root, source.train_list, source.val_list = str(tmp_path), str(lists), str(lists)
     validate(config, num_devices=8)
 
 

@@ -57,7 +57,7 @@ def test_evaluate_takes_other_data_by_name_and_prints_what_it_cannot_write(workd
     """Only two of the classes are there, in folders that sort otherwise, and the report has no place."""
     shutil.copytree(videos / "val", tmp_path / "moved" / "test")
     shutil.rmtree(tmp_path / "moved" / "test" / "dark")
-    where = ["--root", str(tmp_path / "moved"), "--split", "test", "--source", "folder"]
+    where = ["--root", str(tmp_path / "moved"), "--split", "test", "--source", "Folder"]
     assert cli.main(["evaluate", "--workdir", str(workdir), *where, "--out", "/proc/none"]) == 1
     captured = capsys.readouterr()
     assert re.fullmatch(r"validation top-1 \d+\.\d% \(\d/4 videos\)", captured.out.splitlines()[-1])
@@ -280,12 +280,12 @@ def test_train_refuses_a_typo_without_a_traceback(tmp_path):
 
 def test_train_checks_the_config_before_anything_else(tmp_path):
     done = train(
-        "--config=configs/own_videos.py:bn", "--config.data.root=none", "--config.model.depth=19", cwd=tmp_path
+        "--config=configs/own_videos.py:bn", "--config.data.source.root=none", "--config.model.depth=19", cwd=tmp_path
     )
     assert done.returncode == 2
     assert [line.partition(":")[0] for line in done.stderr.removeprefix("train.py: ").splitlines()] == [
         "model.depth",
-        "data.root",
+        "data.source.root",
     ]
     assert list(tmp_path.iterdir()) == []
 
@@ -294,7 +294,7 @@ def test_train_runs_from_any_folder_with_overrides_and_workers(videos, tmp_path)
     """The real network and entry point; workers import ``train.py`` again."""
     changes = {
         "model.width": 4,
-        "data.root": videos,
+        "data.source.root": videos,
         "data.short_side": 0,
         "data.crop_size": 16,
         "data.sampler.num_frames": 4,

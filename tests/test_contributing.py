@@ -9,26 +9,31 @@ import numpy as np
 import optax
 import pytest
 
+from dnr_jax import cli
 from dnr_jax.config import (
     ConfigError,
     DataConfig,
     ExperimentConfig,
     Network,
     Optimizer,
+    Source,
     from_json,
     load_config,
+    locations,
     override,
     parts,
     read_command_line,
     registered,
     to_json,
+    validate,
     validate_network,
 )
 from dnr_jax.convert import from_state_dict, namings, recognize, to_state_dict
 from dnr_jax.convert.export import export_program
 from dnr_jax.convert.source import template_of
+from dnr_jax.data.catalogue import records
 from dnr_jax.data.catalogue.datasets import DATASETS
-from dnr_jax.data.catalogue.sources import load_sources
+from dnr_jax.data.catalogue.sources import load_sources, source_at
 from dnr_jax.data.clips.decode import encode_video
 from dnr_jax.dnr import CrossTemporalDNR, DNRSpec, StaticNorm, bases
 from dnr_jax.dnr.parts import _registry
@@ -169,16 +174,64 @@ def test_without_the_variable_a_network_from_outside_is_not_known():
         override(load_config(DEMO), ["--config.model=Shallow"])
 
 
-def test_a_data_set(tmp_path, monkeypatch):
-    monkeypatch.setitem(DATASETS, "gestures", executed("A data set")["GESTURES"])
+@pytest.fixture
+def own_file(tmp_path, monkeypatch):
+    """Puts the program of a recipe into a file outside the package, which the environment names."""
+
+    def write(title: str, module: str) -> None:
+        (tmp_path / f"{module}.py").write_text(recipe(title))
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.setenv(parts.PARTS_VARIABLE, module)
+        written.append(module)
+
+    written: list[str] = []
+    yield write
+    for module in written:
+        sys.modules.pop(module)
+    DATASETS.pop("gestures", None)
+    parts._registry[Source].pop("Clips", None)
+    importlib.invalidate_caches()
+
+
+def test_a_data_set(tmp_path, own_file):
+    own_file("A data set", "gestures")
     (tmp_path / "classes.txt").write_text("wave\npoint\n")
     for split, name, label in (("train", "a", "point"), ("val", "b", "wave")):
         (tmp_path / f"{split}.csv").write_text(f"{name};{label}\n")
         (tmp_path / label).mkdir()
         encode_video(str(tmp_path / label / f"{name}.mp4"), moving_frames(4, seed=0), options={"preset": "ultrafast"})
-    training, validation = load_sources(DataConfig(source="dataset", dataset="gestures", root=str(tmp_path)))
+    source = source_at("gestures", str(tmp_path))
+    training, validation = load_sources(DataConfig(source))
     assert training.classes == ("wave", "point")
     assert (training.labels.tolist(), validation.labels.tolist()) == ([1], [0])
+    assert {split: len(videos) for split, videos in source.open().splits.items()} == {"train": 1, "val": 1}
+
+
+def test_a_source_of_videos(tmp_path, own_file, capsys):
+    own_file("A source of videos", "clips")
+    for number in range(12):
+        file = tmp_path / f"{number:04d}_{('jump', 'run')[number % 2]}.mp4"
+        encode_video(str(file), moving_frames(4, seed=number), options={"preset": "ultrafast"})
+    flags = ["source=Clips", f"source.root={tmp_path}", "source.every=4"]
+    config, _ = override(load_config(DEMO), [f"--config.data.{flag}" for flag in flags])
+    validate(config)
+    training, validation = load_sources(config.data)
+    assert (training.classes, len(training), validation.labels.tolist()) == (("jump", "run"), 9, [0, 0, 0])
+    assert from_json(to_json(config)) == config and list(locations(config)) == ["data.source.root"]
+    assert validation.names == config.data.source.load_split("val").names
+    config.data.source.root = "none"
+    with pytest.raises(
+        ConfigError, match=r"data.source.root: there is no folder 'none'; expected videos called <number>_"
+    ):
+        validate(config)
+    out = str(tmp_path / "out")
+    assert cli.main(["prepare", "Clips", "--root", str(tmp_path), "--out", out, "--workers", "1"]) == 0
+    assert records.find(out).classes == ("jump", "run")
+    report = ["--report", str(tmp_path / "report"), "--workers", "1", "--min-frames", "1"]
+    assert cli.main(["check", "Clips", "--root", str(tmp_path), *report]) == 0
+    assert "train: 10 videos\nval: 2 videos\nnothing wrong" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="Clips has no split 'test'; expected train or val"):
+        source_at("Clips", str(tmp_path)).load_split("test")
 
 
 def test_an_optimizer():

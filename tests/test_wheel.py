@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 TINY = {
     "model.width": 4,
     "data.crop_size": 16,
-    "data.cache_dir": "videos",
+    "data.source.cache_dir": "videos",
     "data.num_workers": 1,
     "data.sampler.num_frames": 4,
     "train.steps": 2,

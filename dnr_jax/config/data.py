@@ -2,17 +2,19 @@
 
 import abc
 import dataclasses
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from annotated_types import Ge, Gt, Le
 
-from dnr_jax.config.parts import Part, named
-from dnr_jax.config.paths import ExpandsPaths
+from dnr_jax.config.former import moved
+from dnr_jax.config.parts import ConfigError, KnownFields, Part, named
+from dnr_jax.config.paths import ExpandsPaths, missing_locations, path_fields
+from dnr_jax.config.videos import Catalogue, VideoSource
 
 Share = Annotated[float, Ge(0), Le(1)]
 Positive = Annotated[float, Gt(0)]
-SourceKind = Literal["list", "folder", "dataset", "records", "demo"]
 
 
 @dataclasses.dataclass
@@ -91,34 +93,72 @@ class RandAugment:
 
 
 @dataclasses.dataclass
-class DataConfig(ExpandsPaths):
+class Source(ExpandsPaths, Part, abc.ABC):
+    """Which videos there are, and what each one shows. Sources derive from it and are registered.
+
+    Fields that say where data lies are marked as :class:`~dnr_jax.config.Location`.
+    """
+
+    room = "dnr_jax.data.catalogue.sources"
+
+    @abc.abstractmethod
+    def load(self) -> tuple[VideoSource, VideoSource]:
+        """Find the training and the validation videos; both have the same ``classes``.
+
+        Raises:
+          FileNotFoundError: a file or folder is missing; the message says which, and what is expected there.
+          ValueError: what is there cannot be trained on, such as a malformed list or a video with several labels.
+        """
+
+    def load_split(self, split: str) -> VideoSource:
+        """Find the videos of one split; a source that can does not need the others to be there.
+
+        Without the training videos, classes are those that the split itself names: whoever compares them with others
+        goes by name (:func:`dnr_jax.data.catalogue.classes.with_classes`).
+
+        Raises:
+          FileNotFoundError: as for :meth:`load`.
+          ValueError: as for :meth:`load`, or where there is no such split.
+        """
+        return self.open((split,)).splits[split]
+
+    def open(self, splits: Sequence[str] | None = None) -> Catalogue:
+        """Find the videos, and what is missing or wrong among them, which does not end it.
+
+        Args:
+          splits: which splits; None: ``train`` and ``val``, or all there are.
+
+        Raises:
+          FileNotFoundError: as for :meth:`load`.
+          ValueError: where nothing can be made of what is there, or where there is no such split.
+        """
+        pair = dict(zip(("train", "val"), self.load(), strict=True))
+        if unknown := [split for split in splits or () if split not in pair]:
+            raise ValueError(f"{type(self).__name__} has no split '{unknown[0]}'; expected train or val")
+        found = {split: pair[split] for split in splits or pair}
+        return Catalogue(type(self).__name__.lower(), pair["train"].classes, found)
+
+    @classmethod
+    def found_in(cls, folder: str) -> Self | None:
+        """Return the source that a folder holds, where it tells by itself that it is of this class."""
+        return None
+
+    def path_problems(self) -> Iterator[str]:
+        """Find files and folders that are not there, as ``field: what; what would be right``."""
+        yield from missing_locations(self)
+
+    @property
+    def place(self) -> str:
+        """Where the videos lie, for people: the first path that is not empty."""
+        return next(filter(None, (getattr(self, name) for name in path_fields(type(self)))), "")
+
+
+@dataclasses.dataclass
+class DataConfig(KnownFields):
     """Where the videos are, which frames are read, and what is done to them."""
 
-    PATHS = ("root", "annotations", "train_list", "val_list", "label_map", "cache_dir")
-    source: SourceKind = "list"
-    """``list``: annotation files with ``path label`` lines; ``folder``: one folder a class; ``dataset``: a public data
-    set as it is on the disk; ``records``: what ``dnr prepare`` wrote; ``demo``: generated."""
-    root: str = ""
-    """Folder of the videos: for ``list`` the one that paths are relative to; for ``folder`` it holds ``train/`` and
-    ``val/``; for ``records`` the prepared data set."""
-    dataset: str = ""
-    """For ``dataset``: its name, such as ``kinetics400`` or ``ucf101``."""
-    annotations: str = ""
-    """For ``dataset``: the folder of the annotation files; empty: looked for in ``root``."""
-    fold: Annotated[int, Ge(1)] = 1
-    """For ``dataset``: which of the three official divisions of UCF101 and HMDB51."""
-    train_list: str = ""
-    """For ``list``: the annotation file of the training videos."""
-    val_list: str = ""
-    """For ``list``: that of the validation videos."""
-    label_map: str = ""
-    """Optional file of the classes, such as one name a line in the order of the labels; docs/data.md tells formats."""
-    cache_dir: str = ""
-    """Where the demo's videos are kept; empty: the user's cache folder."""
-    demo_train_videos: Annotated[int, Ge(1)] = 480
-    """For ``demo``: how many training videos are generated."""
-    demo_val_videos: Annotated[int, Ge(1)] = 120
-    """For ``demo``: how many validation videos."""
+    source: Source = dataclasses.field(default_factory=lambda: named(Source, "Lists")())
+    """Where the videos are, and what each one shows."""
     sampler: Sampler = dataclasses.field(default_factory=lambda: named(Sampler, "Dense")())
     """Which frames of a video make a clip, and how many."""
     short_side: Annotated[int, Ge(0)] = 256
@@ -146,6 +186,12 @@ class DataConfig(ExpandsPaths):
     """Worker processes; 0: threads only; -1: one for every 8 cores where there are at least 16, otherwise none."""
     max_failures: Annotated[float, Ge(0), Le(1)] = 0.1
     """The run ends when more than this share of the videos read so far could not be decoded."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field; one of a former version is answered with where it is now."""
+        if elsewhere := moved(f"data.{name}"):
+            raise ConfigError(f"no field 'data.{name}': {elsewhere}")
+        super().__setattr__(name, value)
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:

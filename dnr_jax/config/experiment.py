@@ -16,7 +16,7 @@ from dnr_jax.config.data import DataConfig
 from dnr_jax.config.network import Network
 from dnr_jax.config.optimizer import Optimizer
 from dnr_jax.config.parts import ConfigError, named, nearest
-from dnr_jax.config.paths import ExpandsPaths
+from dnr_jax.config.paths import ExpandsPaths, Path
 
 VARIANTS = ("dnr", "bn", "bn_interlace", "dnr_no_interlace")
 """The four arms that tell the contribution of DNR from that of the channel interlacing; see :func:`with_variant`."""
@@ -109,13 +109,12 @@ class InitConfig:
 class ExperimentConfig(ExpandsPaths):
     """Everything a run depends on."""
 
-    PATHS = ("init_from",)
     model: Network = dataclasses.field(default_factory=lambda: named(Network, "TSN")())
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     optimizer: Optimizer = dataclasses.field(default_factory=lambda: named(Optimizer, "SGD")())
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
-    init_from: str = ""
+    init_from: Annotated[str, Path()] = ""
     """File of weights, or work directory of a run, that the network starts from; empty: from scratch."""
     init: InitConfig = dataclasses.field(default_factory=InitConfig)
 

@@ -14,6 +14,7 @@ from absl import flags
 
 from dnr_jax.config.experiment import ExperimentConfig
 from dnr_jax.config.files import SHIPPED, find_config, load_config
+from dnr_jax.config.former import moved
 from dnr_jax.config.parts import ConfigError, Part, exchanged, flatten, named, nearest, registered, with_fields
 from dnr_jax.dnr.fields import describe, field_types, has_type, split
 
@@ -155,6 +156,8 @@ def unknown_field(name: str, part: str, owner: type, prefix: str, config: Any = 
       prefix: the section's name, with a dot behind it.
       config: whose fields are looked through for one of that name elsewhere.
     """
+    if elsewhere := moved(name):
+        return f"no field {name!r}: {elsewhere}"
     names = list(field_types(owner))
     where = f"{prefix[:-1]!r}, which is {owner.__name__}" if prefix else "the config"
     suggestion = nearest(part, names) or _nearest_leaf(name, config)

@@ -14,6 +14,7 @@ from dnr_jax.dnr.fields import nearest
 from dnr_jax.dnr.parts import (
     PARTS_VARIABLE,
     ConfigError,
+    KnownFields,
     Part,
     exchanged,
     is_choice,
@@ -27,6 +28,7 @@ from dnr_jax.dnr.parts import (
 __all__ = [
     "PARTS_VARIABLE",
     "ConfigError",
+    "KnownFields",
     "Part",
     "RunError",
     "exchanged",

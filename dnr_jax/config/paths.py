@@ -1,15 +1,39 @@
-"""Paths as people write them, and what is wrong with those of an experiment."""
+"""Paths as people write them, and which fields of an experiment are paths."""
 
+import dataclasses
+import functools
 import os
 import re
 import urllib.parse
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 from etils import epath
 
-if TYPE_CHECKING:
-    from dnr_jax.config.data import DataConfig
+from dnr_jax.dnr.fields import field_types, split
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Path:
+    """Marks a field as a path: ``Annotated[str, Path()]``. It is expanded, and absolute once a run has begun."""
+
+    default: str = ""
+    """Where an empty path leads to, such as ``.``; empty: nowhere."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Location(Path):
+    """Marks a field as the path of data, which may be moved: a run goes on where the same content lies elsewhere.
+
+    ``Annotated[str, Location(kind="folder", holds="the folder of the data set", needed=True)]``.
+    """
+
+    kind: Literal["file", "folder", "cache"]
+    """A ``cache`` need not be there."""
+    holds: str = ""
+    """What is expected there, for messages."""
+    needed: bool = False
+    """Whether the path may not be empty."""
 
 
 def expand_path(path: str | os.PathLike[str]) -> str:
@@ -34,82 +58,52 @@ def missing_path(kind: str, path: str) -> str:
 
 
 class ExpandsPaths:
-    """Passes the fields that ``PATHS`` names through :func:`expand_path`, whoever sets them."""
-
-    PATHS: ClassVar[tuple[str, ...]] = ()
+    """Passes the fields that are marked as paths through :func:`expand_path`, whoever sets them."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set a field."""
-        is_path = name in self.PATHS and isinstance(value, str | os.PathLike)
+        is_path = isinstance(value, str | os.PathLike) and name in path_fields(type(self))
         super().__setattr__(name, expand_path(value) if is_path else value)
 
 
-def path_problems(data: "DataConfig") -> Iterator[str]:
-    """Find files and folders of the data that are not there."""
-    if data.source == "list":
-        for name in ("train_list", "val_list"):
-            path = getattr(data, name)
-            if not path:
-                yield f"data.{name}: is empty; data.source 'list' needs an annotation file with 'path label' lines"
-            elif not epath.Path(path).is_file():
-                yield f"data.{name}: {missing_path('file', path)}"
-        if data.root and not epath.Path(data.root).is_dir():
-            yield f"data.root: {missing_path('folder', data.root)}; the lists' paths are relative to it"
-        if data.label_map and not epath.Path(data.label_map).is_file():
-            yield f"data.label_map: {missing_path('file', data.label_map)}"
-    if data.source in ("dataset", "records"):
-        if not data.root:
-            yield f"data.root: is empty; data.source '{data.source}' needs the folder of the data set"
-        elif not epath.Path(data.root).is_dir():
-            yield f"data.root: {missing_path('folder', data.root)}"
-        if data.annotations and not epath.Path(data.annotations).is_dir():
-            yield f"data.annotations: {missing_path('folder', data.annotations)}"
-    if data.source == "dataset" and not data.dataset:
-        yield "data.dataset: is empty; data.source 'dataset' needs a name, such as 'kinetics400'"
-    if data.source == "folder":
-        if problem := folder_problem(data.root):
-            yield f"data.root: {problem}"
+def path_fields(cls: Any) -> Mapping[str, Path]:
+    """Return the fields of a dataclass that are marked as paths, with their marks."""
+    return _path_fields(cls)
 
 
-def folder_problem(root: str) -> str:
-    """Return what a folder of videos lacks, and what can be done with what it holds; empty where it lacks nothing."""
-    if not root:
-        return "is empty; data.source 'folder' needs a folder with train/<class> and val/<class>"
-    if not epath.Path(root).is_dir():
-        return f"{missing_path('folder', root)}; expected one with train/<class> and val/<class>"
-    missing = [split for split in ("train", "val") if not (epath.Path(root) / split).is_dir()]
-    if not missing:
-        return ""
-    folders = " and ".join(f"'{root}/{split}'" for split in missing)
-    return f"there is no folder {folders}; expected <class>/<video> in it. {_offer(root, missing)}"
+@functools.cache
+def _path_fields(cls: Any) -> Mapping[str, Path]:
+    marks = {name: split(kind)[1] for name, kind in field_types(cls).items()}
+    return {name: mark for name, of_field in marks.items() for mark in of_field if isinstance(mark, Path)}
 
 
-_SPLIT_NAMES = {"train": ("training", "trainset"), "val": ("valid", "validation", "test", "testing", "eval")}
+def locations(part: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the full names of the fields that say where data lies, in a part and in the parts within it."""
+    yield from (f"{prefix}{name}" for name, mark in path_fields(type(part)).items() if isinstance(mark, Location))
+    for field in dataclasses.fields(part):
+        if dataclasses.is_dataclass(value := getattr(part, field.name)):
+            yield from locations(value, f"{prefix}{field.name}.")
 
 
-def _offer(root: str, missing: Sequence[str]) -> str:
-    """Say what a folder without ``train/`` or ``val/`` holds, and how to train on that."""
-    children = sorted(child for child in epath.Path(root).iterdir() if not child.name.startswith((".", "@", "__")))
-    folders = [child.name for child in children if child.is_dir()]
-    lists = [child.name for child in children if child.suffix in (".txt", ".csv") and not child.is_dir()]
-    for split in missing:
-        if alike := [name for name in folders if name.lower() in (split, *_SPLIT_NAMES[split])]:
-            return f"It holds '{alike[0]}': rename that to '{split}'"
-    if found := [f"{root}/{name}" for split in ("train", "val") for name in lists if split in name]:
-        flags_of = " ".join(f"--config.data.{'train' if 'train' in f else 'val'}_list={f}" for f in found[:2])
-        return f"It holds lists: --config.data.source=list {flags_of} trains on them"
-    if any(
-        next(epath.Path(root).glob(f"{depth}dataset_info.json"), None)
-        for depth in ("", "*/", "*/*/")[: 4 - len(folders)]
-    ):
-        return "It holds records of 'dnr prepare': --config=configs/prepared.py trains on them"
-    if missing == ["val"]:
-        return f"Move about a fifth of the videos of each class from {root}/train/<class> to {root}/val/<class>"
-    if folders:
-        shown = f"{', '.join(folders[:3])}{', ...' if len(folders) > 3 else ''}"
-        return (
-            f"It holds {len(folders)} folders ({shown}): if these are classes, move about a fifth of the videos of "
-            f"each to {root}/val/<class> and the others to {root}/train/<class>; keep videos of one scene together"
-        )
-    what = f"{len(children)} files and no folder" if children else "nothing"
-    return f"It holds {what}; 'dnr prepare' reads public data sets as they were unpacked"
+def make_paths_absolute(part: Any) -> None:
+    """Make a part, and the parts within it, independent of the working folder; they are changed in place."""
+    for name, mark in path_fields(type(part)).items():
+        path = getattr(part, name) or mark.default
+        if path and "://" not in path:
+            setattr(part, name, os.path.abspath(path))
+    for field in dataclasses.fields(part):
+        if dataclasses.is_dataclass(value := getattr(part, field.name)):
+            make_paths_absolute(value)
+
+
+def missing_locations(part: Any) -> Iterator[str]:
+    """Find the files and folders of a part that are not there, as ``field: what; what would be right``."""
+    for name, mark in path_fields(type(part)).items():
+        path = getattr(part, name)
+        if not isinstance(mark, Location) or mark.kind == "cache":
+            continue
+        if not path:
+            if mark.needed:
+                yield f"{name}: is empty; {type(part).__name__} needs {mark.holds}"
+        elif not (epath.Path(path).is_file() if mark.kind == "file" else epath.Path(path).is_dir()):
+            yield f"{name}: {missing_path(mark.kind, path)}; expected {mark.holds}"

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from dnr_jax.config.data import DataConfig
+from dnr_jax.config.data import DataConfig, Source
 from dnr_jax.config.experiment import EvaluationConfig
+from dnr_jax.config.parts import named
 
 
 def kinetics(root: str, **fields: Any) -> DataConfig:
@@ -13,9 +14,8 @@ def kinetics(root: str, **fields: Any) -> DataConfig:
       root: folder of the videos and the lists.
       **fields: others of the data.
     """
-    return DataConfig(
-        source="list", root=root, train_list=f"{root}/train_list.txt", val_list=f"{root}/val_list.txt", **fields
-    )
+    lists = {"train_list": f"{root}/train_list.txt", "val_list": f"{root}/val_list.txt"}
+    return DataConfig(source=named(Source, "Lists")(root=root, **lists), **fields)
 
 
 def ten_by_three(batch_size: int) -> EvaluationConfig:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dnr_jax.config.experiment import ExperimentConfig
+from dnr_jax.config.former import converted
 from dnr_jax.config.overrides import part_type, unknown_field
 from dnr_jax.config.parts import ConfigError, Part, is_choice, named, with_fields
 from dnr_jax.dnr.fields import field_types, part_problems
@@ -28,7 +29,9 @@ def to_json(config: ExperimentConfig) -> str:
 
 
 def from_json(text: str) -> ExperimentConfig:
-    """Read what :func:`to_json` wrote. Fields that are not there keep their defaults.
+    """Read what :func:`to_json` wrote, in this version or in a former one.
+
+    Fields that are not there keep their defaults.
 
     Raises:
       ConfigError: for a class or a field that does not exist or a value of the wrong type, naming all of them.
@@ -36,7 +39,7 @@ def from_json(text: str) -> ExperimentConfig:
     values = json.loads(text)
     if not isinstance(values, dict):
         raise ConfigError(f"is a {type(values).__name__}; expected an object with the sections of an experiment")
-    config = _read(ExperimentConfig, values, "")
+    config = _read(ExperimentConfig, converted(values), "")
     if problems := list(part_problems(config)):
         raise ConfigError("\n".join(problems))
     return config

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from dnr_jax.config.experiment import ExperimentConfig, InitConfig
 from dnr_jax.config.parts import ConfigError, flatten
-from dnr_jax.config.paths import path_problems
 from dnr_jax.dnr.fields import part_problems
 
 
@@ -24,7 +23,7 @@ def validate(config: ExperimentConfig, num_devices: int = 1, num_processes: int 
         problems += _init_problems(config)
         problems += _batch_problems(config, num_devices, num_processes)
     if not any(problem.startswith("data.") for problem in problems):
-        problems += path_problems(config.data)
+        problems += [f"data.source.{problem}" for problem in config.data.source.path_problems()]
     if problems:
         raise ConfigError("\n".join(problems))
 

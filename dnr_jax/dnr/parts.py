@@ -26,7 +26,19 @@ class ConfigError(ValueError):
     """Something that a person set is wrong; the message says what, where, and what would be right."""
 
 
-class Part:
+class KnownFields:
+    """Refuses to be given what is no field of it, which nobody would read."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field."""
+        fields = list(field_types(type(self)))
+        if name not in fields:
+            owner = type(self).__name__
+            raise ConfigError(f"{owner} has no field {name!r}{nearest(name, fields)}; it has {', '.join(fields)}")
+        super().__setattr__(name, value)
+
+
+class Part(KnownFields):
     """Base class of the parts among which one can be chosen; the classes directly below it are the kinds of parts.
 
     Attributes:

@@ -13,6 +13,7 @@ from typing import Any
 
 from dnr_jax.config import ConfigError, DataConfig, ExperimentConfig, Network, TrainConfig, load_config, named
 from dnr_jax.data.catalogue.demo import Difficulty, make_hard_demo
+from dnr_jax.data.catalogue.sources import Folder, Lists
 from dnr_jax.data.clips.sampling import Segments
 from dnr_jax.data.clips.transforms import CenterCrop, MultiScaleCrop
 from dnr_jax.dnr import DNRSpec
@@ -193,7 +194,8 @@ def make_config(run: Run, folder: str, runs: pathlib.Path) -> ExperimentConfig:
 
 def _paper(run: Run, folder: str) -> ExperimentConfig:
     config = load_config(run.data)
-    config.data.root = folder or config.data.root
+    if folder:
+        config.data.source.root = folder
     config.train.seed = run.seed
     return config
 
@@ -245,12 +247,12 @@ def set_norm(model: Network, setting: Setting) -> None:
 def set_videos(data: DataConfig, run: Run, folder: str, runs: pathlib.Path) -> None:
     """Say where the videos of a run are; makes the generated ones."""
     if is_generated(run.data):
-        data.source, data.root = "folder", _generate(knobs_of(run.data), data.crop_size, runs.parent / "data")
+        data.source = Folder(_generate(knobs_of(run.data), data.crop_size, runs.parent / "data"))
         return
     root = pathlib.Path(folder) / run.data
     prefix = f"fold{run.fold}_" if run.data in FOLDS else ""
-    data.source, data.root, data.label_map = "list", str(root), str(root / "label_map.txt")
-    data.train_list, data.val_list = (str(root / f"{prefix}{split}_list.txt") for split in ("train", "val"))
+    train, val = (str(root / f"{prefix}{split}_list.txt") for split in ("train", "val"))
+    data.source = Lists(str(root), train, val, label_map=str(root / "label_map.txt"))
 
 
 def _generate(knobs: Mapping[str, float], size: int, cache: pathlib.Path) -> str:

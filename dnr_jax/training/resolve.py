@@ -1,19 +1,28 @@
 """What an experiment leaves to its data, filled in: its classes, its videos labelled with them, where it starts."""
 
+import copy
 import dataclasses
 import logging
 import pathlib
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from dnr_jax.config import ConfigError, EvaluationConfig, ExperimentConfig, VideoSource, flatten
+from dnr_jax.config import (
+    ConfigError,
+    EvaluationConfig,
+    ExperimentConfig,
+    VideoSource,
+    flatten,
+    locations,
+    make_paths_absolute,
+)
 from dnr_jax.convert.source import Start, fit_classes, read_source
 from dnr_jax.data.catalogue.classes import names_for, with_classes
+from dnr_jax.data.catalogue.sources import load_sources
 from dnr_jax.evaluation.videos import labelled
 from dnr_jax.runs.folder import read_config, saved_classes
-from dnr_jax.training.locations import LOCATIONS, Sources, load_videos, with_absolute_paths
 
 _logger = logging.getLogger(__name__)
 
@@ -28,11 +37,13 @@ CHANGEABLE = frozenset(
         "data.num_threads",
         "data.num_workers",
         "data.max_failures",
-        "data.cache_dir",
     }
     | {f"evaluation.{field.name}" for field in dataclasses.fields(EvaluationConfig)}
 )
-"""Fields that may differ when a run goes on: its length, and what does not enter the gradient."""
+"""Fields that may differ when a run goes on: its length, and what does not enter the gradient; so may data's places."""
+
+Sources: TypeAlias = tuple[VideoSource, VideoSource]
+"""Training and validation videos."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,9 +97,29 @@ def resolve(config: ExperimentConfig, saved: Saved | None = None) -> Resolved:
       ConfigError: where the data contradicts the configuration; where the weights to start from do not fit; where the
         run to go on is one of another configuration, other classes or other training videos.
     """
-    config = with_absolute_paths(config)
-    sources = load_videos(config)
+    config = copy.deepcopy(config)
+    make_paths_absolute(config)
+    sources = _load_videos(config)
     return _go_on(config, sources, saved) if saved else _begin(config, sources)
+
+
+def _load_videos(config: ExperimentConfig) -> Sources:
+    """Return training and validation videos, labelled as the data has it.
+
+    Raises:
+      ConfigError: where they cannot be found, or are fewer than a run needs.
+    """
+    try:
+        training, validation = load_sources(config.data)
+    except (FileNotFoundError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+    if len(training) < config.train.batch_size:
+        raise ConfigError(
+            f"train.batch_size: is {config.train.batch_size}, more than the {len(training)} training videos"
+        )
+    if not len(validation):
+        raise ConfigError("there is no validation video, which would tell the best checkpoint")
+    return training, validation
 
 
 def _begin(config: ExperimentConfig, sources: Sources) -> Resolved:
@@ -113,10 +144,11 @@ def _begin(config: ExperimentConfig, sources: Sources) -> Resolved:
 def _go_on(config: ExperimentConfig, sources: Sources, saved: Saved) -> Resolved:
     """Resolve a run that goes on; ``config`` is changed."""
     workdir, progress = saved.workdir, saved.progress
-    before = with_absolute_paths(read_config(workdir))
+    before = read_config(workdir)
+    make_paths_absolute(before)
     config.model.num_classes = config.model.num_classes or before.model.num_classes
-    unimportant = CHANGEABLE | LOCATIONS if "training" in progress else CHANGEABLE
-    _compare(flatten(before), flatten(config), unimportant, workdir)
+    moved = {*locations(before), *locations(config)} if "training" in progress else set()
+    _compare(flatten(before), flatten(config), CHANGEABLE | moved, workdir)
     classes = saved_classes(workdir, progress, config.model.num_classes)
     training, validation = (labelled(source, classes, workdir) for source in sources)
     if (began := progress.get("training")) not in (None, _content(training)):

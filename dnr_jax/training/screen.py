@@ -97,7 +97,7 @@ def describe(
     data, model, train = config.data, config.model, config.train
     frames, height, width, _ = data.clip_shape
     sampler = type(data.sampler).__name__
-    where = data.root or data.train_list or data.cache_dir
+    source = f"{type(data.source).__name__} {data.source.place}".rstrip()
     shown = f"{', '.join(classes[:4])}{', ...' if len(classes) > 4 else ''}"
     is_dnr = set(model.norm.spec().kinds) != {"static"}
     base = model.norm.base.label()
@@ -109,7 +109,7 @@ def describe(
     processes = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
     epochs = steps * train.batch_size / videos[0]
     lines = {
-        "data": f"{data.source}{f' {where}' if where else ''}: {videos[0]} training and {videos[1]} validation videos",
+        "data": f"{source}: {videos[0]} training and {videos[1]} validation videos",
         "classes": f"{len(classes)}: {shown}",
         "clips": f"{frames} frames of {height} x {width} pixels, sampler {sampler}; {train.batch_size} a step",
         "network": f"{type(model).__name__}{depth}, norms {norms}{', interlaced' if own.get('interlace') else ''}; "

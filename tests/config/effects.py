@@ -36,6 +36,8 @@ def other_values(kind: Any, value: Any) -> Iterator[Any]:
         candidates = list(typing.get_args(base))
     elif typing.get_origin(base) in (typing.Union, types.UnionType):
         candidates = [None, *(other for choice in typing.get_args(base) for other in other_values(choice, value))]
+    elif base is str:
+        candidates = [f"{value}x", ""]
     elif base is bool:
         candidates = [not value]
     elif isinstance(value, tuple):

@@ -3,11 +3,12 @@
 import pytest
 
 from dnr_jax.config import ConfigError, ExperimentConfig, validate
+from dnr_jax.data.catalogue.sources import Demo
 
 
 def valid_config() -> ExperimentConfig:
     config = ExperimentConfig()
-    config.data.source = "demo"
+    config.data.source = Demo()
     return config
 
 

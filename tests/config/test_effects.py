@@ -17,12 +17,14 @@ from dnr_jax.config import (
     Network,
     Optimizer,
     Sampler,
+    Source,
     TrainConfig,
     load_config,
     override,
     registered,
     validate_network,
 )
+from dnr_jax.data.catalogue.sources import Dataset, Demo, Folder, Lists, Records
 from dnr_jax.data.clips.decode import FrameCount
 from dnr_jax.data.clips.sampling import Dense, Segments
 from dnr_jax.dnr import DNRSpec
@@ -30,6 +32,7 @@ from dnr_jax.models import TSN, SlowFast, TANet
 from dnr_jax.models.resnet import ARCHITECTURES, Architecture
 from dnr_jax.training.optimizer import make_optimizer, make_schedule
 from tests.config.effects import program, variations
+from tests.data.miniatures import MINIATURES
 from tests.paths import REPOSITORY
 from tests.training import tiny
 
@@ -45,7 +48,7 @@ def experiment_of(name: str, size: int) -> ExperimentConfig:
         network.depth = 18
     if isinstance(network, SlowFast):
         network.norm.relay_distance = 2
-    data = DataConfig(source="demo", sampler=SAMPLERS.get(name, Dense(8)), crop_size=size, short_side=0)
+    data = DataConfig(source=Demo(), sampler=SAMPLERS.get(name, Dense(8)), crop_size=size, short_side=0)
     return ExperimentConfig(model=network, data=data)
 
 
@@ -134,6 +137,48 @@ def test_every_field_of_other_parts_changes_what_they_do_or_is_refused(kind, out
                 built.add(field)
                 assert outcome(changed) != before, f"{part.__name__}: {change}"
         assert built == {field.name for field in dataclasses.fields(part)}
+
+
+@pytest.fixture
+def starts(tmp_path) -> dict[str, Source]:
+    """A source of each class that finds videos, whose files may be empty here."""
+    root = tmp_path / "videos"
+    for split in ("train", "val"):
+        (root / split / "a").mkdir(parents=True)
+        (root / split / "a" / "x.mp4").touch()
+        (tmp_path / f"{split}.txt").write_text(f"{split}/a/x.mp4 0\n")
+        (tmp_path / f"index_{split}.jsonl").write_text('{"name": "x", "label": 0}\n')
+    (tmp_path / "map.txt").write_text("a\n")
+    (tmp_path / "dataset_info.json").write_text('{"name": "x"}')
+    (tmp_path / "label.labels.txt").write_text("a\n")
+    MINIATURES["hmdb51_split1"][1](tmp_path / "hmdb51")
+    lists = Lists(str(root), *(str(tmp_path / name) for name in ("train.txt", "val.txt", "map.txt")))
+    public = Dataset("hmdb51", str(tmp_path / "hmdb51"))
+    known = [lists, Folder(str(root)), public, Records(str(tmp_path)), Demo(8, 8, str(tmp_path / "demo"))]
+    return {type(source).__name__: source for source in known}
+
+
+def found_by(source: Source) -> str:
+    """The videos that a source finds, or why it finds none."""
+    if problems := [*source.problems(), *source.path_problems()]:
+        return str(problems)
+    try:
+        return str([(videos.paths, videos.labels, videos.classes) for videos in source.load()])
+    except (FileNotFoundError, ValueError) as error:
+        return str(error)
+
+
+def test_every_field_of_a_source_changes_what_it_finds_or_is_refused(starts):
+    assert starts.keys() == registered(Source).keys()
+    for name, source in starts.items():
+        before, built = found_by(source), set()
+        assert "x.mp4" in before or name in ("Dataset", "Records", "Demo")
+        for change, changed in variations(source):
+            field = change.partition("=")[0]
+            if field not in built:
+                built.add(field)
+                assert found_by(changed) != before, f"{name}: {change}"
+        assert built == {field.name for field in dataclasses.fields(source)}
 
 
 def test_shares_of_mixtures_need_mixtures():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dnr_jax.config import VARIANTS, ConfigError, ExperimentConfig, flatten, from_json, load_config, to_json, validate
-from dnr_jax.data.catalogue.sources import load_sources
+from dnr_jax.data.catalogue.sources import Dataset, load_sources
 from dnr_jax.data.clips.pipeline import train_iterator
 from dnr_jax.data.clips.sampling import Dense, Linspace, Segments
 from dnr_jax.data.clips.transforms import MultiScaleCrop
@@ -64,8 +64,9 @@ def with_data(config: ExperimentConfig, folder: pathlib.Path) -> ExperimentConfi
     for split in ("train", "val"):
         (folder / split).mkdir()
         (folder / f"{split}.txt").touch()
-    config.data.root = str(folder)
-    config.data.train_list, config.data.val_list = str(folder / "train.txt"), str(folder / "val.txt")
+    paths = {"root": str(folder), "train_list": str(folder / "train.txt"), "val_list": str(folder / "val.txt")}
+    for name in paths.keys() & vars(config.data.source):
+        setattr(config.data.source, name, paths[name])
     return config
 
 
@@ -141,7 +142,7 @@ def test_the_arms_of_something_something_differ_in_norms(name, tmp_path):
     assert different == {"model.norm.norm1", "model.norm.norm2"} | (INTERLACE if name == "tsn" else set())
     with_data(dnr, tmp_path)
     for config in (dnr, bn):
-        config.data.root, config.data.sampler.num_frames = dnr.data.root, 16
+        config.data.source.root, config.data.sampler.num_frames = dnr.data.source.root, 16
         config.model.norm = changed(config.model.norm, base="gn")
         validate(config)
 
@@ -150,8 +151,8 @@ def test_the_versions_of_something_something_differ_in_data_and_steps():
     first, second = (flatten(load("something_something.py", f"{version}_tsm")) for version in ("v1", "v2"))
     changed = {field: (first[field], second[field]) for field in first if first[field] != second[field]}
     assert changed == {
-        "data.dataset": ("sthv1", "sthv2"),
-        "data.root": ("data/sthv1", "data/sthv2"),
+        "data.source.name": ("sthv1", "sthv2"),
+        "data.source.root": ("data/sthv1", "data/sthv2"),
         "optimizer.warmup_steps": (5 * 672, 5 * 1319),  # 5 epochs of whole batches of 128
     }
     assert load("something_something.py") == load("something_something.py", "v2_tsn")
@@ -160,9 +161,9 @@ def test_the_versions_of_something_something_differ_in_data_and_steps():
 @pytest.mark.parametrize(("argument", "frames"), [("v1_tdn", 40), ("v2_tsm", 8)])
 def test_something_something_is_read_as_it_is_on_the_disk(argument, frames, tmp_path):
     config = load("something_something.py", argument)
-    _, write = miniatures.MINIATURES[config.data.dataset]
+    _, write = miniatures.MINIATURES[config.data.source.name]
     miniature = write(tmp_path)
-    config.data.root, config.data.crop_size, config.data.short_side = str(tmp_path), 16, 0
+    config.data.source.root, config.data.crop_size, config.data.short_side = str(tmp_path), 16, 0
     training, validation = load_sources(config.data)
     assert tuple(training.classes) == tuple(miniature.classes)
     assert (len(training), len(validation)) == (2, 1)
@@ -197,7 +198,7 @@ def test_the_recipes_of_something_something_are_the_peers(
     assert (evaluation.num_clips, evaluation.crops, evaluation.crop_size) == views
     assert (type(config.data.sampler), config.data.sampler.num_frames, config.data.flip) == (Segments, 8, True)
     assert config.data.clip_shape[0] == (40 if name == "tdn" else 8)
-    assert (config.model.num_classes, config.data.source) == (174, "dataset")
+    assert (config.model.num_classes, type(config.data.source)) == (174, Dataset)
 
 
 @pytest.mark.parametrize("variant", ["8x8", "4x16"])

@@ -3,6 +3,7 @@
 import pytest
 
 from dnr_jax.config import ConfigError, ExperimentConfig, load_config, override, read_command_line, unknown_flag
+from dnr_jax.data.catalogue.sources import Dataset
 from dnr_jax.models import TSM, TSN, Interlace, SlowFast, TemporalShift
 from tests.paths import REPOSITORY
 
@@ -36,12 +37,49 @@ def test_a_wrong_override_gets_one_readable_line(arguments, message):
     assert message in line
 
 
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        (
+            "data.root=x",
+            "no field 'data.root': it is 'data.source.root' now, a field of Lists and Folder and Dataset and",
+        ),
+        (
+            "data.dataset=x",
+            "it is 'data.source.name' now, a field of Dataset, which --config.data.source=CLASS chooses",
+        ),
+        ("data.demo_val_videos=9", "it is 'data.source.val_videos' now, a field of Demo"),
+        ("data.source=list", "no Source is called 'list' (did you mean 'Lists'?)"),
+        (
+            "data.source.rot=x",
+            "no field 'data.source.rot' (did you mean 'root'?). Fields of 'data.source', which is Lists",
+        ),
+    ],
+)
+def test_former_names_of_sources_are_told_the_new_ones(flag, message):
+    with pytest.raises(ConfigError) as refused:
+        override(ExperimentConfig(), [f"--config.{flag}"])
+    assert message in str(refused.value)
+
+
+def test_another_source_keeps_what_both_have():
+    arguments = ["--config.data.source.root=/r", "--config.data.source.train_list=/t", "--config.data.source=Dataset"]
+    config, _ = override(ExperimentConfig(), [*arguments, "--config.data.source.name=ucf101"])
+    assert config.data.source == Dataset("ucf101", "/r")
+
+
 def test_right_overrides_pass():
     arguments = ["--config.optimizer.learning_rate=1e-3", "--config.train.steps", "7", "--noconfig.data.flip"]
-    more = ["--config.data.flip", "--config.data.mean=(1.0, 2, 3)", "--config.data.root=a=b", "--workdir=x", "--other"]
+    more = [
+        "--config.data.flip",
+        "--config.data.mean=(1.0, 2, 3)",
+        "--config.data.source.root=a=b",
+        "--workdir=x",
+        "--other",
+    ]
     config, rest = override(ExperimentConfig(), arguments + more)
     assert (config.optimizer.learning_rate, config.train.steps, config.data.flip) == (1e-3, 7, True)
-    assert (config.data.mean, config.data.root, rest) == ((1.0, 2, 3), "a=b", ["--workdir=x", "--other"])
+    assert (config.data.mean, config.data.source.root, rest) == ((1.0, 2, 3), "a=b", ["--workdir=x", "--other"])
 
 
 def test_the_config_flags_are_read_wherever_they_stand(tmp_path, monkeypatch):
@@ -117,7 +155,7 @@ def test_words_that_mean_nothing_are_refused_with_what_would_be_right(arguments,
         ("workdr", " (did you mean --workdir?)"),
         ("print-config", " (did you mean --print_config?)"),
         ("batch_size", " (did you mean --config.train.batch_size?)"),
-        ("data.root", " (did you mean --config.data.root?)"),
+        ("source.root", " (did you mean --config.data.source.root?)"),
         ("learning_rat", " (did you mean --config.optimizer.learning_rate?)"),
         ("xyzzy", ""),
     ],

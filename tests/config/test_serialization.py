@@ -7,6 +7,7 @@ import re
 import pytest
 
 from dnr_jax.config import ConfigError, ExperimentConfig, flatten, from_json, to_json
+from dnr_jax.data.catalogue.sources import Dataset, Demo, Folder, Lists, Records
 from dnr_jax.dnr import BatchNorm, BatchRenorm, GroupNorm
 from dnr_jax.models import TSN, SlowFast
 from tests.config.experiments import valid_config
@@ -96,3 +97,37 @@ def test_json_of_the_form_before_classes_is_refused_with_what_to_do():
     del old["model"]["class"]
     with pytest.raises(ConfigError, match="model: does not say of which class it is: another version.*init_from"):
         from_json(json.dumps(old))
+
+
+@pytest.mark.parametrize(
+    ("former", "source"),
+    [
+        ({"source": "list", "root": "/r", "train_list": "/t", "val_list": "/v"}, Lists("/r", "/t", "/v")),
+        ({"source": "folder", "root": "/r", "label_map": "/none"}, Folder("/r")),
+        ({"source": "dataset", "dataset": "ucf101", "root": "/r", "fold": 3}, Dataset("ucf101", "/r", fold=3)),
+        ({"source": "records", "root": "/r"}, Records("/r")),
+        ({"source": "demo", "demo_train_videos": 16, "demo_val_videos": 8, "cache_dir": "/c"}, Demo(16, 8, "/c")),
+    ],
+)
+def test_json_of_the_form_before_sources_is_converted(former, source):
+    """With all fields that the section had then, of which a source read some."""
+    unused = {
+        "root": "",
+        "dataset": "",
+        "annotations": "",
+        "fold": 1,
+        "train_list": "",
+        "val_list": "",
+        "label_map": "",
+    }
+    unused |= {"cache_dir": "", "demo_train_videos": 480, "demo_val_videos": 120}
+    config = valid_config()
+    values = json.loads(to_json(config))
+    del values["data"]["source"]
+    config.data.source = source
+    assert from_json(json.dumps(values | {"data": unused | former | values["data"]})) == config
+
+
+def test_a_word_that_was_no_source_is_refused():
+    with pytest.raises(ConfigError, match=r"data.source: is 'films'; expected Source"):
+        from_json('{"data": {"source": "films"}}')

@@ -1,6 +1,7 @@
 """What is refused before anything is compiled, in every section but the network's own."""
 
 import dataclasses
+import operator
 import re
 
 import pytest
@@ -11,9 +12,27 @@ from dnr_jax.data.clips.transforms import RandomResizedCrop
 from tests.config.experiments import problems, valid_config
 
 
+@pytest.mark.parametrize(
+    ("part", "name", "message"),
+    [
+        ("data", "root", "no field 'data.root': it is 'data.source.root' now, a field of Lists and"),
+        (
+            "data",
+            "crop_sise",
+            r"DataConfig has no field 'crop_sise' \(did you mean 'crop_size'\?\); it has source, sampler",
+        ),
+        ("data.source", "root", r"Demo has no field 'root'; it has train_videos, val_videos, cache_dir"),
+        ("model", "dept", r"TSN has no field 'dept' \(did you mean 'depth'\?\)"),
+    ],
+)
+def test_what_is_no_field_cannot_be_set(part, name, message):
+    with pytest.raises(ConfigError, match=message):
+        setattr(operator.attrgetter(part)(valid_config()), name, "x")
+
+
 def test_the_defaults_need_only_data():
     validate(valid_config())
-    assert "data.train_list" in problems(ExperimentConfig())
+    assert "data.source.train_list" in problems(ExperimentConfig())
 
 
 @pytest.mark.parametrize(
@@ -30,7 +49,7 @@ def test_the_defaults_need_only_data():
         ("model.norm.relay_distance", 3, "does not divide the clip of 8 frames"),
         ("model.norm.num_groups", 3, "8 frames cannot be cut into 3 equal groups"),
         ("model.norm.base.clips_per_statistics", 12, "12 does not divide train.batch_size, which is 64"),
-        ("data.source", "lists", "expected one of list, folder, dataset, records, demo (did you mean 'list'?)"),
+        ("data.source", "list", "is 'list'; expected Source"),
         ("data.sampler", "sparse", "is 'sparse'; expected Sampler"),
         ("data.sampler.out_of_bound", "wrap", "expected one of loop, repeat_last"),
         ("data.color_jitter", (1.5, 0.0, 0.0, 0.0), "expected a tuple of 4 (a number, at least 0, at most 1;"),

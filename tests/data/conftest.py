@@ -3,6 +3,7 @@ import pathlib
 import pytest
 
 from dnr_jax.config import DataConfig
+from dnr_jax.data.catalogue.sources import Folder
 from dnr_jax.data.clips import decode
 from dnr_jax.data.clips.sampling import Dense
 from tests.data.videos import moving_frames
@@ -25,8 +26,7 @@ def video_folder(tmp_path_factory) -> pathlib.Path:
 def data(video_folder) -> DataConfig:
     """Clips of 3 frames of 16 pixels, read in two threads."""
     return DataConfig(
-        source="folder",
-        root=str(video_folder),
+        source=Folder(str(video_folder)),
         sampler=Dense(num_frames=3, interval=2),
         short_side=24,
         crop_size=16,

@@ -22,7 +22,6 @@ from dnr_jax.runs.checkpoint import Checkpoints
 from dnr_jax.runs.devices import make_mesh
 from dnr_jax.runs.inference import normalize
 from dnr_jax.training.hooks import Hook
-from dnr_jax.training.locations import LOCATIONS
 from dnr_jax.training.metrics import MetricWindow, NonFiniteError
 from dnr_jax.training.optimizer import make_optimizer
 from dnr_jax.training.report import CURVE_FILE, METRICS_FILE, read_metrics
@@ -243,7 +242,7 @@ def test_a_finished_run_cannot_be_made_shorter(whole_run, videos):
 
 
 def test_all_changeable_fields_are_fields():
-    assert CHANGEABLE | LOCATIONS < set(flatten(ExperimentConfig()))
+    assert CHANGEABLE < set(flatten(ExperimentConfig()))
 
 
 def test_a_loss_that_is_not_finite_is_named_and_never_saved(videos, tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from dnr_jax.config import ConfigError, RunError, to_json
+from dnr_jax.data.catalogue.sources import Lists
 from dnr_jax.evaluation.evaluate import Report
 from dnr_jax.evaluation.videos import open_data
 from dnr_jax.runs import folder as run
@@ -65,7 +66,7 @@ def files(folder: pathlib.Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def lists(videos: pathlib.Path, folder: pathlib.Path, classes: list[str]) -> dict[str, str]:
+def lists(videos: pathlib.Path, folder: pathlib.Path, classes: list[str]) -> Lists:
     """Lists of the videos with numbers as labels, and the label map."""
     folder.mkdir()
     (folder / "map.txt").write_text("\n".join(classes))
@@ -73,8 +74,7 @@ def lists(videos: pathlib.Path, folder: pathlib.Path, classes: list[str]) -> dic
         found = sorted(path.relative_to(videos) for path in (videos / split).rglob("*.mp4"))
         lines = [f"{path} {classes.index(path.parent.name)}" for path in found]
         (folder / f"{split}.txt").write_text("\n".join(lines))
-    names = {"train_list": "train.txt", "val_list": "val.txt", "label_map": "map.txt"}
-    return {field: str(folder / name) for field, name in names.items()} | {"root": str(videos), "source": "list"}
+    return Lists(str(videos), *(str(folder / name) for name in ("train.txt", "val.txt", "map.txt")))
 
 
 def mesh():
@@ -101,16 +101,14 @@ def test_a_run_goes_on_with_data_that_was_moved(workdir, moved):
     assert begin(short_config(moved), workdir).step == 2
     saved = Saved(workdir, {"classes": ["dark", "grey", "light"]})
     assert resolve(short_config(moved), saved).training.paths[0] == str(moved / "train" / "dark" / "00.mp4")
-    assert json.loads((workdir / "config.json").read_text())["data"]["root"] == str(moved)
+    assert json.loads((workdir / "config.json").read_text())["data"]["source"]["root"] == str(moved)
 
 
 def test_classes_in_another_order_are_found_by_name(moved, tmp_path):
     config = short_config(moved)
-    for field, value in lists(moved, tmp_path / "one", ["dark", "grey", "light"]).items():
-        setattr(config.data, field, value)
+    config.data.source = lists(moved, tmp_path / "one", ["dark", "grey", "light"])
     first = resolve(config)
-    for field, value in lists(moved, tmp_path / "other", ["light", "dark", "grey"]).items():
-        setattr(config.data, field, value)
+    config.data.source = lists(moved, tmp_path / "other", ["light", "dark", "grey"])
     plain = resolve(config)
     assert plain.training.classes != first.training.classes
     (tmp_path / "run").mkdir()
@@ -141,9 +139,8 @@ def test_a_classifier_wider_than_the_data_names_is_refused(videos, tmp_path):
 def test_classes_called_by_number_may_be_fewer_than_the_classifier_has(moved, tmp_path):
     config = short_config(moved, steps=1)
     config.model.num_classes = 5
-    for field, value in lists(moved, tmp_path / "lists", ["dark", "grey", "light"]).items():
-        setattr(config.data, field, value)
-    config.data.label_map = ""
+    config.data.source = lists(moved, tmp_path / "lists", ["dark", "grey", "light"])
+    config.data.source.label_map = ""
     report = train(config, tmp_path / "run")
     assert report.classes == ("0", "1", "2", "3", "4") and report.scores.shape == (7, 5)
     assert load_run(tmp_path / "run", mesh()).classes == report.classes
@@ -176,15 +173,15 @@ def test_data_to_evaluate_is_found_by_name(workdir, moved, tmp_path):
     assert source.classes == trained.classes and sorted(set(source.labels.tolist())) == [1, 2]
     (moved / "train").mkdir()
     made = lists(moved, tmp_path / "lists", ["light", "grey", "dark"])
-    source = open_data(trained, paths={"val_list": made["val_list"], "label_map": made["label_map"]})
+    source = open_data(trained, paths={"val_list": made.val_list, "label_map": made.label_map})
     assert [source.classes[label] for label in source.labels] == [name.split("/")[1] for name in source.names]
-    trained.config.data.label_map = ""
+    trained.config.data.source.label_map = ""
     with pytest.raises(ConfigError, match="'0', '1', which is none of the 3 classes.*label map"):
         open_data(trained)
     with pytest.raises(ConfigError, match="leave out --split"):
-        open_data(trained, "test", paths={"val_list": made["val_list"]})
+        open_data(trained, "test", paths={"val_list": made.val_list})
     with pytest.raises(ConfigError, match="no such folder; .* --root, --list, .* say where"):
-        open_data(trained, "test", "folder")
+        open_data(trained, "test", "Folder")
 
 
 def test_a_run_started_with_relative_paths_is_loaded_from_anywhere(workdir, videos, tmp_path, monkeypatch):

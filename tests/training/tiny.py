@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dnr_jax.config import DataConfig, ExperimentConfig, Network, TrainConfig, parts, register
+from dnr_jax.data.catalogue.sources import Folder
 from dnr_jax.data.clips.decode import encode_video
 from dnr_jax.data.clips.sampling import Segments
 from dnr_jax.dnr import CrossTemporalDNR, DNRSpec
@@ -98,7 +99,7 @@ def tiny_config(root: pathlib.Path | str, **train: Any) -> ExperimentConfig:
     clips = {"sampler": Segments(4), "short_side": 0, "crop_size": 16}
     return ExperimentConfig(
         model=Tiny(num_classes=0, dropout=0.2, norm=DNRSpec(relay_distance=2)),
-        data=DataConfig(source="folder", root=str(root), num_threads=1, **clips),
+        data=DataConfig(source=Folder(str(root)), num_threads=1, **clips),
         optimizer=SGD(learning_rate=0.1, base_batch_size=4, warmup_steps=2),
         train=TrainConfig(**{"batch_size": 4, "steps": 8, "log_every": 2, "eval_every": 4} | train),
     )

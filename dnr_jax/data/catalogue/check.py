@@ -7,7 +7,6 @@ import functools
 import hashlib
 import json
 import logging
-import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -15,9 +14,7 @@ from etils import epath
 
 from dnr_jax.config import Catalogue, Problem
 from dnr_jax.data.catalogue import media, records
-from dnr_jax.data.catalogue.datasets import DATASETS
 from dnr_jax.data.catalogue.parallel import ordered_map
-from dnr_jax.data.catalogue.sources import has_lists, open_dataset, open_records, scan_folder
 from dnr_jax.data.catalogue.textfiles import first_of, readable
 from dnr_jax.data.clips.decode import DecodeError, told_frames
 from dnr_jax.progress import Progress
@@ -42,46 +39,6 @@ class Verdict:
     fingerprint: str
     bytes: int
     counted: bool = False
-
-
-def open_target(
-    target: str, root: str = "", folder: str = "", fold: int = 1, splits: Sequence[str] | None = None
-) -> Catalogue:
-    """Opens what a person named: a data set, or a folder of any kind that can be trained on.
-
-    Args:
-      target: The name of a data set, for which see :func:`dnr_jax.data.catalogue.sources.open_dataset`; otherwise a
-        folder: a prepared data set, one with ``train/<class>``, one with lists of videos, or one with a folder for
-        each class.
-      root: Folder of the videos, where ``target`` is a name.
-      folder: Folder of the annotations.
-      fold: Number of the official division.
-      splits: Which splits; ``None``: ``train`` and ``val``, of a prepared data set all there are.
-
-    Raises:
-      FileNotFoundError: There is nothing of the kind.
-      ValueError: As the functions for each kind of folder raise it.
-    """
-    target = os.path.expanduser(target)
-    usual = splits or ("train", "val")
-    if target in DATASETS or target in ("folder", "list"):
-        if not root:
-            raise ValueError(f"{target} is a data set; --root has to name the folder of its videos")
-        return open_dataset(target, root, folder, fold, usual)
-    path = epath.Path(target)
-    if not path.is_dir():
-        raise FileNotFoundError(f"'{target}' is neither a folder nor one of {', '.join([*DATASETS, 'folder', 'list'])}")
-    try:
-        prepared = records.find(target)
-    except FileNotFoundError:
-        if (path / "train").is_dir():
-            return open_dataset("folder", target, splits=usual)
-        if has_lists(target):
-            return open_dataset("list", root or target, target, splits=usual)
-    else:
-        return open_records(prepared.folder, splits or prepared.splits())
-    source = scan_folder(target)
-    return Catalogue(path.name, source.classes, {"all": source})
 
 
 def check(catalogue: Catalogue, report: str, min_frames: int = 8, workers: int = 1) -> list[Problem]:

@@ -45,7 +45,7 @@ def names_for(classes: Sequence[str], count: int) -> tuple[str, ...]:
     if len(classes) < count and not _are_numbers(classes):
         raise ValueError(
             f"model.num_classes: is {count}, but the data names {len(classes)} classes: {_some(classes)}; set "
-            f"--config.model.num_classes=0 for as many as there are, or name all {count} in data.label_map"
+            f"--config.model.num_classes=0 for as many as there are, or name all {count} in data.source.label_map"
         )
     return tuple(map(str, range(count))) if len(classes) < count else tuple(classes)
 
@@ -60,7 +60,7 @@ def _difference(unknown: Sequence[str], unseen: Sequence[str], classes: Sequence
     if unseen:
         lines.append(f"no video there shows {_some(unseen)}")
     if _are_numbers(classes) or all(name.isdecimal() for name in unknown):
-        lines.append("one side calls classes by number: a label map (data.label_map) names them")
+        lines.append("one side calls classes by number: a label map (data.source.label_map) names them")
     return "; ".join(lines)
 
 

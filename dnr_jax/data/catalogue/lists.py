@@ -124,13 +124,13 @@ def locate(root: str, name: str) -> str:
 def advice(names: Sequence[str], root: str) -> str:
     """Return what would be right where no video of a list is there."""
     if any(re.match(r"[A-Za-z]:[\\/]", name) for name in names):
-        return "the list has paths of a Windows drive; write them relative to data.root"
+        return "the list has paths of a Windows drive; write them relative to data.source.root"
     if any(name.startswith("/") for name in names):
-        return "the list has absolute paths, perhaps of another machine; write them relative to data.root"
+        return "the list has absolute paths, perhaps of another machine; write them relative to data.source.root"
     above = os.path.dirname(os.path.abspath(root)) if "://" not in root else ""
     if above and any(locate(above, name) for name in names[:3]):
-        return f"set data.root to '{above}', where they are"
-    return "set data.root to the folder that the list's paths are relative to"
+        return f"set data.source.root to '{above}', where they are"
+    return "set data.source.root to the folder that the list's paths are relative to"
 
 
 def _tidy(entry: Entry) -> Entry:

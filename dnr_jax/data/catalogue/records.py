@@ -218,7 +218,8 @@ class RecordWriter:
           packets: The index of its packets (:func:`dnr_jax.data.clips.decode.index_packets`), or empty.
         """
         example = self._features.encode_example({"video": video, "id": name, "label": label, "packets": packets})
-        self._writer.write(self._serializer.serialize_example(example))
+        # TFDS's own serialization has the fields in an order that differs between processes.
+        self._writer.write(self._serializer.get_tf_example(example).SerializeToString(deterministic=True))
 
     def close(self) -> None:
         """Writes what is left."""

@@ -99,7 +99,7 @@ def test_what_is_wrong_with_lists_and_names_is_found(tmp_path, capsys):
 
 def test_annotated_videos_of_an_unknown_class_are_found(tmp_path):
     miniature = MINIATURES["mini_kinetics200"][1](tmp_path)
-    catalogue = check.open_target("mini_kinetics200", str(tmp_path))
+    catalogue = sources.source_at("mini_kinetics200", str(tmp_path)).open()
     problems = check.check(catalogue, str(tmp_path / "report.jsonl"), min_frames=1)
     assert [(problem.kind, problem.split, problem.name) for problem in problems] == [
         ("unknown class", "val", "notlabelled")
@@ -119,14 +119,17 @@ def test_a_folder_of_any_kind_can_be_checked(case, tmp_path, capsys):
         target = tmp_path / "out"
     if case == "classes":
         target, expected = root / "train", {"all": 3}
-    catalogue = check.open_target(str(target))
+    catalogue = sources.source_at(str(target)).open()
     assert {split: len(source) for split, source in catalogue.splits.items()} == expected
     assert check.check(catalogue, str(tmp_path / "report.jsonl"), min_frames=4) == []
 
 
 def test_what_cannot_be_checked_is_one_line(tmp_path, capsys):
     for target, message in [
-        ("kinetics9", "'kinetics9' is neither a folder nor one of kinetics400,"),
+        (
+            "kinetics9",
+            "'kinetics9' is no folder, no list, and no data set (did you mean 'kinetics700'?); those are kinetics400,",
+        ),
         ("ucf101", "ucf101 is a data set; --root has to name the folder of its videos"),
         (str(tmp_path), "no video found"),
     ]:
@@ -136,7 +139,7 @@ def test_what_cannot_be_checked_is_one_line(tmp_path, capsys):
 
 
 def test_an_interrupted_check_goes_on_where_it_was(video_folder, tmp_path, monkeypatch):
-    catalogue = sources.open_dataset("folder", str(video_folder))
+    catalogue = sources.Folder(str(video_folder)).open()
     report = tmp_path / "report.jsonl"
     decoded: list[str] = []
 
@@ -159,7 +162,7 @@ def test_an_interrupted_check_goes_on_where_it_was(video_folder, tmp_path, monke
 
 def test_notes_of_other_videos_are_not_taken(video_folder, tmp_path):
     """Something-Something and Jester both call their videos by numbers."""
-    catalogue = sources.open_dataset("folder", str(video_folder))
+    catalogue = sources.Folder(str(video_folder)).open()
     verdict = '{"frames": 0, "error": "of another data set", "fingerprint": "", "bytes": 0}'
     partial = tmp_path / "report.jsonl.partial"
     partial.write_text('"another hash"\n' + f'["train", "{catalogue.splits["train"].names[0]}", {verdict}]\n')
@@ -184,6 +187,6 @@ def test_problems_are_printed_where_no_report_can_be_written(one_problem, capsys
 
 def test_a_report_that_fails_at_the_end_loses_nothing(one_problem, tmp_path, caplog):
     (tmp_path / "report").mkdir()
-    (problem,) = check.check(check.open_target(str(one_problem)), str(tmp_path / "report"))
+    (problem,) = check.check(sources.source_at(str(one_problem)).open(), str(tmp_path / "report"))
     assert problem.kind == "empty"
     assert "the problems cannot be written to" in caplog.text

@@ -4,7 +4,7 @@ import pytest
 
 from dnr_jax.config import DataConfig
 from dnr_jax.data.catalogue.datasets import DATASETS, index_media, match
-from dnr_jax.data.catalogue.sources import load_sources, open_dataset
+from dnr_jax.data.catalogue.sources import Dataset, load_sources
 from tests.data.videos import moving_frames, write_frames
 
 
@@ -62,9 +62,9 @@ def test_what_other_software_left_there_is_not_taken(tmp_path):
 
 def test_a_file_that_annotations_of_several_classes_find_is_told(tmp_path, caplog):
     write_ucf(tmp_path, "Run/v.avi", "Run/t.avi")
-    (problem,) = open_dataset("ucf101", str(tmp_path)).problems
+    (problem,) = Dataset("ucf101", str(tmp_path)).open().problems
     assert str(problem) == "ambiguous: train/Run/v.avi: 'Run' at v, 'Jump_High' at v"
-    load_sources(DataConfig(source="dataset", dataset="ucf101", root=str(tmp_path)))
+    load_sources(DataConfig(source=Dataset("ucf101", str(tmp_path))))
     assert "ucf101: 1 videos have several labels or are annotated several times, for example ambiguous" in caplog.text
 
 

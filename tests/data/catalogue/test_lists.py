@@ -98,10 +98,10 @@ def test_a_folder_of_frames_may_be_called_like_a_file_and_a_file_has_one_label(r
 @pytest.mark.parametrize(
     "names, message",
     [
-        (["C:\\data\\a.mp4"], "paths of a Windows drive; write them relative to data.root"),
-        (["/mnt/a.mp4"], "absolute paths, perhaps of another machine; write them relative to data.root"),
-        (["videos/jump/a.mp4"], "set data.root to '{}', where they are"),
-        (["a.mp4"], "set data.root to the folder that the list's paths are relative to"),
+        (["C:\\data\\a.mp4"], "paths of a Windows drive; write them relative to data.source.root"),
+        (["/mnt/a.mp4"], "absolute paths, perhaps of another machine; write them relative to data.source.root"),
+        (["videos/jump/a.mp4"], "set data.source.root to '{}', where they are"),
+        (["a.mp4"], "set data.source.root to the folder that the list's paths are relative to"),
     ],
 )
 def test_advice_where_no_video_is_there(videos, names, message):

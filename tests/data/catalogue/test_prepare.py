@@ -34,7 +34,7 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
 
 def everything(folder: pathlib.Path) -> tuple[dict[str, bytes], list[bytes]]:
     """All files and all records: in a shard's bytes, the order of a record's fields depends on the process."""
-    splits = sources.open_records(str(folder)).splits.values()
+    splits = sources.Records(str(folder)).open(("train", "val")).splits.values()
     files = contents(folder)
     others = {name: content for name, content in files.items() if ".array_record" not in name}
     shards = {name: b"" for name in files.keys() - others.keys()}
@@ -52,7 +52,7 @@ def test_a_miniature_of_every_data_set_is_prepared_and_read(case, tmp_path, caps
     prepared = records.find(str(out))
     assert prepared.classes == tuple(miniature.classes)
     assert prepared.splits() == sorted(miniature.splits)
-    catalogue = sources.open_records(str(out))
+    catalogue = sources.Records(str(out)).open(("train", "val"))
     for split, expected in miniature.splits.items():
         source = catalogue.splits[split]
         assert [label for _, label in names_and_classes(source)] == [label for _, label in expected]
@@ -76,7 +76,7 @@ def test_a_data_set_is_read_from_the_disk_without_preparation(case, tmp_path):
     name, write = MINIATURES[case]
     miniature = write(tmp_path)
     fold = int(dict(zip(miniature.arguments[::2], miniature.arguments[1::2], strict=True)).get("--fold", 1))
-    found = sources.load_sources(DataConfig(source="dataset", dataset=name, root=str(tmp_path), fold=fold))
+    found = sources.load_sources(DataConfig(source=sources.Dataset(name, str(tmp_path), fold=fold)))
     for source, expected in zip(found, miniature.splits.values(), strict=True):
         assert names_and_classes(source) == expected
         assert source.paths == tuple(str(tmp_path / path) for path, _ in expected)
@@ -126,7 +126,7 @@ def test_videos_are_encoded_anew_on_request(tmp_path):
     root, out = tmp_path / "root", tmp_path / "out"
     miniature = MINIATURES["folder"][1](root)
     assert run("folder", root, out, "--reencode", "access", "--size", "16") == 0
-    source = sources.open_records(str(out)).splits["train"]
+    source = sources.Records(str(out)).open(("train", "val")).splits["train"]
     for index, (path, _) in enumerate(miniature.splits["train"]):
         original, total = decode_frames(str(root / path), np.arange)
         frames, count = decode_frames(source.media(index), np.arange)
@@ -138,7 +138,7 @@ def test_videos_are_encoded_anew_on_request(tmp_path):
 
 
 def catalogue_of(root: pathlib.Path) -> sources.Catalogue:
-    return sources.open_dataset("folder", str(root))
+    return sources.Folder(str(root)).open()
 
 
 def test_an_interrupted_preparation_goes_on_where_it_was(video_folder, tmp_path, monkeypatch):
@@ -162,6 +162,7 @@ def test_an_interrupted_preparation_goes_on_where_it_was(video_folder, tmp_path,
     assert len(list(pathlib.Path(whole.folder).glob("*train.array_record*"))) == 6
 
 
+@pytest.mark.slow
 def test_a_killed_preparation_goes_on_where_it_was(video_folder, tmp_path):
     """The signal that no process can handle, while worker processes read."""
     slow = tmp_path / "slow.py"
@@ -174,7 +175,7 @@ def test_a_killed_preparation_goes_on_where_it_was(video_folder, tmp_path):
         "        super().write(*args)\n"
         "if __name__ == '__main__':\n"
         "    prepare.RecordWriter = Slowly\n"
-        "    prepare.prepare(sources.open_dataset('folder', sys.argv[1]), sys.argv[2], workers=2, shard_videos=2)\n"
+        "    prepare.prepare(sources.Folder(sys.argv[1]).open(), sys.argv[2], workers=2, shard_videos=2)\n"
     )
     out = tmp_path / "killed"
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
@@ -220,7 +221,7 @@ def test_workers_write_the_same_records(video_folder, tmp_path):
 
 def test_a_limited_preparation_takes_evenly_spaced_videos(video_folder, tmp_path):
     prepared = preparation.prepare(catalogue_of(video_folder), str(tmp_path), limit=4)
-    names = sources.open_dataset("folder", str(video_folder)).splits["train"].names
+    names = sources.Folder(str(video_folder)).open().splits["train"].names
     assert prepared.index("train").names == tuple(names[i] for i in (0, 2, 5, 8))
     assert len(prepared.index("val").names) == 4
 
@@ -247,9 +248,12 @@ def test_a_split_without_a_video_that_can_be_read_ends_the_preparation(video_fol
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["kinetics401"], "there is no data set 'kinetics401'; expected one of kinetics400, mini_kinetics200,"),
+        (
+            ["kinetics401"],
+            "'kinetics401' is no folder, no list, and no data set (did you mean 'kinetics400'?); those are ",
+        ),
         (["ucf101"], "UCF101: the annotations of the split 'train' are missing; expected trainlist01.txt in"),
-        (["ucf101", "--fold", "4"], "ucf101 has no fold 4; expected 1 to 3"),
+        (["ucf101", "--fold", "4"], "fold: is 4, which ucf101 does not have; expected 1 to 3"),
         (["ucf101", "--split", "test"], "ucf101 has no split test; it has train, val"),
         (["list"], "no list of the split 'train'; expected one of train_list.txt, *train_list_videos.txt"),
         (["folder"], "no such folder; expected one with a folder for each class"),
@@ -279,7 +283,138 @@ def test_an_interruption_is_one_line(video_folder, tmp_path, capsys, monkeypatch
 def test_a_list_that_gives_a_video_two_labels_is_not_prepared(tmp_path):
     (tmp_path / "a.mp4").touch()
     (tmp_path / "train.txt").write_text("a.mp4 0\na.mp4 1\n")
-    catalogue = sources.open_dataset("list", str(tmp_path), splits=["train"])
+    catalogue = sources.Lists.of_folder(str(tmp_path), str(tmp_path)).open(["train"])
     with pytest.raises(ValueError, match="videos with two labels"):
         preparation.prepare(catalogue, str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def shards_of(root: pathlib.Path, out: pathlib.Path) -> preparation.Preparation:
+    return preparation.Preparation(catalogue_of(root), str(out), shard_videos=2)
+
+
+@pytest.fixture(scope="module")
+def whole(video_folder, tmp_path_factory) -> pathlib.Path:
+    out = tmp_path_factory.mktemp("whole")
+    shards_of(video_folder, out).run()
+    return out
+
+
+def shard_program(tmp_path: pathlib.Path, pause: float) -> list[str]:
+    """A program that prepares a shard, as ``dnr prepare --shard`` does, in parts of two videos."""
+    program = tmp_path / "shard.py"
+    program.write_text(
+        "import sys, time\n"
+        "from dnr_jax.data.catalogue import media, prepare, sources\n"
+        "read = media.read_media\n"
+        f"media.read_media = lambda path: time.sleep({pause}) or read(path)\n"
+        "root, out, number, count = sys.argv[1:]\n"
+        "made = prepare.Preparation(sources.Folder(root).open(), out, shard_videos=2)\n"
+        "print('begins', flush=True)\n"
+        "made.run_shard((int(number), int(count)))\n"
+    )
+    return [sys.executable, str(program)]
+
+
+def start(command: list[str], *arguments: object) -> subprocess.Popen:
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    return subprocess.Popen([*command, *map(str, arguments)], env=environment, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_two_processes_side_by_side_write_what_one_writes(video_folder, whole, tmp_path):
+    out, program = tmp_path / "out", shard_program(tmp_path, pause=0.0)
+    with start(program, video_folder, out, 1, 2) as one, start(program, video_folder, out, 2, 2) as other:
+        assert (one.wait(timeout=300), other.wait(timeout=300)) == (0, 0)
+    assert not (out / "folder").exists()
+    prepared = shards_of(video_folder, out).merge()
+    assert prepared.splits() == ["train", "val"]
+    assert contents(out) == contents(whole)
+
+
+@pytest.mark.slow
+def test_a_killed_shard_goes_on_and_holds_nothing(video_folder, whole, tmp_path):
+    out = tmp_path / "out"
+    with start(shard_program(tmp_path, pause=0.2), video_folder, out, 1, 2) as killed:
+        assert killed.stdout.readline() == "begins\n"
+        deadline = time.monotonic() + 60
+        while not list(out.glob(".*/*.jsonl")):
+            assert killed.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        with pytest.raises(ValueError, match=f"is in use: process {killed.pid} on .* prepares folder there"):
+            shards_of(video_folder, out).run_shard((1, 2))
+        killed.kill()
+        killed.wait()
+    with pytest.raises(ValueError, match=r"of 9 parts of folder are not there, with \d+ videos: train-000"):
+        shards_of(video_folder, out).merge()
+    assert shards_of(video_folder, out).run_shard((1, 2))[0] == 9
+    shards_of(video_folder, out).run_shard((2, 2))
+    shards_of(video_folder, out).merge()
+    assert contents(out) == contents(whole)
+
+
+def test_nobody_else_works_on_the_same_videos(video_folder, whole, tmp_path, monkeypatch):
+    """While shard 1/2 is at its first video."""
+    refused: list[str] = []
+
+    def read(path: str) -> bytes:
+        monkeypatch.undo()
+        made = [shards_of(video_folder, tmp_path) for _ in range(5)]
+        same, overlapping = (lambda: made[0].run_shard((1, 2))), (lambda: made[1].run_shard((2, 3)))
+        for work in (same, overlapping, made[2].run, made[3].merge):
+            with pytest.raises(ValueError, match=f"is in use: process {os.getpid()} on .* prepares folder there"):
+                work()
+            refused.append(path)
+        assert made[4].run_shard((2, 2)) == (7, 7)  # the other half is not concerned
+        return pathlib.Path(path).read_bytes()
+
+    monkeypatch.setattr(media, "read_media", read)
+    assert shards_of(video_folder, tmp_path).run_shard((1, 2)) == (9, 16)
+    assert len(refused) == 4
+    shards_of(video_folder, tmp_path).merge()
+    assert contents(tmp_path) == contents(whole)
+
+
+def test_shards_in_folders_of_their_own_are_put_together(video_folder, whole, tmp_path):
+    folders = [tmp_path / str(number) for number in (1, 2, 3)]
+    for number, folder in enumerate(folders, 1):
+        shards_of(video_folder, folder).run_shard((number, 3))
+    first, *others = map(str, folders)
+    with pytest.raises(ValueError, match="3 of 9 parts of folder are not there"):
+        shards_of(video_folder, folders[0]).merge(others[:1])
+    with pytest.raises(ValueError, match=f"'{whole}' holds no shard of folder"):
+        shards_of(video_folder, folders[0]).merge([str(whole)])
+    other = preparation.Preparation(catalogue_of(video_folder), str(tmp_path / "4"), limit=2)
+    other.run_shard((1, 1))
+    with pytest.raises(ValueError, match="4/.folder.incomplete' was prepared from other videos or with other settings"):
+        shards_of(video_folder, folders[0]).merge([str(tmp_path / "4")])
+    shards_of(video_folder, folders[0]).merge(others)
+    assert contents(folders[0]) == contents(whole)
+    assert shards_of(video_folder, folders[0]).run_shard((1, 3))[1] == 16  # complete, and not made again
+    assert contents(folders[0]) == contents(whole)
+
+
+@pytest.mark.parametrize("harm", [lambda content: content[: len(content) // 2], lambda content: b""])
+def test_a_shard_that_was_not_wholly_copied_is_named(harm, video_folder, tmp_path):
+    made = shards_of(video_folder, tmp_path)
+    made.run_shard((1, 1))
+    file = pathlib.Path(made.work) / "train-00001.array_record"
+    file.write_bytes(harm(file.read_bytes()))
+    with pytest.raises(ValueError, match="train-00001.array_record' is damaged"):
+        made.merge()
+    assert not (tmp_path / "folder").exists()
+
+
+def test_shards_from_the_command_line(video_folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run("folder", video_folder, out, "--shard", "2/2") == 0
+    assert "shard 2/2 with 5 videos is complete; 5 of all 16 are in" in capsys.readouterr().out
+    assert run("folder", video_folder, out, "--merge") == 2
+    assert "1 of 2 parts of folder are not there, with 11 videos: train-00000." in capsys.readouterr().err
+    assert run("folder", video_folder, tmp_path / "other", "--shard", "1/2") == 0
+    assert run("folder", video_folder, out, "--merge", str(tmp_path / "other")) == 0
+    assert len(records.find(str(out)).index("train").names) == 11
+    for text in ("0/2", "3/2", "1"):
+        with pytest.raises(SystemExit):
+            run("folder", video_folder, out, "--shard", text)
+        assert f"argument --shard: '{text}' is not I/N, such as 1/4" in capsys.readouterr().err

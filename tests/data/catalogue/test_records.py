@@ -17,12 +17,12 @@ from tests.paths import REPOSITORY
 @pytest.fixture(scope="module")
 def prepared(video_folder, tmp_path_factory) -> records.Prepared:
     out = tmp_path_factory.mktemp("records")
-    return prepare.prepare(sources.open_dataset("folder", str(video_folder)), str(out), shard_videos=4)
+    return prepare.prepare(sources.Folder(str(video_folder)).open(), str(out), shard_videos=4)
 
 
 @pytest.fixture
 def files(video_folder) -> sources.VideoSource:
-    return sources.open_dataset("folder", str(video_folder)).splits["train"]
+    return sources.Folder(str(video_folder)).open().splits["train"]
 
 
 def test_the_index_says_what_the_records_are(prepared, files):
@@ -117,7 +117,7 @@ def test_a_video_whose_frames_are_counted_is_decoded_with_the_number_that_is_sto
     stream = zoo.write("libx264", "mpegts", {"g": "12", "bf": "3"}, zoo.numbered_frames())
     (root / "cut.ts").write_bytes(stream[len(stream) // 8 // 188 * 188 :])
     (root / "whole.ts").write_bytes(stream)
-    files = sources.open_dataset("folder", str(tmp_path / "root"), splits=["train"])
+    files = sources.Folder(str(tmp_path / "root")).open(["train"])
     prepared = prepare.prepare(files, str(tmp_path / "out"))
     rows = {row["name"]: row for row in prepared.index("train").rows}
     assert rows["jump/cut.ts"]["counted"] and not rows["jump/whole.ts"]["counted"]

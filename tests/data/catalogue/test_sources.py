@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from dnr_jax.config import DataConfig
+from dnr_jax.config import ConfigError, DataConfig
 from dnr_jax.data.catalogue import sources
 from tests.data.miniatures import MINIATURES
 
@@ -75,7 +75,7 @@ def test_read_list_does_not_look_for_files_in_buckets(kinetics):
 def test_read_list_raises_when_nothing_is_there(kinetics):
     (kinetics / "list.txt").write_text("".join(f"{number}.mp4 0\n" for number in range(9)))
     with pytest.raises(
-        FileNotFoundError, match=r"none of the 9 videos .* 0\.mp4, 1\.mp4, 2\.mp4, \.\.\.; set data\.root"
+        FileNotFoundError, match=r"none of the 9 videos .* 0\.mp4, 1\.mp4, 2\.mp4, \.\.\.; set data\.source\.root"
     ):
         read(kinetics)
 
@@ -172,21 +172,20 @@ def test_load_sources_of_folders(data):
 
 def test_load_sources_of_lists(kinetics):
     (kinetics / "val.txt").write_text("a/one.mp4 1\n")
-    config = DataConfig(
-        root=str(kinetics / "videos"), train_list=str(kinetics / "list.txt"), val_list=str(kinetics / "val.txt")
-    )
+    config = DataConfig(sources.Lists(str(kinetics / "videos"), str(kinetics / "list.txt"), str(kinetics / "val.txt")))
     train, val = sources.load_sources(config)
     assert train.classes == val.classes == ("0", "1", "2")
     (kinetics / "val.txt").write_text("a/one.mp4 5\n")
-    with pytest.raises(ValueError, match=r"val\.txt:1: label 5 is out of range; .* names 3 classes.*data\.label_map"):
+    with pytest.raises(
+        ValueError, match=r"val\.txt:1: label 5 is out of range; .* names 3 classes.*data\.source\.label_map"
+    ):
         sources.load_sources(config)
 
 
 def write_lists(folder, train: str, val: str) -> DataConfig:
     (folder / "list.txt").write_text(train)
     (folder / "val.txt").write_text(val)
-    lists = {"train_list": str(folder / "list.txt"), "val_list": str(folder / "val.txt")}
-    return DataConfig(root=str(folder / "videos"), **lists)
+    return DataConfig(sources.Lists(str(folder / "videos"), str(folder / "list.txt"), str(folder / "val.txt")))
 
 
 def test_a_video_with_two_labels_is_refused_with_the_places(kinetics):
@@ -195,7 +194,7 @@ def test_a_video_with_two_labels_is_refused_with_the_places(kinetics):
         sources.load_sources(config)
     shutil.copy(kinetics / "val.txt", kinetics / "val_list.txt")
     shutil.copy(kinetics / "list.txt", kinetics / "train_list.txt")
-    catalogue = sources.open_dataset("list", str(kinetics / "videos"), str(kinetics))
+    catalogue = sources.Lists.of_folder(str(kinetics), str(kinetics / "videos")).open()
     assert [(problem.kind, problem.split, problem.name) for problem in catalogue.problems] == [
         ("mislabelled", "train", "a/one.mp4")
     ]
@@ -225,7 +224,7 @@ def test_numbers_and_names_of_classes_are_not_mixed(kinetics):
     with pytest.raises(ValueError, match="one names classes, the other gives numbers; expected the same in both"):
         sources.load_sources(config)
     (kinetics / "labels.txt").write_text("id,name\n0,jump\n1,run\n")
-    config.label_map = str(kinetics / "labels.txt")
+    config.source.label_map = str(kinetics / "labels.txt")
     train, val = sources.load_sources(config)
     assert (train.labels.tolist(), val.labels.tolist()) == ([1, 0], [1])
 
@@ -233,11 +232,8 @@ def test_numbers_and_names_of_classes_are_not_mixed(kinetics):
 def test_hidden_lists_are_none(kinetics):
     (kinetics / "k_train_list_videos.txt").write_text("a/one.mp4 0\n")
     (kinetics / "._k_train_list_videos.txt").write_bytes(b"\0\5\26\7")
-    assert sources.has_lists(str(kinetics))
-    assert (
-        len(sources.open_dataset("list", str(kinetics / "videos"), str(kinetics), splits=["train"]).splits["train"])
-        == 1
-    )
+    assert sources.Lists.found_in(str(kinetics))
+    assert len(sources.Lists.of_folder(str(kinetics), str(kinetics / "videos")).open(["train"]).splits["train"]) == 1
 
 
 def test_the_home_folder_may_be_written_as_a_tilde(kinetics, monkeypatch):
@@ -248,7 +244,7 @@ def test_the_home_folder_may_be_written_as_a_tilde(kinetics, monkeypatch):
 
 
 def test_load_sources_of_the_demo(tmp_path):
-    config = DataConfig(source="demo", cache_dir=str(tmp_path), demo_train_videos=16, demo_val_videos=8)
+    config = DataConfig(sources.Demo(16, 8, str(tmp_path)))
     train, val = sources.load_sources(config)
     assert len(train.classes) == 8
     np.testing.assert_array_equal(np.bincount(train.labels), [2] * 8)
@@ -256,17 +252,16 @@ def test_load_sources_of_the_demo(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "fields, message",
+    ("source", "message"),
     [
-        ({"source": "kinetics"}, "data.source is 'kinetics'; expected one of list, folder, dataset, records, demo"),
-        ({"source": "folder"}, "data.root is empty"),
-        ({"source": "list", "train_list": "x"}, "data.val_list is empty"),
-        ({"source": "list"}, "data.train_list is empty"),
+        (sources.Folder(), "data.source.root: is empty; Folder needs a folder with train/<class> and val/<class>"),
+        (sources.Lists("", "x"), "data.source.train_list: there is no file 'x'.*\ndata.source.val_list: is empty"),
+        (sources.Records("x"), "data.source.root: there is no folder 'x'; expected what 'dnr prepare' wrote"),
     ],
 )
-def test_load_sources_says_what_is_missing(fields, message):
-    with pytest.raises(ValueError, match=message):
-        sources.load_sources(DataConfig(**fields))
+def test_load_sources_says_what_is_missing(source, message):
+    with pytest.raises(ConfigError, match=message):
+        sources.load_sources(DataConfig(source))
 
 
 def source_of(names, labels=(0, 0, 1), classes=("a", "b"), root="/data") -> sources.VideoSource:
@@ -304,28 +299,68 @@ def test_a_split_without_labels_is_refused(case, tmp_path):
     name, write = MINIATURES[case]
     write(tmp_path)
     with pytest.raises(ValueError, match="the annotations of the split 'test' tell no class of any video"):
-        sources.open_dataset(name, str(tmp_path), splits=("train", "test"))
+        sources.Dataset(name, str(tmp_path)).open(("train", "test"))
 
 
 def test_a_split_is_read_without_the_others(kinetics, tmp_path):
-    data = DataConfig(root=str(kinetics / "videos"), val_list=str(kinetics / "list.txt"))
-    assert sources.load_split(data).classes == ("0", "1", "2")
+    lists = sources.Lists(str(kinetics / "videos"), val_list=str(kinetics / "list.txt"))
+    assert lists.load_split("val").classes == ("0", "1", "2")
     (kinetics / "videos").rename(tmp_path / "test")
-    data = DataConfig(source="folder", root=str(tmp_path))
-    assert sources.load_split(data, "test").names == ("a/one.mp4", "a/with a space.mp4", "b/two.mp4")
-    for source, split, message in [
-        ("list", "test", "has no split 'test'"),
-        ("list", "train", "data.train_list is empty"),
-        ("films", "val", "data.source is 'films'"),
-    ]:
+    folder = sources.Folder(str(tmp_path))
+    assert folder.load_split("test").names == ("a/one.mp4", "a/with a space.mp4", "b/two.mp4")
+    for split, message in [("test", "has no split 'test'"), ("train", "data.source.train_list is empty")]:
         with pytest.raises(ValueError, match=message):
-            sources.load_split(DataConfig(source=source), split)
+            sources.Lists().load_split(split)
 
 
 def test_a_split_of_a_public_data_set_is_read_without_the_others(tmp_path):
     annotations, make = MINIATURES["kinetics400"][:2]
     make(tmp_path)
-    data = DataConfig(source="dataset", dataset="kinetics400", root=str(tmp_path))
-    train, val = sources.load_sources(data)
-    assert sources.load_split(data).names == val.names
-    assert sources.load_split(data, "train").names == train.names
+    dataset = sources.Dataset("kinetics400", str(tmp_path))
+    train, val = sources.load_sources(DataConfig(dataset))
+    assert dataset.load_split("val").names == val.names
+    assert dataset.load_split("train").names == train.names
+
+
+@pytest.mark.parametrize(
+    ("files", "target", "expected"),
+    [
+        (["train/a/x.mp4"], "", sources.Folder("{}")),
+        (["a/x.mp4"], "", sources.Folder("{}")),
+        (["a/x.mp4", "train.csv", "val.txt", "label_map.txt"], "", "lists"),
+        (["a/x.mp4", "mine.txt"], "mine.txt", sources.Lists("{}", "", "{}/mine.txt")),
+        (["1.0.0/dataset_info.json", "1.0.0/label.labels.txt", "train/a/x.mp4"], "", sources.Records("{}/1.0.0")),
+    ],
+)
+def test_what_a_path_is_tells_itself(files, target, expected, tmp_path):
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text('{"name": "x"}' if name.endswith(".json") else "a/x.mp4 0\n")
+    if expected == "lists":
+        expected = sources.Lists("{}", "{}/train.csv", "{}/val.txt", "{}/label_map.txt")
+    found = sources.source_at(str(tmp_path / target))
+    assert type(found) is type(expected)
+    assert vars(found) == {name: value.format(tmp_path) for name, value in vars(expected).items()}
+
+
+def test_what_a_name_is_and_what_it_does_not_take(kinetics):
+    root = str(kinetics)
+    assert sources.source_at("ucf101", root, "lists", 2) == sources.Dataset("ucf101", root, "lists", 2)
+    assert sources.source_at("folder", root) == sources.source_at("Folder", root) == sources.Folder(root)
+    (kinetics / "list.txt").rename(kinetics / "train_list.txt")
+    lists = sources.source_at("list", str(kinetics / "videos"), root)
+    assert lists == sources.Lists(str(kinetics / "videos"), str(kinetics / "train_list.txt"))
+    assert sources.source_at(root, str(kinetics / "videos")) == lists
+    assert len(lists.open().splits["train"]) == 3
+    for target, given, message in [
+        ("ucf101", {}, "--root has to name the folder of its videos"),
+        ("folder", {"root": root, "fold": 2}, "--fold: folder has no such setting"),
+        ("Records", {"root": root, "annotations": "x"}, "--annotations: Records has no such setting"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            sources.source_at(target, **given)
+
+
+def test_a_list_alone_is_checked_as_the_split_that_it_is(kinetics):
+    catalogue = sources.source_at(str(kinetics / "list.txt"), str(kinetics / "videos")).open()
+    assert {split: len(source) for split, source in catalogue.splits.items()} == {"val": 3}

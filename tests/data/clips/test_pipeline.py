@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dnr_jax.config import DataConfig, EvaluationConfig, RandAugment, RunError
-from dnr_jax.data.catalogue import demo, prepare, sources
+from dnr_jax.data.catalogue import prepare, sources
 from dnr_jax.data.clips import decode, pipeline, sampling, transforms
 from dnr_jax.data.clips.sampling import Dense, Linspace, Segments, Window
 from dnr_jax.data.clips.transforms import CenterCrop
@@ -438,7 +438,7 @@ from dnr_jax.config import DataConfig
 from dnr_jax.data.clips.sampling import Dense
 from dnr_jax.data.catalogue import sources
 from dnr_jax.data.clips import pipeline
-data = DataConfig(source="folder", root={str(video_folder)!r}, sampler=Dense(2), crop_size=8, num_threads=1)
+data = DataConfig(source=sources.Folder({str(video_folder)!r}), sampler=Dense(2), crop_size=8, num_threads=1)
 with pipeline.train_iterator(sources.load_sources(data)[0], data, 2, seed=0) as batches:
     print(next(batches)["video"].shape)
 """
@@ -453,7 +453,7 @@ def test_importing_the_package_loads_no_reader():
 def assert_files_and_records_give_the_same(files: DataConfig, catalogue: sources.Catalogue, out: pathlib.Path):
     """Training and evaluation, with threads and, from records, with worker processes."""
     prepared = prepare.prepare(catalogue, str(out), shard_videos=7)
-    recorded = dataclasses.replace(files, source="records", root=prepared.folder)
+    recorded = dataclasses.replace(files, source=sources.Records(prepared.folder))
     from_files, from_records = sources.load_sources(files), sources.load_sources(recorded)
     assert from_records[0].classes == from_files[0].classes
     expected = take(from_files[0], files, 4)
@@ -463,18 +463,14 @@ def assert_files_and_records_give_the_same(files: DataConfig, catalogue: sources
 
 
 def test_the_demo_gives_the_same_batches_from_files_and_from_records(data, tmp_path):
-    files = dataclasses.replace(
-        data, source="demo", cache_dir=str(tmp_path / "demo"), demo_train_videos=16, demo_val_videos=8
-    )
-    root = demo.make_demo(files.cache_dir, files.demo_train_videos, files.demo_val_videos)
-    assert_files_and_records_give_the_same(files, sources.open_dataset("folder", root), tmp_path / "records")
+    files = dataclasses.replace(data, source=sources.Demo(16, 8, str(tmp_path / "demo")))
+    assert_files_and_records_give_the_same(files, files.source.open(), tmp_path / "records")
 
 
 def test_real_lists_give_the_same_batches_from_files_and_from_records(data, shared, tmp_path):
     root = str(shared / "data" / "weizmann4")
-    lists = {field: f"{root}/{field}.txt" for field in ("train_list", "val_list", "label_map")}
-    files = dataclasses.replace(data, source="list", root=root, short_side=40, crop_size=32, **lists)
-    assert_files_and_records_give_the_same(files, sources.open_dataset("list", root), tmp_path / "records")
+    files = dataclasses.replace(data, source=sources.Lists.of_folder(root, root), short_side=40, crop_size=32)
+    assert_files_and_records_give_the_same(files, files.source.open(), tmp_path / "records")
 
 
 def test_large_jpeg_frames_are_read_at_the_size_that_the_crop_needs(data, tmp_path, monkeypatch):
