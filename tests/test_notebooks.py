@@ -1,10 +1,13 @@
 """Every notebook runs from its first cell to its last, with miniature settings, and is committed without outputs."""
 
+import importlib.metadata
+import importlib.util
 import os
 import pathlib
 import subprocess
 import sys
 
+import IPython
 import jax
 import nbformat
 import pytest
@@ -47,6 +50,40 @@ def test_notebook_is_committed_without_outputs(path):
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "code":
             assert not cell.outputs and cell.execution_count is None
+
+
+def opening(path: pathlib.Path) -> str:
+    """The first cell with code, which installs."""
+    return next(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
+def test_notebooks_open_with_the_same_cell(path):
+    assert opening(path) == opening(NOTEBOOKS[0])
+
+
+class Shell(IPython.InteractiveShell):
+    """Notes what pip is asked for instead of asking it."""
+
+    def run_line_magic(self, magic_name, line, _stack_depth=1):
+        asked = self.var_expand(line, 1)
+        self.asked = (magic_name, asked, pathlib.Path(asked.split('"')[1]).read_text().split())
+
+
+@pytest.mark.parametrize("in_clone", [True, False])
+def test_the_opening_cell_installs_and_keeps_what_the_runtime_has(in_clone, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.chdir(REPOSITORY / "colabs" if in_clone else tmp_path)
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # which a shell replaces
+    shell = Shell(user_ns={})
+    shell.run_cell(opening(NOTEBOOKS[0])).raise_error()
+    magic, line, kept = shell.asked
+    assert (magic, line.split('"')[3]) == ("pip", str(REPOSITORY) if in_clone else "dnr-jax")
+    assert "--constraint" in line and "upgrade" not in line
+    assert {"jax", "jaxlib", "flax", "numpy", "optax"} == {requirement.split("==")[0] for requirement in kept}
+    assert f"jax=={importlib.metadata.version('jax')}" in kept
+    assert f"{jax.device_count()} cpu (cpu)" in capsys.readouterr().out
 
 
 @pytest.fixture

@@ -10,6 +10,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+State = tuple[jax.Array, jax.Array]
+"""``(h, c)`` of a relay, each ``[..., C]``: scale and shift."""
+Gates = dict[str, jax.Array]
+"""What the gates of a relay let through, each ``[..., C]``, by name."""
+
 
 class Affine(NamedTuple):
     """``x * scale + offset``, each ``[N or 1, F, C]``: one pair a channel for each of ``F`` runs of frames."""
@@ -256,6 +261,43 @@ def modulate(x: jax.Array, affine: Affine, dtype: Any = None) -> jax.Array:
         return jnp.expand_dims(spread_runs(v, x.shape[1]), range(2, x.ndim - 1))
 
     return (x.astype(affine.scale.dtype) * per_frame(affine.scale) + per_frame(affine.offset)).astype(dtype or x.dtype)
+
+
+def lstm_step(gates: jax.Array, c: jax.Array) -> tuple[State, Gates]:
+    """Advance a bottleneck LSTM by one step (Equations 3 to 5).
+
+    Args:
+      gates: input, forget, candidate and output before their activations, ``[..., 4 * C]``.
+      c: cell state ``[..., C]``.
+
+    Returns:
+      The new state, and the gates after their activations.
+    """
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
+    i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
+    c = f * c + i * g
+    return (o * jax.nn.sigmoid(c), c), {"input": i, "forget": f, "candidate": g, "output": o}
+
+
+def unrelayed_step(gates: jax.Array) -> tuple[State, Gates]:
+    """Return the state of an LSTM that starts from nothing, and has no forget gate: there would be nothing to forget.
+
+    Args:
+      gates: input, candidate and output before their activations, ``[..., 3 * C]``.
+
+    Returns:
+      The state, and the gates after their activations.
+    """
+    i, g, o = jnp.split(gates, 3, axis=-1)
+    i, g, o = jax.nn.sigmoid(i), jnp.tanh(g), jax.nn.sigmoid(o)
+    c = i * g
+    return (o * jax.nn.sigmoid(c), c), {"input": i, "candidate": g, "output": o}
+
+
+def excite(units: jax.Array) -> State:
+    """Map ``[..., 2 * C]`` to a scale in (0, 1) and a shift in (-1, 1), the ranges of the LSTM's first step."""
+    u, v = jnp.split(units, 2, axis=-1)
+    return jax.nn.sigmoid(u), jnp.tanh(v)
 
 
 def fit_channels(state: Any, start: Any) -> Any:

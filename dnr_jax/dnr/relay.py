@@ -5,26 +5,25 @@ A cell maps ``(carry, descriptor) -> (carry, (scale, shift))``. The same cell re
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from annotated_types import Ge
 
+from dnr_jax.dnr import functional
 from dnr_jax.dnr.aliases import FloatDtype
 from dnr_jax.dnr.fields import Needs, refuse
-from dnr_jax.dnr.functional import place_like
+from dnr_jax.dnr.functional import State
 from dnr_jax.dnr.inputs import check_state, check_width
 
-State = tuple[jax.Array, jax.Array]
-"""``(h, c)``, each ``[..., C]``: scale and shift."""
 RelayState = tuple[State, ...]
 """One state per layer of the cell."""
 
 
-def _torch_linear_uniform(fan_in: int) -> Callable[..., jax.Array]:
+def torch_linear_uniform(fan_in: int) -> Callable[..., jax.Array]:
     """Initialiser of ``torch.nn.Linear``: uniform within ``1 / sqrt(fan_in)``, for weights and biases alike."""
     bound = fan_in**-0.5
 
@@ -35,7 +34,7 @@ def _torch_linear_uniform(fan_in: int) -> Callable[..., jax.Array]:
 
 
 def _dense(width: int, fan_in: int, name: str | None, param_dtype: Any, use_bias: bool = True) -> nn.Dense:
-    init = _torch_linear_uniform(fan_in)
+    init = torch_linear_uniform(fan_in)
     return nn.Dense(width, use_bias, param_dtype=param_dtype, kernel_init=init, bias_init=init, name=name)
 
 
@@ -102,11 +101,9 @@ class LSTMLayer(RelayLayer):
     def __call__(self, state: State, projected: jax.Array) -> State:
         """Advance ``(h, c)`` by one step."""
         h, c = state
-        i, f, g, o = jnp.split(projected + self.hidden(h), 4, axis=-1)
-        i, f, g, o = nn.sigmoid(i), nn.sigmoid(f), nn.tanh(g), nn.sigmoid(o)
-        self.sow("intermediates", "gates", {"input": i, "forget": f, "candidate": g, "output": o})
-        c = f * c + i * g
-        return o * nn.sigmoid(c), c
+        state, gates = functional.lstm_step(projected + self.hidden(h), c)
+        self.sow("intermediates", "gates", gates)
+        return state
 
 
 class UnrelayedLayer(RelayLayer):
@@ -127,11 +124,9 @@ class UnrelayedLayer(RelayLayer):
     def __call__(self, state: State, projected: jax.Array) -> State:
         """Return ``(h, c)``; ``state`` is not read."""
         del state
-        i, g, o = jnp.split(projected, 3, axis=-1)
-        i, g, o = nn.sigmoid(i), nn.tanh(g), nn.sigmoid(o)
-        self.sow("intermediates", "gates", {"input": i, "candidate": g, "output": o})
-        c = i * g
-        return o * nn.sigmoid(c), c
+        new_state, gates = functional.unrelayed_step(projected)
+        self.sow("intermediates", "gates", gates)
+        return new_state
 
 
 class SELayer(RelayLayer):
@@ -151,7 +146,7 @@ class SELayer(RelayLayer):
     def __call__(self, state: State, projected: jax.Array) -> State:
         """Advance ``(h, c)`` by one step."""
         squeezed = nn.relu(projected + self.squeeze_state(jnp.concatenate(state, axis=-1)))
-        return _excite(self.expand(squeezed))
+        return functional.excite(self.expand(squeezed))
 
 
 class FCLayer(RelayLayer):
@@ -169,13 +164,7 @@ class FCLayer(RelayLayer):
 
     def __call__(self, state: State, projected: jax.Array) -> State:
         """Advance ``(h, c)`` by one step."""
-        return _excite(projected + self.state(jnp.concatenate(state, axis=-1)))
-
-
-def _excite(units: jax.Array) -> State:
-    """Return a scale in (0, 1) and a shift in (-1, 1), the ranges of the LSTM's first step."""
-    u, v = jnp.split(units, 2, axis=-1)
-    return nn.sigmoid(u), nn.tanh(v)
+        return functional.excite(projected + self.state(jnp.concatenate(state, axis=-1)))
 
 
 RELAYS: dict[str, type[RelayLayer]] = {"lstm": LSTMLayer, "se": SELayer, "fc": FCLayer, "none": UnrelayedLayer}
@@ -207,28 +196,102 @@ class Prediction:
     """State before the first step: ``zeros``, or ``learned``, which starts its training there."""
 
 
+@dataclasses.dataclass(repr=False, eq=False)
+class CellSettings:
+    """The settings of a cell: those of :class:`Prediction`, and what only a cell needs."""
+
+    features: Annotated[int, Ge(1)]
+    """Channels ``C`` of the normalised features."""
+    reduction: Reduction = Prediction.reduction
+    """See :attr:`Prediction.reduction`."""
+    depth: Depth = Prediction.depth
+    """See :attr:`Prediction.depth`."""
+    param_dtype: FloatDtype = jnp.float32
+    """Dtype of the parameters and, at least, of the state."""
+    relay: Mechanism = Prediction.relay
+    """See :attr:`Prediction.relay`."""
+    initial_state: InitialState = Prediction.initial_state
+    """See :attr:`Prediction.initial_state`."""
+
+    def check(self, carry: Any, descriptors: jax.Array, batch_shape: tuple[int, ...]) -> None:
+        """Raise ValueError for descriptors of another width, or a carry that is not the cell's."""
+        check_width(descriptors, self.features, "the relay cell")
+        check_state(carry, self.depth, batch_shape, self.features, "carry")
+
+    def states_like(self, start: jax.Array | None, batch_shape: tuple[int, ...], dtype: Any) -> RelayState:
+        """Return the state before the first step: zeros, or the learned ``start`` ``[depth, 2, C]`` for every clip."""
+        shape = (*batch_shape, self.features)
+        if start is None:
+            zeros = jnp.zeros(shape, dtype)
+            return ((zeros, zeros),) * self.depth
+        return tuple((jnp.broadcast_to(h, shape), jnp.broadcast_to(c, shape)) for h, c in start.astype(dtype))
+
+
+class Layer(Protocol):
+    """One layer of a relay cell, in any framework: see :class:`RelayLayer`."""
+
+    def project(self, x: jax.Array) -> jax.Array:
+        """Map the input to its share of what the state is computed from."""
+
+    def __call__(self, state: State, projected: jax.Array) -> State:
+        """Advance the state by one step."""
+
+
+def advance(layers: Sequence[Layer], carry: RelayState, descriptor: jax.Array) -> tuple[RelayState, State]:
+    """Take one step of stacked layers; see :meth:`RelayCell.__call__`."""
+    state: list[State] = []
+    for layer, previous in zip(layers, carry, strict=True):
+        state.append(layer(previous, layer.project(descriptor)))
+        descriptor = state[-1][0]
+    return tuple(state), state[-1]
+
+
+def unroll(
+    layers: Sequence[Layer],
+    carry: RelayState,
+    descriptors: jax.Array,
+    scan: Callable[[Any, State, jax.Array], tuple[State, State]] | None,
+    reverse: bool,
+) -> tuple[RelayState, State]:
+    """Take one step of stacked layers for each entry of the second axis; see :meth:`RelayCell.unroll`.
+
+    Args:
+      layers: of the cell.
+      carry: state before the first step.
+      descriptors: ``[N, G, ..., C]``.
+      scan: ``(layer, state, projected) -> (last state, all states)``; None where nothing depends on the state.
+      reverse: start from the last entry.
+    """
+    last: list[State] = []
+    outputs: State = (descriptors, descriptors)
+    for layer, first in zip(layers, carry, strict=True):
+        projected = layer.project(outputs[0])
+        if scan is None:
+            outputs = layer(first, projected)
+            last.append(jax.tree.map(lambda v: v[:, 0 if reverse else -1], outputs))
+            continue
+        # A scan keeps the dtype of its carry, and parameters may be wider than descriptors; and its placement.
+        start = jax.tree.map(lambda s, p=projected: functional.place_like(s.astype(p.dtype), p), first)
+        state, outputs = scan(layer, start, projected)
+        last.append(state)
+    return tuple(last), outputs
+
+
+UNROLLED = 2
+"""Steps in a trip of the scan: the paper's two groups run without a loop, and more do not make the program larger."""
+
+
 def _step(layer: RelayLayer, state: Any, projected: jax.Array) -> Any:
     state = layer(state, projected)
     return state, state
 
 
-class RelayCell(nn.Module):
+class RelayCell(CellSettings, nn.Module):
     """Recurrent unit that predicts and relays normalisation parameters (Section 3.3).
 
-    Attributes:
-      features: channels ``C`` of the normalised features.
-      param_dtype: dtype of the parameters and, at least, of the state.
-
-    The others are those of :class:`Prediction`. They are checked when the cell is made: ValueError says which one is
+    Its fields are those of :class:`CellSettings`. They are checked when the cell is made: ValueError says which one is
     wrong and what would be right.
     """
-
-    features: Annotated[int, Ge(1)]
-    reduction: Reduction = Prediction.reduction
-    depth: Depth = Prediction.depth
-    param_dtype: FloatDtype = jnp.float32
-    relay: Mechanism = Prediction.relay
-    initial_state: InitialState = Prediction.initial_state
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built, and settings without effect."""
@@ -248,12 +311,7 @@ class RelayCell(nn.Module):
 
         Zeros need no variables; a learned state is read from them.
         """
-        shape = (*batch_shape, self.features)
-        if self.initial_state == "zeros":
-            zeros = jnp.zeros(shape, dtype)
-            return ((zeros, zeros),) * self.depth
-        start = self.start.astype(dtype)
-        return tuple((jnp.broadcast_to(h, shape), jnp.broadcast_to(c, shape)) for h, c in start)
+        return self.states_like(self.start if self.initial_state == "learned" else None, batch_shape, dtype)
 
     def __call__(self, carry: RelayState, descriptor: jax.Array) -> tuple[RelayState, State]:
         """Take one step.
@@ -268,12 +326,8 @@ class RelayCell(nn.Module):
         Raises:
           ValueError: for a descriptor of another width, or a carry that is not the cell's.
         """
-        self._check(carry, descriptor, descriptor.shape[:-1])
-        state = []
-        for layer, previous in zip(self.layer, carry, strict=True):
-            state.append(layer(previous, layer.project(descriptor)))
-            descriptor = state[-1][0]
-        return tuple(state), state[-1]
+        self.check(carry, descriptor, descriptor.shape[:-1])
+        return advance(self.layer, carry, descriptor)
 
     def unroll(self, carry: RelayState, descriptors: jax.Array, *, reverse: bool = False) -> tuple[RelayState, State]:
         """Take one step for each entry of the second axis, in order.
@@ -292,8 +346,7 @@ class RelayCell(nn.Module):
         Raises:
           ValueError: for descriptors of another width or without a step, or a carry that is not the cell's.
         """
-        self._check(carry, descriptors, (descriptors.shape[0], *descriptors.shape[2:-1]))
-        # Two steps a trip: the paper's two groups run without a loop, and more groups do not make the program larger.
+        self.check(carry, descriptors, (descriptors.shape[0], *descriptors.shape[2:-1]))
         scan = nn.scan(
             _step,
             variable_broadcast="params",
@@ -302,22 +355,6 @@ class RelayCell(nn.Module):
             in_axes=1,
             out_axes=1,
             reverse=reverse,
-            unroll=2,
+            unroll=UNROLLED,
         )
-        last, outputs = [], (descriptors, descriptors)
-        for layer, first in zip(self.layer, carry, strict=True):
-            projected = layer.project(outputs[0])
-            if self.relay == "none":
-                outputs = layer(first, projected)
-                last.append(jax.tree.map(lambda v: v[:, 0 if reverse else -1], outputs))
-                continue
-            # A scan keeps the dtype of its carry, and parameters may be wider than descriptors; and its placement.
-            start = jax.tree.map(lambda s, p=projected: place_like(s.astype(p.dtype), p), first)
-            state, outputs = scan(layer, start, projected)
-            last.append(state)
-        return tuple(last), outputs
-
-    @nn.nowrap
-    def _check(self, carry: RelayState, descriptors: jax.Array, batch_shape: tuple[int, ...]) -> None:
-        check_width(descriptors, self.features, "the relay cell")
-        check_state(carry, self.depth, batch_shape, self.features, "carry")
+        return unroll(self.layer, carry, descriptors, None if self.relay == "none" else scan, reverse)

@@ -13,14 +13,13 @@ from dnr_jax.dnr.norm import (
     AttentiveNorm,
     CrossLayerDNR,
     CrossTemporalDNR,
-    FrameGroups,
     InstanceLevelMetaNorm,
-    LayerDistance,
     Norm,
     StaticNorm,
 )
 from dnr_jax.dnr.parts import named, with_fields
 from dnr_jax.dnr.relay import POSITIONS, Prediction, RelayCell
+from dnr_jax.dnr.scaling import FrameGroups, LayerDistance
 from dnr_jax.dnr.standardize import RENAMED, Standardization, fields_of_bases, takes_fields_of_base
 
 Kind = Literal["static", "cl", "ct", "ilm", "an"]

@@ -5,13 +5,14 @@ import functools
 import inspect
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dnr_jax.dnr import functional
 from dnr_jax.dnr.aliases import FloatDtype
 from dnr_jax.dnr.bases import Base, BatchNorm, Observation
 from dnr_jax.dnr.fields import any_of, field_types, refuse
@@ -102,12 +103,9 @@ def _with_fields(owner: type, base: Any, fields: Mapping[str, Any]) -> Any:
     return with_fields(base, fields)
 
 
-class Standardize(Standardization, nn.Module):
-    """What all normalisation layers share: how features are standardised, and the statistics that this takes.
-
-    The settings are those of :class:`Standardization`, and what only a layer needs. They are checked when the layer is
-    made: ValueError says which one is wrong and what would be right.
-    """
+@dataclasses.dataclass(repr=False, eq=False)
+class LayerSettings(Standardization):
+    """The settings of every layer: those of :class:`Standardization`, and what only a layer needs."""
 
     use_running_average: bool | None = None
     """Standardise with the running statistics (evaluation) instead of the batch's; here or in the call."""
@@ -119,15 +117,9 @@ class Standardize(Standardization, nn.Module):
     """Axis of ``jax.pmap`` or ``jax.shard_map`` over which batch statistics are taken as well, as in
     ``flax.linen.BatchNorm``. Under ``jax.jit`` they are those of all devices, with and without it."""
 
-    def __post_init__(self) -> None:
-        """Refuse what cannot be built, and settings without effect."""
+    def check(self) -> None:
+        """Raise ValueError for what cannot be built, for settings without effect, and an axis without statistics."""
         refuse(self)
-        self._refuse_axis()
-        super().__post_init__()
-
-    @nn.nowrap
-    def _refuse_axis(self) -> None:
-        """Refuse an axis over which no statistics are taken."""
         if self.axis_name is None:
             return
         if not self.base.running(1):
@@ -141,16 +133,47 @@ class Standardize(Standardization, nn.Module):
             f"{type(self).__name__}: axis_name: is {self.axis_name!r}, which needs {needed}; expected None {found}"
         )
 
-    @nn.nowrap
     def groups(self, num_frames: int) -> int:
         """Return the number of frame groups of a clip of ``num_frames``."""
         del num_frames
         return 1
 
-    @nn.nowrap
     def runs(self, num_frames: int) -> int:
         """Return the number of runs of frames that have statistics of their own."""
         return self.base.runs(num_frames, self.groups(num_frames))
+
+    def observation(self, x: jax.Array, moments: Moments, axis_name: str | tuple[str, ...] | None) -> Observation:
+        """Return what the base learns of ``x``, ``[N, T, *S, C]``, of whose frames these are the moments."""
+        return Observation(moments, self.runs(x.shape[1]), math.prod(x.shape[2:-1]), axis_name)
+
+    def normalize(
+        self, x: jax.Array, scale: jax.Array, shift: jax.Array, standardization: Callable[[], Affine]
+    ) -> jax.Array:
+        """Return ``x`` standardised, scaled and shifted.
+
+        Args:
+          x: features ``[N, T, *S, C]``.
+          scale: gamma ``[N or 1, F, C]``.
+          shift: beta, likewise.
+          standardization: returns the standardisation; not called where each position has statistics of its own.
+        """
+        if self.base.by_position:
+            positions = self.base.standardize_positions(x)
+            return functional.modulate(positions, Affine(scale, shift), self.dtype or x.dtype)
+        return functional.modulate(x, functional.transform(standardization(), scale, shift), self.dtype)
+
+
+class Standardize(LayerSettings, nn.Module):
+    """What all Linen layers share: how features are standardised, and the statistics that this takes.
+
+    The settings are those of :class:`LayerSettings`. They are checked when the layer is made: ValueError says which one
+    is wrong and what would be right.
+    """
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built, and settings without effect."""
+        self.check()
+        super().__post_init__()
 
     def _standardization(self, x: jax.Array, moments: Moments, frozen: bool) -> Affine:
         """Return the standardisation of ``x`` and update the running statistics in training.
@@ -169,8 +192,7 @@ class Standardize(Standardization, nn.Module):
             name: self.variable("batch_stats", name, wanted.create, self.param_dtype)
             for name, wanted in self.base.running(channels).items()
         }
-        axis_name = self.axis_name if started else None
-        seen = Observation(moments, self.runs(x.shape[1]), math.prod(x.shape[2:-1]), axis_name)
+        seen = self.observation(x, moments, self.axis_name if started else None)
         before = {name: variable.value for name, variable in running.items()}
         standardized, after = self.base.standardize(seen, learned, before, train=not frozen)
         if running and started and not frozen:

@@ -21,10 +21,10 @@ from dnr_jax.dnr import (
     StaticNorm,
 )
 from dnr_jax.dnr.fields import changed, field_types, part_problems, problems, split
-from dnr_jax.dnr.norm import FrameGroups
-from dnr_jax.dnr.relay import Prediction
+from dnr_jax.dnr.relay import CellSettings, Prediction
+from dnr_jax.dnr.scaling import FrameGroups, KeyEncoder, LayerRelay, LearnedTransform, Mixture
 from dnr_jax.dnr.spec import Positions
-from dnr_jax.dnr.standardize import Standardization
+from dnr_jax.dnr.standardize import LayerSettings, Standardization
 from tests.dnr.settings import BASES
 from tests.paths import REPOSITORY
 
@@ -275,12 +275,16 @@ def test_fields_of_layers_alone(layer, fields, expected):
 
 
 @pytest.mark.parametrize(
-    "group", [Standardization, Prediction, FrameGroups, Positions, DNRSpec, *LAYERS, *BASES.values()]
+    "group",
+    [
+        *(Standardization, LayerSettings, LearnedTransform, Prediction, FrameGroups, LayerRelay, KeyEncoder, Mixture),
+        *(CellSettings, Positions, DNRSpec, *LAYERS, *BASES.values()),
+    ],
 )
 def test_fields_have_their_docstring_beside_them(group):
     source = inspect.getsource(group).splitlines()
     for name in vars(group).get("__annotations__", {}):
-        if group is RelayCell or name in ("parent", "name"):
+        if name in ("parent", "name"):
             continue
         start = next(i for i, line in enumerate(source) if line.startswith(f"    {name}: "))
         following = next(line for line in source[start + 1 :] if line.startswith('    """') or ": " in line[:30])
