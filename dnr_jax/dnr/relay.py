@@ -5,6 +5,7 @@ A cell maps ``(carry, descriptor) -> (carry, (scale, shift))``. The same cell re
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, Protocol
 
@@ -23,6 +24,7 @@ RelayState = tuple[State, ...]
 """One state per layer of the cell."""
 
 
+@functools.cache  # NNX modules that hold it are to be equal
 def torch_linear_uniform(fan_in: int) -> Callable[..., jax.Array]:
     """Initialiser of ``torch.nn.Linear``: uniform within ``1 / sqrt(fan_in)``, for weights and biases alike."""
     bound = fan_in**-0.5

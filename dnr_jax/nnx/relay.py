@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -176,6 +176,9 @@ class RelayCell(CellSettings, nnx.Module):
     The fields are those of :class:`dnr_jax.dnr.relay.CellSettings`. They are checked when the cell is made: ValueError
     says which one is wrong and what would be right. Layers that share a cell are given the same object.
     """
+
+    LINEN_NAMES: ClassVar[dict[str, str]] = {"start": "initial_state"}
+    """Attributes whose arrays have another name in the Linen cell."""
 
     rngs: dataclasses.InitVar[nnx.Rngs] = dataclasses.field(kw_only=True)
 
