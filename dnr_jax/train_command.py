@@ -6,6 +6,7 @@ Every field of the configuration can be set on the command line; ``configs/READM
 
 import functools
 import pathlib
+import re
 import textwrap
 from collections.abc import Sequence
 
@@ -29,6 +30,9 @@ _DEFAULT = "configs/demo.py"
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: ./runs/<name of the config file>.")
 _FIELDS = flags.DEFINE_bool("fields", False, "List every field of the configuration with its value, and do nothing.")
 _PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the whole configuration before the run begins.")
+_PROFILE_STEPS = flags.DEFINE_string(
+    "profile_steps", None, "Steps A:B, counted from 1, of which a trace is written into the folder's profile/."
+)
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
     False,
@@ -84,18 +88,31 @@ def _train(parsed: tuple[str, ExperimentConfig]) -> None:
     workdir = _workdir(path)
     if _PRINT_CONFIG.value:
         print(to_json(config), flush=True)
+    steps = _steps(_PROFILE_STEPS.value)
     validate(config)  # also in train, but here before anything that takes long
     with stage("importing JAX and the input pipeline"):
         import jax
 
         from dnr_jax.runs.devices import enable_compilation_cache
         from dnr_jax.training.loop import train
+        from dnr_jax.training.profiling import ProfileSteps
     if _DISTRIBUTED.value:
         with stage("waiting for the other processes"):
             jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     enable_compilation_cache()
     print(f"{'configuration':<14} {path}", flush=True)
-    train(config, workdir)
+    train(config, workdir, hooks=[ProfileSteps(pathlib.Path(workdir), *steps)] if steps else [])
+
+
+def _steps(text: str | None) -> tuple[int, int] | None:
+    """Return the first and the last step of ``A:B``, or of ``A`` alone."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)(?::(\d+))?", text.strip())
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= first <= last:
+        raise ConfigError(f"--profile_steps is {text!r}; expected A:B with steps counted from 1, such as 20:25")
+    return first, last
 
 
 def _parse(argv: list[str], command: str) -> tuple[str, ExperimentConfig]:
@@ -121,7 +138,16 @@ def _parse(argv: list[str], command: str) -> tuple[str, ExperimentConfig]:
 
 def _own_flags() -> dict[str, str]:
     """Return names and texts of this program's flags."""
-    holders = (_WORKDIR, _FIELDS, _PRINT_CONFIG, _DISTRIBUTED, _COORDINATOR, _NUM_PROCESSES, _PROCESS_ID)
+    holders = (
+        _WORKDIR,
+        _FIELDS,
+        _PRINT_CONFIG,
+        _PROFILE_STEPS,
+        _DISTRIBUTED,
+        _COORDINATOR,
+        _NUM_PROCESSES,
+        _PROCESS_ID,
+    )
     return {holder.name: flags.FLAGS[holder.name].help for holder in holders}
 
 

@@ -3,6 +3,7 @@
 import importlib
 import re
 import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from dnr_jax import cli
 from dnr_jax.config import (
+    Averaging,
     ConfigError,
     DataConfig,
     ExperimentConfig,
@@ -51,14 +53,15 @@ PAGE = (REPOSITORY / "CONTRIBUTING.md").read_text()
 DEMO = str(REPOSITORY / "configs" / "demo.py")
 
 
-def recipe(title: str) -> str:
+def recipe(title: str, number: int = 0) -> str:
+    """Return a program of a section."""
     section = PAGE.partition(f"## {title}\n")[2].partition("\n## ")[0]
-    return re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
+    return re.findall(r"```python\n(.*?)```", section, re.DOTALL)[number]
 
 
-def executed(title: str) -> dict:
+def executed(title: str, number: int = 0) -> dict:
     names = {"__name__": title.replace(" ", "_")}
-    exec(recipe(title), names)
+    exec(recipe(title, number), names)
     return names
 
 
@@ -235,20 +238,42 @@ def test_a_source_of_videos(tmp_path, own_file, capsys):
 
 
 def test_an_optimizer():
-    adamw = executed("An optimizer")["AdamW"]
+    lion = executed("An optimizer")["Lion"]
     try:
-        config, _ = override(load_config(DEMO), ["--config.optimizer=AdamW", "--config.optimizer.beta2=0.99"])
-        assert (config.optimizer.beta2, config.optimizer.warmup_steps) == (0.99, 50)
+        config, _ = override(load_config(DEMO), ["--config.optimizer=Lion", "--config.optimizer.beta2=0.9"])
+        assert (config.optimizer.beta2, config.optimizer.warmup_steps) == (0.9, 50)
         assert from_json(to_json(config)) == config
         parameters = {"kernel": np.float32([1, 2]), "bias": np.float32([3])}
         rates = optax.constant_schedule(0.1)
-        ours = make_optimizer(adamw(clip_norm=0.0, beta2=0.99), rates)
-        theirs = optax.adamw(rates, b2=0.99, weight_decay=0.05, mask={"kernel": True, "bias": False})
+        ours = make_optimizer(lion(clip_norm=0.0, beta2=0.9), rates)
+        theirs = optax.lion(rates, b2=0.9, weight_decay=0.1, mask={"kernel": True, "bias": False})
         with jax.numpy_dtype_promotion("standard"):
             updates = [tx.update(parameters, tx.init(parameters), parameters)[0] for tx in (ours, theirs)]
         jax.tree.map(np.testing.assert_allclose, *updates)
     finally:
-        _registry[Optimizer].pop("AdamW")
+        _registry[Optimizer].pop("Lion")
+
+
+def test_a_training_feature():
+    swa = executed("A training feature")["SWA"]
+    try:
+        flags = ["--config.train.averaging=SWA", "--config.train.averaging.begin=2"]
+        config, _ = override(load_config(DEMO), flags)
+        assert config.train.averaging == swa(begin=2) and from_json(to_json(config)) == config
+        average = {"params": np.float32(7), "batch_stats": {}}
+        for step, weight in enumerate([1, 2, 6], start=1):
+            trained = {"params": jax.numpy.float32(weight), "batch_stats": {}}
+            average = config.train.averaging.update(average, trained, jax.numpy.int32(step))
+        assert average["params"] == 4
+    finally:
+        _registry[Averaging].pop("SWA")
+
+
+def test_a_hook():
+    hook, rows = executed("A training feature", 1)["WeightNorm"](), []
+    state = SimpleNamespace(params={"kernel": jax.numpy.float32([3, 4])})
+    hook.after_evaluation(SimpleNamespace(state=state, record=lambda *row: rows.append(row)), None)
+    assert rows == [("weights", {"norm": 5.0}, {})]
 
 
 def test_a_report(tmp_path):

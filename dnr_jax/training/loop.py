@@ -40,6 +40,7 @@ from dnr_jax.runs.lock import locked
 from dnr_jax.training.accelerators import unused_accelerator
 from dnr_jax.training.hooks import CountFailures, Evaluate, Hook, Log, PreciseStatistics, Save
 from dnr_jax.training.loggers import LOGGERS, Loggers, check_loggers
+from dnr_jax.training.pace import Pace
 from dnr_jax.training.report import Curve, Records, WriteReport
 from dnr_jax.training.resolve import Resolved, Saved, resolve
 from dnr_jax.training.screen import Screen, describe
@@ -150,7 +151,8 @@ def _records(workdir: pathlib.Path, config: ExperimentConfig, step: int, failure
     """Return what writes into a run's folder, onto the screen and to loggers, in one process of a run."""
     rows = Records(workdir, step)
     loggers = Loggers({name: functools.partial(LOGGERS[name], workdir, config, step) for name in config.train.loggers})
-    return [rows, loggers, Screen(rows, failures), Curve(workdir, rows), WriteReport(workdir)]
+    screen = Screen(rows, failures)
+    return [rows, loggers, screen, Pace(screen.say), Curve(workdir, rows), WriteReport(workdir)]
 
 
 def _batches(resolved: Resolved, start_step: int) -> BatchIterator:

@@ -1,4 +1,4 @@
-"""The optimiser of the paper's recipe: SGD with momentum, coupled weight decay, clipping, cosine with warm-up."""
+"""What all optimizers share (clipping, schedule, warm-up), and that of the paper's recipe: SGD with momentum."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -48,6 +48,11 @@ def decay_mask(params: optax.Params) -> optax.Params:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
+def decayed(weight_decay: float, norm_and_bias: bool) -> optax.GradientTransformation:
+    """Return what adds the decay: of all parameters, or of those that :func:`decay_mask` names."""
+    return optax.add_decayed_weights(weight_decay, mask=None if norm_and_bias else decay_mask)
+
+
 @register
 @dataclasses.dataclass
 class SGD(Optimizer):
@@ -80,7 +85,7 @@ class SGD(Optimizer):
     def rules(self) -> tuple[optax.GradientTransformation, ...]:
         """Return decay and momentum."""
         return (
-            optax.add_decayed_weights(self.weight_decay, mask=None if self.decay_norm_and_bias else decay_mask),
+            decayed(self.weight_decay, self.decay_norm_and_bias),
             optax.trace(self.momentum, self.nesterov) if self.momentum else optax.identity(),
         )
 

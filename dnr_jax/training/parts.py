@@ -1,5 +1,5 @@
 """The modules that register optimizers and averages of weights; one of your own adds its line."""
 
-from dnr_jax.training import ema, optimizer
+from dnr_jax.training import adamw, ema, optimizer
 
-__all__ = ["ema", "optimizer"]
+__all__ = ["adamw", "ema", "optimizer"]

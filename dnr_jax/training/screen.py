@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import jax
 from jax.sharding import Mesh
@@ -41,6 +41,10 @@ class Screen(Hook):
             show=trainer.step < trainer.total_steps,
         )
         self._bar = self._shown.enter_context(bar)
+
+    def say(self, text: str, file: TextIO) -> None:
+        """Print a text that stays, above the bar."""
+        self._bar.print(text, file)
 
     def after_step(self, trainer: Trainer) -> None:
         """Show that a step was taken."""

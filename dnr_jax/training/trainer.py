@@ -159,7 +159,8 @@ class Trainer:
             self.clock.read()
             while self.step < self.total_steps:
                 batch, on_devices = self._next(prefetched)
-                with self.clock.during("step"):
+                annotated = jax.profiler.StepTraceAnnotation("train", step_num=self.step + 1)
+                with self.clock.during("step"), annotated:
                     self.state, metrics = self._take_step(self.state, on_devices)
                     self.step, self.report = self.step + 1, None
                     self.window.add(self.step, metrics, batch["index"])

@@ -111,10 +111,11 @@ def steps_of(optimizer: Optimizer) -> list:
     """What an optimizer makes of parameters in a few steps."""
     schedule = make_schedule(optimizer, batch_size=16, total_steps=4)
     tx, params = make_optimizer(optimizer, schedule), {"kernel": jnp.ones(3), "bias": jnp.ones(3)}
-    state = tx.init(params)
+    state, shares = tx.init(params), jnp.asarray([1e-8, 1.0, 2.0])  # also one that an epsilon is to
     for step in range(2):
-        gradients = jax.tree.map(lambda leaf, step=step: 9.0 * (step + 1) * jnp.arange(3.0) * leaf, params)
-        updates, state = tx.update(gradients, state, params)
+        gradients = jax.tree.map(lambda leaf, step=step: 9.0 * (step + 1) * shares * leaf, params)
+        with jax.numpy_dtype_promotion("standard"):  # optax takes powers of a whole number
+            updates, state = tx.update(gradients, state, params)
         params = jax.tree.map(jnp.add, params, updates)
     return jax.tree.map(lambda leaf: leaf.tolist(), params)
 

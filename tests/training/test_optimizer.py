@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dnr_jax.config import ExperimentConfig, from_json, override, to_json
+from dnr_jax.training.adamw import AdamW
 from dnr_jax.training.optimizer import SGD, decay_mask, make_optimizer, make_schedule, peak_learning_rate
 
 
@@ -77,15 +79,61 @@ def test_the_optimizer_is_torchs_sgd(x64, changes):
     rng = np.random.default_rng(0)
     gradients = [jax.tree.map(lambda v: rng.normal(size=v.shape), PARAMS) for _ in range(4)]
     rates = [0.5, 0.25, 0.125, 0.0625]
+    expected = literal_sgd(config, gradients, rates)
+    for path, value in jax.tree_util.tree_leaves_with_path(stepped(config, gradients)):
+        np.testing.assert_allclose(value, expected[path], rtol=1e-12, err_msg=str(path))
+
+
+def literal_adamw(config: AdamW, gradients, rates) -> dict:
+    """torch.optim.AdamW after clip_grad_norm_, one parameter at a time."""
+    params = {path: value.copy() for path, value in jax.tree_util.tree_leaves_with_path(PARAMS)}
+    means = {path: (np.zeros_like(value), np.zeros_like(value)) for path, value in params.items()}
+    for step, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
+        leaves = dict(jax.tree_util.tree_leaves_with_path(gradient))
+        norm = math.sqrt(sum(float(np.sum(leaf**2)) for leaf in leaves.values()))
+        for path, value in params.items():
+            g = leaves[path] * (min(config.clip_norm / norm, 1) if config.clip_norm else 1)
+            m, v = means[path]
+            means[path] = m, v = (
+                config.beta1 * m + (1 - config.beta1) * g,
+                config.beta2 * v + (1 - config.beta2) * g**2,
+            )
+            decay = config.weight_decay if config.decay_norm_and_bias or path[-1].key == "kernel" else 0.0
+            value = value * (1 - rate * decay)
+            root = np.sqrt(v / (1 - config.beta2**step)) + config.epsilon
+            params[path] = value - rate * m / (1 - config.beta1**step) / root
+    return params
+
+
+def stepped(config, gradients) -> dict:
+    """The parameters after steps whose rate begins at 0.5 and is halved each time."""
     tx = make_optimizer(config, lambda count: jnp.asarray(0.5, jnp.float64) * 0.5**count)
-    params, state = jax.tree.map(jnp.asarray, PARAMS), None
+    params = jax.tree.map(jnp.asarray, PARAMS)
     state = tx.init(params)
     for gradient in gradients:
-        updates, state = tx.update(gradient, state, params)
+        with jax.numpy_dtype_promotion("standard"):  # optax takes powers of a whole number
+            updates, state = tx.update(gradient, state, params)
         params = jax.tree.map(jnp.add, params, updates)
-    expected = literal_sgd(config, gradients, rates)
-    for path, value in jax.tree_util.tree_leaves_with_path(params):
-        np.testing.assert_allclose(value, expected[path], rtol=1e-12, err_msg=str(path))
+    return params
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"clip_norm": 0.5}, {"decay_norm_and_bias": True}, {"beta1": 0.0, "epsilon": 0.1}], ids=str
+)
+def test_adamw_is_torchs(x64, changes):
+    config = dataclasses.replace(AdamW(schedule="constant", clip_norm=0.0, beta2=0.9), **changes)
+    rng = np.random.default_rng(0)
+    gradients = [jax.tree.map(lambda v: rng.normal(size=v.shape), PARAMS) for _ in range(4)]
+    expected = literal_adamw(config, gradients, [0.5, 0.25, 0.125, 0.0625])
+    for path, value in jax.tree_util.tree_leaves_with_path(stepped(config, gradients)):
+        np.testing.assert_allclose(value, expected[path], rtol=1e-7, err_msg=str(path))
+
+
+def test_adamw_is_chosen_by_name_with_its_own_rate():
+    config, _ = override(ExperimentConfig(), ["--config.optimizer=AdamW", "--config.optimizer.clip_norm=1.0"])
+    assert (config.optimizer, from_json(to_json(config))) == (AdamW(clip_norm=1.0), config)
+    refused = AdamW(weight_decay=0.0, decay_norm_and_bias=True)
+    assert list(refused.problems()) == ["decay_norm_and_bias: is True, which needs a weight_decay above 0"]
 
 
 def test_only_kernels_are_decayed_where_norms_and_biases_are_not():
