@@ -83,7 +83,7 @@ def _write_csv(path: pathlib.Path, rows: Iterable[Sequence[object]]) -> None:
 def _prediction_rows(
     scores: np.ndarray, labels: np.ndarray, names: Sequence[str], classes: Sequence[str]
 ) -> Iterable[Sequence[object]]:
-    """One row a video: its label, and the best five classes with their probabilities."""
+    """Yield one row a video: its label, and the best five classes with their probabilities."""
     best = metrics.ranking(scores, 5)
     yield ["video", "label", *(f"{what}_{i + 1}" for i in range(best.shape[1]) for what in ("class", "score"))]
     for name, label, row, ranked in zip(names, labels, scores, best, strict=True):
@@ -91,13 +91,13 @@ def _prediction_rows(
 
 
 def _confusion_rows(confusion: np.ndarray, classes: Sequence[str]) -> Iterable[Sequence[object]]:
-    """One row a true class, one column a predicted one: numbers of videos."""
+    """Yield one row a true class, one column a predicted one: numbers of videos."""
     yield ["true class / predicted class", *classes]
     yield from ([name, *row.tolist()] for name, row in zip(classes, confusion, strict=True))
 
 
 def _class_rows(confusion: np.ndarray, classes: Sequence[str]) -> Iterable[Sequence[object]]:
-    """One row a class, the least accurate first: what is right of it, and what it is taken for most."""
+    """Yield one row a class, the least accurate first: what is right of it, and what it is taken for most."""
     accuracies, videos = metrics.class_accuracies(confusion), confusion.sum(axis=1)
     yield ["class", "accuracy", "correct", "videos", "most_confused_with", "times"]
     for label in np.lexsort((-videos, accuracies)).tolist():  # classes without videos, of NaN, come last
