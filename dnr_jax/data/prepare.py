@@ -18,7 +18,7 @@ from etils import epath
 
 from dnr_jax.data import media, records
 from dnr_jax.data.card import left_out_name, write_card
-from dnr_jax.data.decode import DecodeError, index_packets
+from dnr_jax.data.decode import DecodeError, StoredVideo, index_packets
 from dnr_jax.data.media import Reencoding
 from dnr_jax.data.parallel import ordered_map
 from dnr_jax.data.records import RecordWriter, Shard, json_lines, write_text
@@ -140,7 +140,8 @@ def load(task: Task, reencoding: Reencoding | None = None, frame_rate: float = 0
         video = media.read_media(task.path)
         if reencoding:
             video = media.reencode(video, reencoding, frame_rate)
-        return Loaded(task, video, index_packets(video), media.probe(video, frame_rate))
+        indexed = StoredVideo(video, packets=index_packets(video))
+        return Loaded(task, video, indexed.packets, media.probe(indexed, frame_rate))
     except DecodeError as error:
         return Loaded(task, error=str(error))
 
