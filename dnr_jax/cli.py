@@ -259,7 +259,12 @@ def _add_evaluated_data(evaluate: argparse.ArgumentParser) -> None:
         help="what the data is: Folder, Lists, Dataset, Records or a source of your own; default: Lists with --list, "
         "otherwise what --root holds, or as in the run",
     )
-    data.add_argument("--out", type=_path, metavar="FOLDER", help="folder for the report; default: the run's")
+    data.add_argument(
+        "--out",
+        type=_path,
+        metavar="FOLDER",
+        help="folder for the report; default: the run's, or with these flags evaluation_<split>_<fingerprint> in it",
+    )
 
 
 def _size(text: str) -> int | tuple[int, int]:
@@ -448,7 +453,11 @@ def _evaluate(args: argparse.Namespace) -> int:
     paths = {"root": args.root, "val_list": args.list, "label_map": args.label_map, "annotations": args.annotations}
     with stage("reading the data"):
         source = open_data(run, args.split, args.source, paths)
-    folder = pathlib.Path(console.local_folder("--out", args.out)) if args.out else run.workdir
+    folder = run.workdir
+    if args.out:
+        folder = pathlib.Path(console.local_folder("--out", args.out))
+    elif any(paths.values()) or args.split != "val" or args.source:  # the run's own report stays
+        folder = run.workdir / f"evaluation_{args.split}_{source.fingerprint()[:8]}"
     if problem := why_not_writable(folder):
         print(f"dnr evaluate: {problem}; the result is printed only. --out names another folder", file=sys.stderr)
     report = evaluate(run.model, run.variables, source, config, mesh, progress=True)
@@ -458,6 +467,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     print(f"loss {report.loss:.3f}")
     if report.undecoded:
         print(undecoded_note(report.undecoded))
+    if folder != run.workdir and not problem:
+        print(f"its files are in {folder}")
     print(report, flush=True)
     if not problem:
         scored = {"root": config.data.source.place, "split": args.split, "fingerprint": source.fingerprint()}
@@ -465,7 +476,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         try:
             report.write(folder, **details, **scored)
         except OSError as error:
-            problem = f"the report cannot be written to '{folder}' ({error.strerror or error})"
+            problem = f"not all of the report can be written ({error.strerror or error}): {error.filename}"
             print(f"dnr evaluate: {problem}", file=sys.stderr)
     return 1 if problem or not len(report.labels) else 0
 

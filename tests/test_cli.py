@@ -79,7 +79,21 @@ def test_a_report_that_cannot_be_written_is_told_behind_the_result(workdir, tmp_
     assert cli.main(["evaluate", "--workdir", str(workdir), "--out", str(tmp_path)]) == 1
     captured = capsys.readouterr()
     assert captured.out.splitlines()[-1] == "validation top-1 100.0% (3/3 videos)"
-    assert "the report cannot be written to" in captured.err
+    assert f"not all of the report can be written (Is a directory): {tmp_path / 'evaluation.json'}" in captured.err
+    assert {file for file in outputs.FILES if not (tmp_path / file).is_file()} == {"evaluation.json"}
+
+
+def test_the_report_on_other_data_does_not_replace_that_of_the_run(workdir, tmp_path, monkeypatch, capsys):
+    report = evaluate.Report(np.eye(3, dtype=np.float32), np.arange(3), ("a", "b", "c"), ("dark", "grey", "light"))
+    monkeypatch.setattr(evaluate, "evaluate", lambda *args, **kwargs: report)
+    (workdir / "evaluation.json").write_text("mine")
+    assert cli.main(["evaluate", "--workdir", str(workdir), "--split", "train"]) == 0
+    (folder,) = workdir.glob("evaluation_train_*")
+    assert capsys.readouterr().out.splitlines()[-2] == f"its files are in {folder}"
+    assert {file for file in outputs.FILES if not (folder / file).is_file()} == set()
+    assert (workdir / "evaluation.json").read_text() == "mine"
+    assert cli.main(["evaluate", "--workdir", str(workdir)]) == 0
+    assert (workdir / "evaluation.json").read_text() != "mine"
 
 
 def test_profile_prints_a_table_of_the_network_of_a_config(capsys):

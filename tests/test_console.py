@@ -4,12 +4,17 @@ import contextlib
 import errno
 import io
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
-from dnr_jax import console
+import dnr_jax_start
+from dnr_jax import cli, console
 from dnr_jax.config import ConfigError, RunError
 from dnr_jax.training.metrics import NonFiniteError
+from tests.paths import REPOSITORY
 
 
 def fail(error: BaseException):
@@ -77,3 +82,24 @@ def test_folders_are_told_from_files_and_buckets(tmp_path, monkeypatch):
     ]:
         with pytest.raises(ConfigError, match=message):
             console.local_folder("--out", text)
+
+
+def test_ctrl_c_while_a_command_imports_is_a_plain_end(tmp_path):
+    """A module whose import interrupts its own process, as a person would."""
+    (tmp_path / "slow_module.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    program = "from dnr_jax_start import import_quietly\nimport_quietly('slow_module', 'dnr')\n"
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "dnr: interrupted\n")
+
+
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
+def test_what_ctrl_c_does_is_as_before_once_a_command_is_imported(handler, monkeypatch):
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        assert dnr_jax_start.import_quietly("dnr_jax.console", "dnr") is console
+        assert signal.getsignal(signal.SIGINT) is handler
+        monkeypatch.setattr(cli, "main", lambda: 7)
+        assert dnr_jax_start.main() == 7
+    finally:
+        signal.signal(signal.SIGINT, before)

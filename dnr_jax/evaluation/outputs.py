@@ -5,7 +5,7 @@ import json
 import pathlib
 import textwrap
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -46,18 +46,32 @@ def write(
       labels: int32 ``[videos]``.
       names: names of the videos.
       classes: names of the classes.
+
+    Raises:
+      OSError: some cannot be written, which the error names; all others are.
     """
     confusion = metrics.confusion_matrix(scores, labels)
     per_class = {
         name: {"correct": int(row[label]), "videos": int(row.sum())}
         for label, (name, row) in enumerate(zip(classes, confusion, strict=True))
     }
-    text = json.dumps(content | {"classes": per_class}, indent=2)
-    (folder / REPORT_FILE).write_text(f"{text}\n", encoding="utf-8")
-    _write_csv(folder / PREDICTIONS_FILE, _prediction_rows(scores, labels, names, classes))
-    _write_csv(folder / CONFUSION_FILE, _confusion_rows(confusion, classes))
-    _write_csv(folder / CLASSES_FILE, _class_rows(confusion, classes))
-    plot_confusion(confusion, classes, folder / PICTURE_FILE)
+    text = json.dumps(content | {"classes": per_class}, indent=2) + "\n"
+    writers: dict[str, Callable[[pathlib.Path], object]] = {
+        REPORT_FILE: lambda file: file.write_text(text, encoding="utf-8"),
+        PREDICTIONS_FILE: lambda file: _write_csv(file, _prediction_rows(scores, labels, names, classes)),
+        CONFUSION_FILE: lambda file: _write_csv(file, _confusion_rows(confusion, classes)),
+        CLASSES_FILE: lambda file: _write_csv(file, _class_rows(confusion, classes)),
+        PICTURE_FILE: lambda file: plot_confusion(confusion, classes, file),
+    }
+    failed: dict[str, OSError] = {}
+    for name, write_to in writers.items():
+        try:
+            write_to(folder / name)
+        except OSError as error:
+            failed[str(folder / name)] = error
+    if failed:
+        first = next(iter(failed.values()))
+        raise OSError(first.errno, first.strerror or str(first), ", ".join(failed)) from first
 
 
 def _write_csv(path: pathlib.Path, rows: Iterable[Sequence[object]]) -> None:
@@ -69,7 +83,7 @@ def _write_csv(path: pathlib.Path, rows: Iterable[Sequence[object]]) -> None:
 def _prediction_rows(
     scores: np.ndarray, labels: np.ndarray, names: Sequence[str], classes: Sequence[str]
 ) -> Iterable[Sequence[object]]:
-    """One row a video: its label, and the best five classes with their probabilities."""
+    """Yield one row a video: its label, and the best five classes with their probabilities."""
     best = metrics.ranking(scores, 5)
     yield ["video", "label", *(f"{what}_{i + 1}" for i in range(best.shape[1]) for what in ("class", "score"))]
     for name, label, row, ranked in zip(names, labels, scores, best, strict=True):
@@ -77,13 +91,13 @@ def _prediction_rows(
 
 
 def _confusion_rows(confusion: np.ndarray, classes: Sequence[str]) -> Iterable[Sequence[object]]:
-    """One row a true class, one column a predicted one: numbers of videos."""
+    """Yield one row a true class, one column a predicted one: numbers of videos."""
     yield ["true class / predicted class", *classes]
     yield from ([name, *row.tolist()] for name, row in zip(classes, confusion, strict=True))
 
 
 def _class_rows(confusion: np.ndarray, classes: Sequence[str]) -> Iterable[Sequence[object]]:
-    """One row a class, the least accurate first: what is right of it, and what it is taken for most."""
+    """Yield one row a class, the least accurate first: what is right of it, and what it is taken for most."""
     accuracies, videos = metrics.class_accuracies(confusion), confusion.sum(axis=1)
     yield ["class", "accuracy", "correct", "videos", "most_confused_with", "times"]
     for label in np.lexsort((-videos, accuracies)).tolist():  # classes without videos, of NaN, come last

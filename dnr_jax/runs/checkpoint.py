@@ -12,7 +12,8 @@ import logging
 import pathlib
 import re
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -59,6 +60,8 @@ class Checkpoints:
             cleanup_tmp_directories=not read_only,  # what a killed run left half-written
         )
         absl_logging.get_absl_logger().addFilter(_is_news)
+        if not isinstance(sys.unraisablehook, _WithoutLateWriters):
+            sys.unraisablehook = _WithoutLateWriters(sys.unraisablehook)
         self._folder = pathlib.Path(workdir).resolve() / CHECKPOINTS_FOLDER
         with self._reading():
             self._manager = ocp.CheckpointManager(self._folder, options=options)
@@ -199,6 +202,21 @@ class Checkpoints:
                 f"the checkpoint in '{which}' cannot be read: it is damaged, or not of the network in the run's "
                 f"configuration ({_reason(error)}){advice}"
             ) from error
+
+
+class _WithoutLateWriters:
+    """Shows what cannot be raised, except for writers that come late: the first that fails ends the loop of all.
+
+    The others then find it closed, a traceback each; the error of the first is raised.
+    """
+
+    def __init__(self, show: Callable[[Any], object]):
+        self._show = show
+
+    def __call__(self, unraisable: Any) -> None:
+        """Take what Python hands to ``sys.unraisablehook``."""
+        if str(unraisable.exc_value) != "Event loop is closed":
+            self._show(unraisable)
 
 
 def _optimizer(state: TrainState) -> dict[str, Any]:

@@ -62,6 +62,16 @@ def test_classes_are_sorted_by_accuracy_and_those_without_videos_come_last(folde
     assert (content["step"], content["classes"][CLASSES[2]]) == (5, {"correct": 1, "videos": 2})
 
 
+def test_what_cannot_be_written_is_named_and_costs_nothing_else(tmp_path):
+    for name in ("evaluation.json", "per_class.csv", "confusion_matrix.png"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        write(tmp_path, {}, SCORES, LABELS, NAMES, CLASSES)
+    named = [str(tmp_path / name) for name in ("evaluation.json", "per_class.csv", "confusion_matrix.png")]
+    assert caught.value.filename == ", ".join(named) and caught.value.strerror == "Is a directory"
+    assert len(rows(tmp_path / "predictions.csv")) == len(rows(tmp_path / "confusion.csv")) == 5
+
+
 def drawn(monkeypatch, confusion: np.ndarray, classes: tuple[str, ...]) -> Figure:
     figures = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, path, dpi: figures.append(figure))

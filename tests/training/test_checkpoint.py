@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 
 import chex
 import jax
@@ -200,3 +201,14 @@ def test_a_checkpoint_of_other_shapes_is_refused_with_a_sentence(checkpoints):
     other = other.replace(params={"kernel": jax.ShapeDtypeStruct((3, 4), jnp.float32, sharding=other.step.sharding)})
     with pytest.raises(ConfigError, match=r"3' cannot be read: .*params/kernel is \(400, 400\); expected \(3, 4\)\)$"):
         checkpoints.restore(other, 3)
+
+
+def test_writers_that_come_after_one_has_failed_are_not_shown(tmp_path, monkeypatch):
+    """On a full disk each would leave a traceback; everything else that cannot be raised is shown."""
+    shown = []
+    monkeypatch.setattr(sys, "unraisablehook", shown.append)
+    for _ in range(2):
+        Checkpoints(tmp_path).close()
+    for error in (RuntimeError("Event loop is closed"), ValueError("another")):
+        sys.unraisablehook(types.SimpleNamespace(exc_value=error))
+    assert [str(unraisable.exc_value) for unraisable in shown] == ["another"]

@@ -27,7 +27,7 @@ from dnr_jax.data.catalogue.media import Reencoding
 from dnr_jax.data.catalogue.parallel import ordered_map
 from dnr_jax.data.catalogue.records import RecordWriter, Shard, json_lines, write_text
 from dnr_jax.data.catalogue.textfiles import first_of
-from dnr_jax.data.clips.decode import DecodeError, index_packets
+from dnr_jax.data.clips.decode import DecodeError, StoredVideo, index_packets
 from dnr_jax.locks import HeldError, hold
 from dnr_jax.progress import Progress
 
@@ -325,7 +325,8 @@ def load(task: Task, reencoding: Reencoding | None = None, frame_rate: float = 0
         video = media.read_media(task.path)
         if reencoding:
             video = media.reencode(video, reencoding, frame_rate)
-        return Loaded(task, video, index_packets(video), media.probe(video, frame_rate))
+        indexed = StoredVideo(video, packets=index_packets(video))
+        return Loaded(task, video, indexed.packets, media.probe(indexed, frame_rate))
     except DecodeError as error:
         return Loaded(task, error=str(error))
 

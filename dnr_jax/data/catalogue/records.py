@@ -65,11 +65,11 @@ class Prepared:
     classes: tuple[str, ...]
 
     def splits(self) -> list[str]:
-        """The names of the splits."""
+        """Return the names of the splits."""
         return sorted(path.stem.removeprefix("index_") for path in epath.Path(self.folder).glob(index_name("*")))
 
     def index(self, split: str) -> Index:
-        """Reads the index of a split.
+        """Read the index of a split.
 
         Raises:
           FileNotFoundError: There is no such split.
@@ -83,12 +83,12 @@ class Prepared:
 
 
 def index_name(split: str) -> str:
-    """The name of the index file of a split."""
+    """Return the name of the index file of a split."""
     return f"index_{split}.jsonl"
 
 
 def find(folder: str) -> Prepared:
-    """Finds the prepared data set in a folder.
+    """Find the prepared data set in a folder.
 
     Args:
       folder: The one that ``dnr prepare`` wrote to, or a folder in it.
@@ -121,7 +121,7 @@ class RecordReader(Sequence[bytes]):
     """
 
     def __init__(self, folder: str, split: str):
-        """Opens nothing yet.
+        """Open nothing yet.
 
         Args:
           folder: Of a prepared data set.
@@ -139,14 +139,14 @@ class RecordReader(Sequence[bytes]):
 
     @functools.cached_property
     def _counted(self) -> Mapping[int, int]:
-        """The number of frames of the videos that do not tell it, by position."""
+        """Return the number of frames of the videos that do not tell it, by position."""
         file = epath.Path(self._folder) / index_name(self._split)
         lines = file.read_text().splitlines() if file.is_file() else []
         rows = ((place, json.loads(line)) for place, line in enumerate(lines) if '"counted": true' in line)
         return {place: row["frames"] for place, row in rows}
 
     def __len__(self) -> int:
-        """The number of videos."""
+        """Return the number of videos."""
         return len(self._opened())
 
     @overload
@@ -154,7 +154,7 @@ class RecordReader(Sequence[bytes]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[bytes]: ...
     def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
-        """The bytes of a video, or those of several, with what is known of its packets and the number of its frames."""
+        """Return the bytes of a video, or those of several, with what is known of its packets and its frames."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         record = self._opened()[index]
@@ -167,11 +167,11 @@ class RecordReader(Sequence[bytes]):
             return self._source
 
     def __getstate__(self) -> dict[str, str]:
-        """Where the records are, without open files."""
+        """Return where the records are, without open files."""
         return {"folder": self._folder, "split": self._split}
 
     def __setstate__(self, state: dict[str, str]) -> None:
-        """Starts anew."""
+        """Start anew."""
         self.__init__(**state)  # type: ignore[misc]
 
 
@@ -194,7 +194,7 @@ class RecordWriter:
     """Writes the records of one shard; the file is complete when :meth:`close` returns."""
 
     def __init__(self, file: str, classes: Sequence[str]):
-        """Opens the file.
+        """Open the file.
 
         Args:
           file: The ArrayRecord file, on a local disk.
@@ -222,7 +222,7 @@ class RecordWriter:
         self._writer.write(self._serializer.get_tf_example(example).SerializeToString(deterministic=True))
 
     def close(self) -> None:
-        """Writes what is left."""
+        """Write what is left."""
         self._writer.close()
 
 
@@ -235,7 +235,7 @@ def assemble(
     shards: Iterable[Shard],
     notes: Mapping[str, str],
 ) -> str:
-    """Makes a data set of finished shards, which stay where they are as well: on the same disk they take no more room.
+    """Make a data set of finished shards, which stay where they are as well: on the same disk they take no more room.
 
     Args:
       folder: The data set will be ``folder/name/VERSION``, all at once.
@@ -302,12 +302,12 @@ def assemble(
 
 
 def json_lines(rows: Iterable[Mapping[str, Any]]) -> str:
-    """One line of JSON for each row."""
+    """Return one line of JSON for each row."""
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def write_text(file: epath.Path, text: str) -> None:
-    """Writes a file that appears when it is complete."""
+    """Write a file that appears when it is complete."""
     temporary = file.with_name(f"{file.name}.incomplete")
     temporary.write_text(text)
     temporary.replace(file)
@@ -324,7 +324,7 @@ def why_not_writable(folder: str | os.PathLike[str]) -> str:
 
 
 def _link(source: str, target: str) -> None:
-    """Gives a file a second name; copies it where the file system has no links."""
+    """Give a file a second name; copy it where the file system has no links."""
     try:
         os.link(source, target)
     except OSError:

@@ -74,9 +74,12 @@ def _open_quickly(media: str | bytes, stack: contextlib.ExitStack) -> InputConta
             videos = container.streams.video
             if "mp4" in container.format.name and len(videos) == 1 and videos[0].average_rate:
                 return container
+            container.close()
     container = stack.enter_context(_open(media, quick))
-    # Which stream is the best is known from its first frames.
-    return container if len(_videos(container)) == 1 else None
+    if len(_videos(container)) == 1:
+        return container
+    container.close()  # which stream is the best is known from its first frames
+    return None
 
 
 def _may_be_mp4(media: str | bytes) -> bool:
@@ -189,7 +192,7 @@ def orientation(frame: VideoFrame) -> Orientation:
 
 
 def _openable(media: str | bytes) -> str | io.BytesIO:
-    """What PyAV opens. FFmpeg takes what stands before a colon for a protocol, so a file's name is given one."""
+    """Return what PyAV opens. FFmpeg takes what stands before a colon for a protocol, so a file's name is given one."""
     if isinstance(media, bytes):
         return io.BytesIO(media)
     return media if is_url(media) else f"file:{media}"

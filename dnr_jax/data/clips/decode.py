@@ -147,7 +147,7 @@ def decode_frames(source: str | bytes, pick: Pick, short_side: int = 0) -> tuple
 
 
 def told_frames(media: str | bytes) -> int:
-    """Return how many frames a video has, as far as its packets (or files) tell; 0 where they do not.
+    """Return how many frames a video has, as far as its packets (or files, or index) tell; 0 where they do not.
 
     Where they do, a clip costs decoding what its frames depend on. Otherwise it costs decoding the whole file, or from
     the start to its last frame where the number of frames is known (:class:`StoredVideo`).
@@ -158,6 +158,9 @@ def told_frames(media: str | bytes) -> int:
     try:
         if has_frame_files(media):
             return len(FrameFiles(media))
+        if isinstance(media, StoredVideo) and media.packets:
+            with contextlib.suppress(Doubt):
+                return len(PacketIndex.from_bytes(media.packets).order)
         with open_video(media) as (container, stream):
             packets = _list_packets(container, stream)
             return len(packets.order) if packets.delay <= stream.codec_context.reorder_depth else 0

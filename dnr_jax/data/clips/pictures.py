@@ -514,7 +514,7 @@ def _skip_ue(bits: _Heads, where: np.ndarray) -> None:
 
 
 def _numbers_follow(number: np.ndarray, is_idr: np.ndarray, is_reference: np.ndarray, modulus: int) -> np.ndarray:
-    """Whether each picture's frame number is what that of the reference picture before it asks for.
+    """Return whether each picture's frame number is what that of the reference picture before it asks for.
 
     It is not where pictures are missing, of which decoders make up frames, and where a count is reset without a new
     sequence (``memory_management_control_operation`` 5).

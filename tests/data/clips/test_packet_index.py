@@ -117,6 +117,13 @@ def test_what_is_no_video_has_no_index():
         decode.index_packets(b"this is not a video" * 100)
 
 
+def test_an_index_tells_the_frames(video, index, monkeypatch):
+    assert decode.told_frames(decode.StoredVideo(video, packets=index.to_bytes()[:-1])) == 24  # as the packets tell
+    monkeypatch.setattr(decode, "open_video", None)
+    fewer = dataclasses.replace(index, order=index.order[:20]).to_bytes()
+    assert decode.told_frames(decode.StoredVideo(video, packets=fewer)) == 20
+
+
 def test_an_index_survives_as_bytes(index):
     again = PacketIndex.from_bytes(index.to_bytes())
     for field in dataclasses.fields(PacketIndex):
