@@ -19,7 +19,7 @@ def moved(name: str) -> str:
     if not owners:
         return ""
     new = next(iter(owners.values()))
-    return f"it is 'data.source.{new}' now, a field of {' and '.join(owners)}, which --config.data.source=CLASS chooses"
+    return f"it is 'data.source.{new}' now, a field of {', '.join(owners)}, which --config.data.source=CLASS chooses"
 
 
 def converted(values: dict[str, Any]) -> dict[str, Any]:

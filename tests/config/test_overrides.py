@@ -42,7 +42,7 @@ def test_a_wrong_override_gets_one_readable_line(arguments, message):
     [
         (
             "data.root=x",
-            "no field 'data.root': it is 'data.source.root' now, a field of Lists and Folder and Dataset and",
+            "no field 'data.root': it is 'data.source.root' now, a field of Lists, Folder, Dataset, Records",
         ),
         (
             "data.dataset=x",

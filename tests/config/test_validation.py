@@ -15,7 +15,7 @@ from tests.config.experiments import problems, valid_config
 @pytest.mark.parametrize(
     ("part", "name", "message"),
     [
-        ("data", "root", "no field 'data.root': it is 'data.source.root' now, a field of Lists and"),
+        ("data", "root", "no field 'data.root': it is 'data.source.root' now, a field of Lists, Folder"),
         (
             "data",
             "crop_sise",

@@ -69,7 +69,7 @@ ClassParser: TypeAlias = Callable[[epath.Path], list[str]]
 
 
 def kinetics(file: epath.Path) -> list[Entry]:
-    """Kinetics' CSV: ``label,youtube_id,time_start,time_end,split,...`` with a header; test files may lack labels."""
+    """Read Kinetics' CSV: ``label,youtube_id,time_start,time_end,split,...``; test files may lack labels."""
     return [
         Entry(
             row.fields["youtube_id"],
@@ -83,18 +83,18 @@ def kinetics(file: epath.Path) -> list[Entry]:
 
 
 def identifiers(file: epath.Path) -> list[Entry]:
-    """One identifier a line, without a label (Mini-Kinetics-200)."""
+    """Read one identifier a line, without a label (Mini-Kinetics-200)."""
     return [Entry(line, place=place) for place, line in text_lines(file)]
 
 
 def semicolons(file: epath.Path) -> list[Entry]:
-    """``id;class`` lines without a header (Something-Something V1, Jester); a class may be missing in test files."""
+    """Read ``id;class`` lines without a header (Something-Something V1, Jester); test files may lack classes."""
     rows = [(place, *line.partition(";")) for place, line in text_lines(file)]
     return [Entry(name, label or None, place=place) for place, name, _, label in rows]
 
 
 def jester(file: epath.Path) -> list[Entry]:
-    """Jester's ``id;class`` lines, or a CSV with a header, ``video_id,label,frames,label_id,...`` (its copy on Kaggle).
+    """Read Jester's ``id;class`` lines, or a CSV ``video_id,label,frames,label_id,...`` (its copy on Kaggle).
 
     In the CSV of the test split the identifier is called ``id``.
     """
@@ -108,7 +108,7 @@ def jester(file: epath.Path) -> list[Entry]:
 
 
 def something_v2(file: epath.Path) -> list[Entry]:
-    """Something-Something V2's JSON: a list of ``{"id", "template", ...}``; the class is the template unbracketed."""
+    """Read Something-Something V2's list of ``{"id", "template", ...}``; the class is the template unbracketed."""
     return [
         Entry(
             str(item["id"]), re.sub(r"[\[\]]", "", str(item["template"])) if "template" in item else None, place=place
@@ -118,7 +118,7 @@ def something_v2(file: epath.Path) -> list[Entry]:
 
 
 def diving48(file: epath.Path) -> list[Entry]:
-    """Diving48's JSON: a list of ``{"vid_name", "label", "start_frame", "end_frame"}`` with numbers as labels."""
+    """Read Diving48's list of ``{"vid_name", "label", "start_frame", "end_frame"}`` with numbers as labels."""
     return [
         Entry(str(item["vid_name"]), item["label"], place=place)
         for place, item in _json_items(file, ("vid_name", "label"))
@@ -126,7 +126,7 @@ def diving48(file: epath.Path) -> list[Entry]:
 
 
 def ucf101(file: epath.Path) -> list[Entry]:
-    """``Class/video.avi`` lines, followed by the label from 1 in training lists, which the folder says as well."""
+    """Read ``Class/video.avi`` lines, in training lists with the label from 1, which the folder says as well."""
     entries = []
     for place, line in text_lines(file):
         folder, slash, video = line.split()[0].replace("\\", "/").rpartition("/")
@@ -137,7 +137,7 @@ def ucf101(file: epath.Path) -> list[Entry]:
 
 
 def hmdb51(file: epath.Path, use: str) -> list[Entry]:
-    """``video.avi use`` lines in a file called ``<class>_test_split<n>.txt``.
+    """Read ``video.avi use`` lines in a file called ``<class>_test_split<n>.txt``.
 
     Args:
       file: The file of one class and split.
@@ -155,7 +155,7 @@ def hmdb51(file: epath.Path, use: str) -> list[Entry]:
 
 
 def video_list(file: epath.Path, may_be_folder: Callable[[str], bool] = lambda name: False) -> list[Entry]:
-    """A list of one's own, in any of the formats in use; paths may contain spaces, and be quoted as csv.writer does.
+    """Read a list of one's own, in any format in use; paths may contain spaces, and be quoted as csv.writer does.
 
     - ``path label``: MMAction2's lists of videos; ``path,label`` or ``path label``: PySlowFast's.
     - ``path frames label``: MMAction2's lists of folders of frames; the number of frames is not needed.
@@ -194,7 +194,7 @@ class LabelMap:
 
 
 def label_map(file: epath.Path) -> LabelMap:
-    """Names of classes in any of the formats in use.
+    """Read names of classes in any of the formats in use.
 
     - one name a line, in the order of the labels;
     - numbered lines, ``0 jump``, ``0,jump`` or ``jump,0``, in any order;
@@ -229,7 +229,7 @@ def label_map(file: epath.Path) -> LabelMap:
 
 
 def class_lines(file: epath.Path) -> list[str]:
-    """One class a line, in the order of the labels.
+    """Read one class a line, in the order of the labels.
 
     Raises:
       ValueError: A line between two classes is blank, which would move all labels behind it, or a class is there twice.
@@ -243,7 +243,7 @@ def class_lines(file: epath.Path) -> list[str]:
 
 
 def numbered_classes(file: epath.Path) -> list[str]:
-    """``number Class`` lines, numbers from 1 (UCF101's ``classInd.txt``)."""
+    """Read ``number Class`` lines, numbers from 1 (UCF101's ``classInd.txt``)."""
     pairs = [(place, line, line.split(maxsplit=1)) for place, line in text_lines(file)]
     for number, (place, line, pair) in enumerate(pairs, start=1):
         if len(pair) != 2 or pair[0] != str(number):
@@ -252,12 +252,12 @@ def numbered_classes(file: epath.Path) -> list[str]:
 
 
 def class_object(file: epath.Path) -> list[str]:
-    """A JSON object of ``"class": "label"`` (Something-Something V2's ``labels.json``)."""
+    """Read a JSON object of ``"class": "label"`` (Something-Something V2's ``labels.json``)."""
     return list(_json_classes(file).names)
 
 
 def jester_classes(file: epath.Path) -> list[str]:
-    """One class a line, or the columns ``label`` and ``label_id`` of the training CSV of Jester's copy on Kaggle."""
+    """Read one class a line, or the columns ``label`` and ``label_id`` of Jester's training CSV on Kaggle."""
     if not _is_numbered_table(file):
         return class_lines(file)
     pairs = {
@@ -267,7 +267,7 @@ def jester_classes(file: epath.Path) -> list[str]:
 
 
 def class_parts(file: epath.Path) -> list[str]:
-    """A JSON list of the parts of each class's name (Diving48's vocabulary), here joined by ``+``."""
+    """Read a JSON list of the parts of each class's name (Diving48's vocabulary), here joined by ``+``."""
     return ["+".join(map(str, parts)) if isinstance(parts, list) else str(parts) for parts in read_json(file, list)]
 
 
@@ -281,13 +281,13 @@ def is_hidden(name: str) -> bool:
 
 
 def strip_suffix(name: str) -> str:
-    """``name`` without the suffix of a video file, if it has one."""
+    """Return ``name`` without the suffix of a video file, if it has one."""
     stem, dot, suffix = name.rpartition(".")
     return stem if dot and f".{suffix.lower()}" in VIDEO_SUFFIXES else name
 
 
 def _is_numbered_table(file: epath.Path) -> bool:
-    """Whether a file is a CSV whose header has the columns ``label`` and ``label_id``."""
+    """Return whether a file is a CSV whose header has the columns ``label`` and ``label_id``."""
     lines = text_lines(file)
     return bool(lines) and {"label", "label_id"} <= set(split_header(lines[0][1]))
 
@@ -300,7 +300,7 @@ def _seconds(row: Row, column: str) -> int:
 
 
 def _columns(line: str) -> tuple[str, str] | None:
-    """The columns of path and label, where a line is a header."""
+    """Return the columns of path and label, where a line is a header."""
     header = split_header(line)
     names = [name for name in _NAME_COLUMNS if name in header]
     labels = [name for name in _LABEL_COLUMNS if name in header]
@@ -348,13 +348,13 @@ def _own_lines(lines: Sequence[tuple[str, str]], may_be_folder: Callable[[str], 
 
 
 def _has_two_labels(name: str, has_frames: bool, may_be_folder: Callable[[str], bool]) -> bool:
-    """Whether a number behind the name of a video file, taken off or not, is a label as well as the last one."""
+    """Return whether a number behind the name of a video file, taken off or not, is a label as well."""
     is_file = has_frames and strip_suffix(name) != name and not may_be_folder(name)
     return is_file or _VIDEO_AND_NUMBER.fullmatch(name) is not None
 
 
 def _split_line(line: str) -> tuple[str, str, int] | None:
-    """Path, number of frames (as it stands there; empty if there is none) and label of a line."""
+    """Return the path, the number of frames (as it stands there; empty if there is none) and the label of a line."""
     line = line.rstrip(" ,;|\t")  # spreadsheets write delimiters for empty columns
     if line.startswith('"'):
         return _split_quoted(line)
@@ -380,14 +380,14 @@ _NUMBER_LAST = re.compile(r"(?P<name>.*[^\s,;:|])(?P<separator>\s*[,;:|\t]\s*|\s
 
 
 def _class_columns(header: Sequence[str]) -> tuple[str, str] | None:
-    """The columns of number and name in the header of a label map."""
+    """Return the columns of number and name in the header of a label map."""
     numbers = [column for column in _NUMBER_COLUMNS if column in header]
     names = [column for column in _CLASS_COLUMNS if column in header and column not in numbers[:1]]
     return (numbers[0], names[0]) if numbers and names else None
 
 
 def _numbers(lines: Sequence[tuple[str, str]]) -> _Numbers | None:
-    """The numbers of numbered lines; ``None`` where the lines are names, which may begin or end with a number, too."""
+    """Return the numbers of numbered lines; ``None`` where lines are names, which may have numbers, too."""
     for pattern in (_NUMBER_FIRST, _NUMBER_LAST):
         found = [(place, line, pattern.fullmatch(line)) for place, line in lines]
         numbers = [(place, match["number"], match["name"]) for place, _, match in found if match]
@@ -413,14 +413,14 @@ def _required_numbers(lines: Sequence[tuple[str, str]]) -> _Numbers:
 
 
 def _is_counting(numbers: _Numbers) -> bool:
-    """Whether numbers at the end of lines count classes: those of 'gesture 1', 'gesture 2' are parts of the names."""
+    """Return whether numbers at the end of lines count classes; those of 'gesture 1', 'gesture 2' do not."""
     values = sorted(int(number) for _, number, _ in numbers)
     names = {name for _, _, name in numbers}
     return len(names) == len(numbers) and values in (list(range(len(values))), list(range(1, len(values) + 1)))
 
 
 def _numbered(numbers: _Numbers, file: epath.Path) -> LabelMap:
-    """The names in the order of their numbers, which count from 0 or from 1."""
+    """Return the names in the order of their numbers, which count from 0 or from 1."""
     for place, number, name in numbers:
         if not number.isdecimal() or not name:
             raise ValueError(
@@ -441,7 +441,7 @@ def _numbered(numbers: _Numbers, file: epath.Path) -> LabelMap:
 
 
 def _distinct(names: Sequence[tuple[str, str]]) -> list[str]:
-    """The names without their places."""
+    """Return the names without their places."""
     places: dict[str, str] = {}
     for place, name in names:
         if name in places:

@@ -25,12 +25,12 @@ _COUNTED = (
 
 
 def left_out_name(split: str) -> str:
-    """The name of the file that lists the videos of a split which could not be read, and why."""
+    """Return the name of the file that lists the videos of a split which could not be read, and why."""
     return f"left_out_{split}.jsonl"
 
 
 def write_card(prepared: Prepared, catalogue: Catalogue, title: str, homepage: str) -> None:
-    """Writes ``card.json``, ``card.md`` and ``class_histogram.png`` beside the records.
+    """Write ``card.json``, ``card.md`` and ``class_histogram.png`` beside the records.
 
     Args:
       prepared: The prepared data set.
@@ -71,7 +71,7 @@ def _range(values: Sequence[float]) -> dict[str, float]:
 
 
 def _per_class(classes: Sequence[str], labels: Sequence[int]) -> dict[str, int]:
-    """The number of videos of each class that has any."""
+    """Return the number of videos of each class that has any."""
     counts = np.bincount(np.asarray(labels, np.int64), minlength=len(classes)).tolist()
     return {name: count for name, count in zip(classes, counts, strict=True) if count}
 
@@ -105,7 +105,7 @@ def _text(content: Mapping[str, Any], splits: Mapping[str, Mapping[str, Any]]) -
 
 
 def _draw(labels: Mapping[str, np.ndarray], num_classes: int, file: epath.Path) -> None:
-    """Draws how many videos each class has, the largest first."""
+    """Draw how many videos each class has, the largest first."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -42,7 +42,7 @@ class Verdict:
 
 
 def check(catalogue: Catalogue, report: str, min_frames: int = 8, workers: int = 1) -> list[Problem]:
-    """Decodes every video, and compares contents and labels.
+    """Decode every video, and compare contents and labels.
 
     Args:
       catalogue: The data set.
@@ -83,7 +83,7 @@ def _write_report(report: str, problems: Sequence[Problem]) -> None:
 
 
 def inspect(video: str | bytes) -> Verdict:
-    """Decodes a whole video, given by its path or its bytes."""
+    """Decode a whole video, given by its path or its bytes."""
     content: str | bytes = b""
     told = 0
     try:
@@ -99,7 +99,7 @@ def inspect(video: str | bytes) -> Verdict:
 
 
 def lost(video: str | bytes, reason: str) -> Verdict:
-    """The verdict on a video that ended the process which decoded it, or took too long."""
+    """Return the verdict on a video that ended the process which decoded it, or took too long."""
     return Verdict(0, reason, "", 0)
 
 
@@ -135,7 +135,7 @@ def _note(key: tuple[str, str], verdict: Verdict) -> str:
 
 
 def _read_partial(file: epath.Path, header: str) -> Verdicts:
-    """What an interrupted check noted, where its first line says that it was of the same videos."""
+    """Return what an interrupted check noted, where its first line says that it was of the same videos."""
     text = file.read_text() if file.is_file() else ""
     known: Verdicts = {}
     for line in text.splitlines()[1:] if text.startswith(header) else ():
@@ -161,7 +161,7 @@ def _judge(split: str, name: str, verdict: Verdict, min_frames: int) -> Problem 
 
 
 def _same_content(catalogue: Catalogue, verdicts: Verdicts) -> Iterator[Problem]:
-    """Videos whose content is in another split, or has another label, too."""
+    """Find videos whose content is in another split, or has another label, too."""
     labels = {
         (split, name): source.classes[label]
         for split, source in catalogue.splits.items()
@@ -186,7 +186,7 @@ def _same_content(catalogue: Catalogue, verdicts: Verdicts) -> Iterator[Problem]
 
 
 def summary(catalogue: Catalogue, problems: Iterable[Problem]) -> str:
-    """A few lines: how many videos there are, how many are missing, how many problems of each kind."""
+    """Return a few lines: how many videos there are, how many are missing, how many problems of each kind."""
     lines = []
     for split, source in catalogue.splits.items():
         missing = len(catalogue.missing.get(split, ()))

@@ -227,7 +227,7 @@ DATASETS: Mapping[str, VideoDataset] = {
 def match(
     dataset: VideoDataset, root: str, folder: str = "", fold: int = 1, splits: Iterable[str] = ("train", "val")
 ) -> tuple[tuple[str, ...], dict[str, list[Match]]]:
-    """Reads a data set's annotations and looks for its videos.
+    """Read a data set's annotations, and look for its videos.
 
     Args:
       dataset: The data set.
@@ -265,7 +265,7 @@ def match(
 
 
 def index_media(root: str) -> dict[str, list[str]]:
-    """Finds all videos below a folder.
+    """Find all videos below a folder.
 
     Args:
       root: The folder; for what is a video, see :func:`~dnr_jax.data.catalogue.folders.find_media`. What is left out is
@@ -285,7 +285,7 @@ def index_media(root: str) -> dict[str, list[str]]:
 def _read_entries(
     dataset: VideoDataset, folders: Sequence[epath.Path], fold: int, splits: Iterable[str]
 ) -> dict[str, list[Entry]]:
-    """The entries of all splits whose files are there; those of ``splits`` must be."""
+    """Return the entries of all splits whose files are there; those of ``splits`` must be."""
     entries = {}
     for split, files in dataset.splits.items():
         found = _find_files(files.patterns, folders, fold)
@@ -298,7 +298,7 @@ def _read_entries(
 def _join(
     dataset: VideoDataset, entries: dict[str, list[Entry]], folders: Sequence[epath.Path]
 ) -> dict[str, list[Entry]]:
-    """Takes labels and times from the data set that this one is a part of."""
+    """Take labels and times from the data set that this one is a part of."""
     whole = DATASETS[dataset.labels_of]
     found = {split: _find_files(files.patterns, folders, 1) for split, files in whole.splits.items()}
     if not any(found.values()):
@@ -349,7 +349,7 @@ def _label(entry: Entry, numbers: Mapping[str, int], classes: Sequence[str]) -> 
 
 
 def _find(dataset: VideoDataset, entry: Entry, split: str, media: Mapping[str, Sequence[str]]) -> str:
-    """The path of a video, empty if it is missing; of several, a replacement, or one in its class and its split."""
+    """Return the path of a video, empty if it is missing; of several, a replacement, or one in its class and split."""
 
     def fitness(path: str) -> tuple[bool, bool, bool]:
         names = path.split("/")[:-1]

@@ -42,7 +42,7 @@ class LeftOut:
             _logger.warning("%s: left out: %s", readable(root), self)
 
     def __str__(self) -> str:
-        """How many of each kind, with an example."""
+        """Return how many of each kind, with an example."""
         return "; ".join(
             f"{reason}: {len(paths)}, such as {readable(paths[0])}" for reason, paths in self.reasons.items()
         )
@@ -98,7 +98,7 @@ class _Walk:
         self.left_out = LeftOut()
 
     def children(self, path: str) -> list[_Child]:
-        """What is in a folder, sorted, without what is hidden, cannot be read or leads nowhere."""
+        """Return what is in a folder, sorted, without what is hidden, cannot be read or leads nowhere."""
         folder = posixpath.join(self.root, path) if path else self.root
         try:
             children = sorted(_remote(folder) if "://" in folder else _local(folder), key=lambda child: child.name)
@@ -111,7 +111,7 @@ class _Walk:
         return [child for child in children if not is_hidden(child.name)]
 
     def videos(self, path: str, children: Sequence[_Child], above: tuple[str, ...]) -> Iterator[str]:
-        """The videos in a folder at ``path``; ``above`` are the real paths of the folders that led here."""
+        """Yield the videos in a folder at ``path``; ``above`` are the real paths of the folders that led here."""
         files = [child for child in children if not child.is_folder]
         frames = [child for child in files if child.suffix in FRAME_SUFFIXES]
         has_videos = any(child.suffix in VIDEO_SUFFIXES for child in files)
@@ -162,7 +162,7 @@ def _local(folder: str) -> list[_Child]:
 
 
 def _remote(folder: str) -> list[_Child]:
-    """In a bucket a look at each file would take long: what has a suffix of a video or of a frame is a file."""
+    """List a folder of a bucket, where a look at each would take long: a suffix of a video or a frame makes a file."""
     known = VIDEO_SUFFIXES | FRAME_SUFFIXES
     return [
         _Child(path.name, path.suffix.lower() not in known and path.is_dir()) for path in epath.Path(folder).iterdir()

@@ -146,13 +146,13 @@ def _file(path: str, what: str) -> epath.Path:
 
 
 def _is_hidden(name: str) -> bool:
-    """Whether a name is in a list only because a program listed all files there are."""
+    """Return whether a name is in a list only because a program listed all files there are."""
     parts = name.replace("\\", "/").split("/")
     return not name.startswith(("/", "~")) and any(is_hidden(part) for part in parts if part not in (".", ".."))
 
 
 def _classes_of(entries: Sequence[Entry]) -> tuple[str, ...]:
-    """The classes of a list without a label map: sorted names, or as many numbers as the largest label needs."""
+    """Return the classes of a list without a label map: sorted names, or as many numbers as the largest label needs."""
     numbers = [entry for entry in entries if isinstance(entry.label, int)]
     if not numbers:
         return tuple(sorted({str(entry.label) for entry in entries if entry.label is not None}))
@@ -166,7 +166,7 @@ def _classes_of(entries: Sequence[Entry]) -> tuple[str, ...]:
 
 
 def _labels(entries: Sequence[Entry], classes: Sequence[str], first: int) -> dict[str | int | None, int]:
-    """Positions of the classes by their names and by their labels, which begin at ``first``."""
+    """Return positions of the classes by their names and by their labels, which begin at ``first``."""
     by_name: dict[str | int | None, int] = {name: position for position, name in enumerate(classes)}
     by_number: dict[str | int | None, int] = {first + position: position for position in range(len(classes))}
     for entry in entries:
@@ -180,17 +180,17 @@ def _labels(entries: Sequence[Entry], classes: Sequence[str], first: int) -> dic
 
 
 def _may_be_folder(root: str, name: str) -> bool:
-    """Whether a video called like a file may be a folder of frames: it is no file."""
+    """Return whether a video called like a file may be a folder of frames: it is no file."""
     path = locate(root, name)
     return not path or not (epath.Path(root) / path).is_file()
 
 
 def _plain(name: str) -> str:
-    """A path without ``.`` and ``//``; ``..`` stays, for what it means depends on links."""
+    """Return a path without ``.`` and ``//``; ``..`` stays, for what it means depends on links."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     return ("/" if name.startswith("/") else "") + "/".join(parts)
 
 
 def _inside(path: str, root: str) -> str:
-    """An absolute path relative to the root where it is inside."""
+    """Return an absolute path relative to the root where it is inside."""
     return path.removeprefix(posixpath.join(os.path.abspath(root), "")) if os.path.isabs(path) else path

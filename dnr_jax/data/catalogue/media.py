@@ -80,7 +80,7 @@ class Reencoding:
     size: tuple[int, int] | None = None
 
     def shape(self, height: int, width: int) -> tuple[int, int]:
-        """The height and width, both even as the codec needs them, that a frame is given."""
+        """Return the height and width, both even as the codec needs them, that a frame is given."""
         if self.size:
             return self.size
         short = min(height, width)
@@ -89,7 +89,7 @@ class Reencoding:
 
 
 def read_media(path: str) -> bytes:
-    """Reads a video file, or packs a folder of frames into an archive.
+    """Read a video file, or pack a folder of frames into an archive.
 
     Raises:
       DecodeError: There is nothing at ``path``, or no frame in the folder.
@@ -102,7 +102,7 @@ def read_media(path: str) -> bytes:
 
 
 def readable(path: str) -> str | bytes:
-    """What the functions here read a video from: the path of a local file, the bytes of all others.
+    """Return what the functions here read a video from: the path of a local file, the bytes of all others.
 
     Raises:
       DecodeError: As :func:`read_media` raises it.
@@ -111,12 +111,12 @@ def readable(path: str) -> str | bytes:
 
 
 def size(media: str | bytes) -> int:
-    """Size of a local file or of bytes."""
+    """Return the size of a local file or of bytes."""
     return len(media) if isinstance(media, bytes) else os.path.getsize(media)
 
 
 def pack_frames(folder: str) -> bytes:
-    """Packs a folder of frames into an archive; the same files give the same bytes.
+    """Pack a folder of frames into an archive; the same files give the same bytes.
 
     Args:
       folder: Its frames are those of :class:`dnr_jax.data.clips.frame_files.FrameFiles`.
@@ -136,7 +136,7 @@ def pack_frames(folder: str) -> bytes:
 
 
 def probe(media: bytes, frame_rate: float = 0.0) -> Facts:
-    """Looks into a video without decoding more than its first frame.
+    """Look into a video without decoding more than its first frame.
 
     Args:
       media: The bytes of a file, or an archive of frames.
@@ -157,7 +157,7 @@ def probe(media: bytes, frame_rate: float = 0.0) -> Facts:
 
 
 def count_frames(media: str | bytes) -> tuple[int, int]:
-    """Decodes every frame, one after the other.
+    """Decode every frame, one after the other.
 
     Args:
       media: Path or bytes of a file, or an archive of frames.
@@ -173,7 +173,7 @@ def count_frames(media: str | bytes) -> tuple[int, int]:
 
 
 def reencode(media: bytes, settings: Reencoding, frame_rate: float = 0.0) -> bytes:
-    """Encodes a video anew, for sparse access: an MP4 file with H.264 and no sound, upright.
+    """Encode a video anew, for sparse access: an MP4 file with H.264 and no sound, upright.
 
     The frames keep their number and their order; times become regular, at the average frame rate. The same
     bytes give the same bytes.
@@ -202,7 +202,7 @@ def reencode(media: bytes, settings: Reencoding, frame_rate: float = 0.0) -> byt
 
 
 def fingerprint(media: str | bytes) -> str:
-    """A hash of the content, equal for equal bytes, of which a local file's are read bit by bit."""
+    """Return a hash of the content, equal for equal bytes, of which a local file's are read bit by bit."""
     if isinstance(media, bytes):
         return hashlib.sha256(media).hexdigest()
     with open(media, "rb") as file:
@@ -210,7 +210,7 @@ def fingerprint(media: str | bytes) -> str:
 
 
 def _add_stream(container: Any, first: VideoFrame, settings: Reencoding, rate: float) -> av.VideoStream:
-    """The output stream, with the colours of the first frame."""
+    """Return the output stream, with the colours of the first frame."""
     limited = fractions.Fraction(rate).limit_denominator(1001)
     stream = cast(av.VideoStream, container.add_stream("libx264", rate=limited, options=_ACCESS_OPTIONS))
     stream.height, stream.width = settings.shape(first.height, first.width)
@@ -236,7 +236,7 @@ def _convert(frame: VideoFrame, number: int, stream: av.VideoStream) -> VideoFra
 
 
 def _stream(media: str | bytes, damaged: list[str]) -> Iterator[VideoFrame]:
-    """All frames in order, upright; packets that cannot be decoded are noted in ``damaged``."""
+    """Yield all frames in order, upright; packets that cannot be decoded are noted in ``damaged``."""
     if has_frame_files(media):
         yield from _stream_files(media, damaged)
         return
@@ -264,7 +264,7 @@ def _upright(frame: VideoFrame) -> VideoFrame:
 
 
 def _codec_and_rate(media: bytes) -> tuple[str, float]:
-    """Name of the codec and average frames per second of a file that has been decoded before; 0 where unknown."""
+    """Return the codec and the average frames per second of a file that has been decoded before; 0: unknown."""
     with open_video(media) as (_, stream):
         return stream.codec_context.name, average_rate(stream)
 

@@ -25,7 +25,7 @@ def ordered_map(
     lost: Callable[[Item, str], Result],
     time_limit: float = TIME_LIMIT,
 ) -> Generator[Result, None, None]:
-    """Applies a function to items in worker processes, and yields the results in the order of the items.
+    """Apply a function to items in worker processes, and yield the results in the order of the items.
 
     At most four items a worker are under way, so results do not pile up in memory.
 

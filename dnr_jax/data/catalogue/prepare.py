@@ -75,7 +75,7 @@ class Loaded:
     error: str = ""
 
     def row(self) -> dict[str, Any]:
-        """The line of the index, or of the list of videos left out."""
+        """Return the line of the index, or of the list of videos left out."""
         named = {"name": self.task.name, "label": self.task.label}
         return named | (dataclasses.asdict(self.facts) if self.facts else {"error": self.error})
 
@@ -320,7 +320,7 @@ def prepare(
 
 
 def load(task: Task, reencoding: Reencoding | None = None, frame_rate: float = 0.0) -> Loaded:
-    """Reads one video, looks into it and encodes it anew if asked to; a broken one gives the reason."""
+    """Read one video, look into it and encode it anew if asked to; a broken one gives the reason."""
     try:
         video = media.read_media(task.path)
         if reencoding:
@@ -332,7 +332,7 @@ def load(task: Task, reencoding: Reencoding | None = None, frame_rate: float = 0
 
 
 def lost(task: Task, reason: str) -> Loaded:
-    """The outcome of a video that ended the process which read it, or took too long."""
+    """Return the outcome of a video that ended the process which read it, or took too long."""
     return Loaded(task, error=reason)
 
 
@@ -344,7 +344,7 @@ def _tasks(source: VideoSource, limit: int) -> list[Task]:
 
 
 def _plan(catalogue: Catalogue, splits: dict[str, list[Task]], reencoding: Reencoding | None, shard_videos: int) -> str:
-    """What a preparation depends on: two with the same plan give the same records."""
+    """Return what a preparation depends on: two with the same plan give the same records."""
     videos = {split: [(task.name, task.label) for task in tasks] for split, tasks in splits.items()}
     content = json.dumps([catalogue.classes, videos])
     plan = {
@@ -357,7 +357,7 @@ def _plan(catalogue: Catalogue, splits: dict[str, list[Task]], reencoding: Reenc
 
 
 def _check_plan(folder: epath.Path, plan: str) -> None:
-    """Notes the plan in a folder, or compares it with the one that is noted there."""
+    """Note the plan in a folder, or compare it with the one that is noted there."""
     file = folder / PLAN_FILE
     if not file.is_file():
         write_text(file, plan)
@@ -389,7 +389,7 @@ def _check_records(shard: Shard) -> None:
 
 
 def _write_shard(work: epath.Path, name: str, results: Iterator[Loaded], classes: Sequence[str], bar: Progress) -> None:
-    """Writes one shard; its list of videos, which is written last, says that it is complete."""
+    """Write one shard; its list of videos, which is written last, says that it is complete."""
     rows = []
     with contextlib.closing(RecordWriter(str(work / f"{name}.array_record"), classes)) as writer:
         for loaded in results:

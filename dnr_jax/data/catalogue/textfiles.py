@@ -188,7 +188,7 @@ def spellings(name: str) -> Iterator[str]:
 
 
 def _encoding(content: bytes) -> str:
-    """The encoding that a byte order mark or the NUL bytes of ASCII characters in UTF-16 tell; empty: none."""
+    """Return the encoding that a byte order mark or the NUL bytes of ASCII characters in UTF-16 tell; empty: none."""
     for mark, encoding in _BYTE_ORDER_MARKS.items():
         if content.startswith(mark):
             return "" if encoding == "utf-8" else encoding
@@ -199,7 +199,7 @@ def _encoding(content: bytes) -> str:
 
 
 def _decode_lines(content: bytes, file: epath.Path) -> str:
-    """Each line as UTF-8, or as Windows-1252 where it is not: files are put together from several sources."""
+    """Read each line as UTF-8, or as Windows-1252 where it is not: files are put together from several sources."""
     try:
         return content.decode()
     except UnicodeDecodeError as error:
@@ -231,7 +231,7 @@ def _escape(character: str) -> str:
 
 
 def _object(file: epath.Path, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; Python would take the last of several values."""
+    """Return a JSON object; Python would take the last of several values."""
     content = dict(pairs)
     if len(content) < len(pairs):
         names = [name for name, _ in pairs]
@@ -241,18 +241,18 @@ def _object(file: epath.Path, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any
 
 
 def _is_comment(line: str) -> bool:
-    """Whether a line is a comment, or Excel's ``sep=;``, which the header tells as well."""
+    """Return whether a line is a comment, or Excel's ``sep=;``, which the header tells as well."""
     return line.lstrip()[:1] in ("#", "s") and re.match(r"\s*(#(\s|$)|sep=.?$)", line) is not None
 
 
 def _delimiter(line: str) -> str:
-    """The most frequent delimiter of a header; empty where there are only spaces."""
+    """Return the most frequent delimiter of a header; empty where there are only spaces."""
     best = max(_DELIMITERS, key=line.count)
     return best if best in line else ""
 
 
 def _records(file: epath.Path, delimiter: str) -> Iterator[tuple[str, list[str]]]:
-    """The lines of a table that hold anything, split; a quoted field may go on over several lines."""
+    """Yield the lines of a table that hold anything, split; a quoted field may go on over several lines."""
     lines = ["" if _is_comment(line) else line for line in read_text(file).split("\n")]
     name = str(file)
     reader = csv.reader((line + "\n" for line in lines), delimiter=delimiter, skipinitialspace=True, strict=True)

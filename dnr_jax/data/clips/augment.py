@@ -41,7 +41,7 @@ class ColorJitter:
     order: tuple[str, ...] = ("brightness", "contrast", "saturation", "hue")
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """Maps uint8 ``[T, H, W, 3]`` to a new array of the same shape; rounds down, as MMAction2's ``ColorJitter``."""
+        """Map uint8 ``[T, H, W, 3]`` to a new array of the same shape; round down, as MMAction2's ``ColorJitter``."""
         return np.stack([self._frame(frame) for frame in frames])
 
     def _frame(self, pixels: np.ndarray) -> np.ndarray:
@@ -64,7 +64,7 @@ class ColorJitter:
 
 
 def draw_color_jitter(strengths: Sequence[float], rng: np.random.Generator) -> ColorJitter:
-    """Draws a colour jitter, as MMAction2's ``ColorJitter`` does, and its order, as torchvision's does.
+    """Draw a colour jitter, as MMAction2's ``ColorJitter`` does, and its order, as torchvision's does.
 
     Args:
       strengths: Brightness, contrast, saturation and hue: the factors of the first three are uniform in 1 plus or minus
@@ -79,7 +79,7 @@ def draw_color_jitter(strengths: Sequence[float], rng: np.random.Generator) -> C
 def draw_rand_augment(
     layers: int, magnitude: float, magnitude_std: float, probability: float, rng: np.random.Generator
 ) -> list[tuple[str, float]]:
-    """Draws the operations of RandAugment, as timm's ``rand-m{magnitude}-n{layers}-mstd{std}-inc1`` and PySlowFast do.
+    """Draw the operations of RandAugment, as timm's ``rand-m{magnitude}-n{layers}-mstd{std}-inc1`` and PySlowFast do.
 
     Args:
       layers: Operations drawn from :data:`OPERATIONS`, with replacement.
@@ -101,7 +101,7 @@ def draw_rand_augment(
 
 
 def rand_augment(frames: np.ndarray, draws: Sequence[tuple[str, float]]) -> np.ndarray:
-    """Applies operations to every frame of a clip, one after the other.
+    """Apply operations to every frame of a clip, one after the other.
 
     Args:
       frames: uint8 ``[T, H, W, 3]``.
@@ -116,7 +116,7 @@ def rand_augment(frames: np.ndarray, draws: Sequence[tuple[str, float]]) -> np.n
 
 
 def _affine_colors(pixels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Colours ``[3]`` -> ``matrix @ [*colours, 1]``, rounded down."""
+    """Map colours ``[3]`` to ``matrix @ [*colours, 1]``, rounded down."""
     values = cv2.transform(pixels.astype(np.float32), matrix.astype(np.float32))
     return np.clip(values, 0, 255).astype(np.uint8)
 
@@ -129,18 +129,18 @@ def _shift_hue(pixels: np.ndarray, shift: float) -> np.ndarray:
 
 
 def _look_up(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Replaces values by their entries in ``table``, ``[256]`` or ``[256, 3]``."""
+    """Replace values by their entries in ``table``, ``[256]`` or ``[256, 3]``."""
     return cv2.LUT(pixels, np.clip(table, 0, 255).astype(np.uint8).reshape(1, 256, -1))
 
 
 def _histograms(pixels: np.ndarray) -> np.ndarray:
-    """Counts of the values of each colour: int64 ``[3, 256]``."""
+    """Return the counts of the values of each colour: int64 ``[3, 256]``."""
     counts = [cv2.calcHist([pixels], [color], None, [256], [0, 256]).ravel() for color in range(3)]
     return np.stack(counts).astype(np.int64)
 
 
 def _autocontrast(pixels: np.ndarray, strength: float) -> np.ndarray:
-    """Stretches each colour to all values."""
+    """Stretch each colour to all values."""
     there = _histograms(pixels) > 0  # ten times faster than the extrema of strided colours
     low, high = there.argmax(axis=1), 255 - there[:, ::-1].argmax(axis=1)
     stretched = (np.arange(256)[:, None] - low) * 255 / np.maximum(high - low, 1)
@@ -148,7 +148,7 @@ def _autocontrast(pixels: np.ndarray, strength: float) -> np.ndarray:
 
 
 def _equalize(pixels: np.ndarray, strength: float) -> np.ndarray:
-    """Gives each colour a flat histogram, with the whole numbers of PIL's ``ImageOps.equalize``."""
+    """Give each colour a flat histogram, with the whole numbers of PIL's ``ImageOps.equalize``."""
     tables = []
     for counts in _histograms(pixels):
         # PIL leaves the largest value out of the step; a single value, or very few pixels, are left alone.
@@ -159,7 +159,7 @@ def _equalize(pixels: np.ndarray, strength: float) -> np.ndarray:
 
 
 def _sharpness(pixels: np.ndarray, strength: float) -> np.ndarray:
-    """Moves away from (or towards) PIL's ``SMOOTH``; the outermost pixels stay as they are."""
+    """Move away from (or towards) PIL's ``SMOOTH``; the outermost pixels stay as they are."""
     factor = 1 + 0.9 * strength
     smooth = np.ones((3, 3))
     smooth[1, 1] = 5
@@ -175,19 +175,19 @@ def _invert(pixels: np.ndarray, strength: float) -> np.ndarray:
 
 
 def _posterize(pixels: np.ndarray, strength: float) -> np.ndarray:
-    """Keeps the upper 4 bits, and with the strength down to 1 (timm: 0, which leaves a black frame)."""
+    """Keep the upper 4 bits, and with the strength down to 1 (timm: 0, which leaves a black frame)."""
     dropped = min(4 + int(4 * strength), 7)
     return _look_up(pixels, np.arange(256) >> dropped << dropped)
 
 
 def _solarize(pixels: np.ndarray, strength: float) -> np.ndarray:
-    """Inverts the values from a threshold on."""
+    """Invert the values from a threshold on."""
     values = np.arange(256)
     return _look_up(pixels, np.where(values < 256 - int(256 * strength), values, 255 - values))
 
 
 def _solarize_add(pixels: np.ndarray, strength: float) -> np.ndarray:
-    """Brightens the darker half of the values."""
+    """Brighten the darker half of the values."""
     values = np.arange(256)
     return _look_up(pixels, np.where(values < 128, values + int(110 * strength), values))
 
@@ -201,14 +201,14 @@ def _enhance(quality: str) -> Operation:
 
 
 def _rotate(pixels: np.ndarray, strength: float) -> np.ndarray:
-    """Turns counter-clockwise about the centre, by up to 30 degrees."""
+    """Turn counter-clockwise about the centre, by up to 30 degrees."""
     height, width = pixels.shape[:2]
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), 30 * strength, 1.0)
     return _warp(pixels, cv2.invertAffineTransform(matrix))
 
 
 def _shear_x(pixels: np.ndarray, strength: float) -> np.ndarray:
-    """Row y comes from ``0.3 * strength * y`` pixels to the right, counted from the frame's upper edge."""
+    """Take row y from ``0.3 * strength * y`` pixels to the right, counted from the frame's upper edge."""
     shear = 0.3 * strength
     return _warp(pixels, np.array([[1, shear, shear / 2], [0, 1, 0]]))
 
@@ -219,7 +219,7 @@ def _shear_y(pixels: np.ndarray, strength: float) -> np.ndarray:
 
 
 def _translate_x(pixels: np.ndarray, strength: float) -> np.ndarray:
-    """Moves to the left by up to 0.45 of the width."""
+    """Move to the left by up to 0.45 of the width."""
     return _warp(pixels, np.array([[1, 0, 0.45 * strength * pixels.shape[1]], [0, 1, 0]]))
 
 
@@ -228,7 +228,7 @@ def _translate_y(pixels: np.ndarray, strength: float) -> np.ndarray:
 
 
 def _warp(pixels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Takes each pixel from where ``matrix`` maps it, both counted between centres of pixels; bilinear."""
+    """Take each pixel from where ``matrix`` maps it, both counted between centres of pixels; bilinear."""
     return cv2.warpAffine(
         pixels,
         matrix,

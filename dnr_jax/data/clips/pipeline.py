@@ -42,7 +42,7 @@ class BatchIterator(Iterator[Batch]):
     """An iterator over batches that owns threads and processes: close it, or use it in a ``with`` statement."""
 
     def __init__(self, dataset: grain.IterDataset, num_batches: int | None = None):
-        """Starts reading ``dataset``; ``num_batches`` is its length, ``None`` if it has no end."""
+        """Start reading ``dataset``; ``num_batches`` is its length, ``None`` if it has no end."""
         # Held by nobody else, so that grain's iterator is gone when it is closed, and closed before the interpreter
         # ends: its own finalizer fails there.
         self._open = [iter(dataset)]
@@ -69,13 +69,13 @@ class BatchIterator(Iterator[Batch]):
             ) from error
 
     def __len__(self) -> int:
-        """The number of batches of the whole pass; training batches have no end, and no length."""
+        """Return the number of batches of the whole pass; training batches have no end, and no length."""
         if self._num_batches is None:
             raise TypeError("the training batches have no end")
         return self._num_batches
 
     def close(self) -> None:
-        """Stops threads and workers."""
+        """Stop threads and workers."""
         self._finalizer()
 
     def __enter__(self) -> "BatchIterator":
@@ -83,7 +83,7 @@ class BatchIterator(Iterator[Batch]):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Stops threads and workers."""
+        """Stop threads and workers."""
         self.close()
 
 
@@ -101,7 +101,7 @@ def train_iterator(
     process_index: int = 0,
     process_count: int = 1,
 ) -> BatchIterator:
-    """Endless training batches, reshuffled every epoch.
+    """Return endless training batches, reshuffled every epoch.
 
     An epoch has ``len(source) // (batch_size * process_count)`` steps; the videos left over differ from epoch to epoch.
     A video that cannot be decoded is replaced by the next one in the source, and that by the one after, up to 8 times.
@@ -145,7 +145,7 @@ def evaluation_iterator(
     process_index: int = 0,
     process_count: int = 1,
 ) -> BatchIterator:
-    """One pass over all videos; every process gets the same number of batches.
+    """Return one pass over all videos; every process gets the same number of batches.
 
     Args:
       source: The videos.
@@ -171,7 +171,7 @@ def evaluation_iterator(
 
 
 def threads_and_workers(data: DataConfig, cores: int) -> tuple[int, int]:
-    """How many threads decode in a process or worker, and in how many worker processes.
+    """Return how many threads decode in a process or worker, and in how many worker processes.
 
     Args:
       data: ``num_threads`` and ``num_workers`` say it, or leave it to the number of cores.
@@ -186,7 +186,7 @@ def threads_and_workers(data: DataConfig, cores: int) -> tuple[int, int]:
 
 
 def load_clip(video: str | bytes, data: DataConfig, evaluation: EvaluationConfig) -> np.ndarray:
-    """Reads one video as the evaluation does.
+    """Read one video as the evaluation does.
 
     Args:
       video: The video file or folder of frames, or the bytes of a file or record.
@@ -281,12 +281,12 @@ def _warn_once(name: str, reason: str) -> None:
 
 
 def _needed_side(short_side: int, crop_size: int) -> int:
-    """The short side, in pixels, that frames are resized to before they are cropped; 0: they keep their size."""
+    """Return the short side, in pixels, that frames are resized to before cropping; 0: they keep their size."""
     return short_side and max(short_side, crop_size)
 
 
 def _read(samples: grain.MapDataset, data: DataConfig, batch_size: int) -> grain.IterDataset:
-    """Decodes samples ahead of time in threads or workers, and batches them in a thread of this process.
+    """Decode samples ahead of time in threads or workers, and batch them in a thread of this process.
 
     Workers hand over samples, not batches: so the batches are the same for any number of workers, and no more samples
     are in memory than are being decoded.

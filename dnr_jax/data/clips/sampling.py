@@ -39,7 +39,7 @@ def dense_train(
     jitter: bool = False,
     out_of_bound: str = "loop",
 ) -> Indices:
-    """Frames ``interval`` apart from a random start (MMAction2's ``SampleFrames`` in training).
+    """Draw frames ``interval`` apart from a random start (MMAction2's ``SampleFrames`` in training).
 
     Args:
       num_frames: Frames in the video, at least 1.
@@ -70,7 +70,7 @@ def dense_train(
 
 
 def dense_test(num_frames: int, clip_len: int, interval: int, num_clips: int, out_of_bound: str = "loop") -> Indices:
-    """Clips of frames ``interval`` apart, the first at the video's start and the last at its end, evenly spaced.
+    """Return clips of frames ``interval`` apart, from the video's start to its end, evenly spaced.
 
     Args:
       num_frames: Frames in the video, at least 1.
@@ -93,7 +93,7 @@ def dense_test(num_frames: int, clip_len: int, interval: int, num_clips: int, ou
 
 
 def segments_train(num_frames: int, num_segments: int, rng: np.random.Generator) -> Indices:
-    """One random frame from each of equal segments (TSN): :func:`dense_train` with as many clips of one frame.
+    """Draw one frame from each of equal segments (TSN): :func:`dense_train` with as many clips of one frame.
 
     Args:
       num_frames: Frames in the video, at least 1. With fewer than ``num_segments`` nothing is random: the frames are
@@ -108,7 +108,7 @@ def segments_train(num_frames: int, num_segments: int, rng: np.random.Generator)
 
 
 def segments_test(num_frames: int, num_segments: int, num_clips: int, twice: bool = False) -> Indices:
-    """One frame from each of equal segments: its centre, or evenly spaced positions in it for several clips.
+    """Return one frame from each of equal segments: its centre, or for several clips evenly spaced positions.
 
     One clip is TSN's protocol, and with ``twice`` TSM's. More are this module's: clip v of V takes the position
     ``(v + 1/2) / V`` of each segment.
@@ -129,7 +129,7 @@ def segments_test(num_frames: int, num_segments: int, num_clips: int, twice: boo
 
 
 def snippets_train(num_frames: int, num_segments: int, length: int, rng: np.random.Generator) -> Indices:
-    """Consecutive frames from each of equal segments (TDN's data set): their starts are drawn as TSN's frames.
+    """Draw consecutive frames from each of equal segments (TDN's data set), whose starts are TSN's frames.
 
     Args:
       num_frames: Frames in the video, at least 1. The starts are drawn in order from anywhere where there are fewer of
@@ -152,7 +152,7 @@ def snippets_train(num_frames: int, num_segments: int, length: int, rng: np.rand
 
 
 def snippets_test(num_frames: int, num_segments: int, length: int, num_clips: int, twice: bool = False) -> Indices:
-    """Consecutive frames from the middle of each of equal segments (TDN's data set).
+    """Return consecutive frames from the middle of each of equal segments (TDN's data set).
 
     Args:
       num_frames: Frames in the video, at least 1. In a video of fewer than T + F frames all starts are 0, and frames
@@ -171,7 +171,7 @@ def snippets_test(num_frames: int, num_segments: int, length: int, num_clips: in
 
 
 def window_train(num_frames: int, num_segments: int, window: int, rng: np.random.Generator) -> Indices:
-    """Frames evenly spaced in a window of the video (MMAction2's ``DenseSampleFrames`` in training).
+    """Draw frames evenly spaced in a window of the video (MMAction2's ``DenseSampleFrames`` in training).
 
     Args:
       num_frames: Frames in the video, at least 1. Indices past its end wrap around.
@@ -187,7 +187,7 @@ def window_train(num_frames: int, num_segments: int, window: int, rng: np.random
 
 
 def window_test(num_frames: int, num_segments: int, window: int, num_clips: int) -> Indices:
-    """The same from windows whose starts are evenly spaced from the video's first frame to the last possible.
+    """Return the same from windows whose starts are evenly spaced from the first frame to the last possible.
 
     Args:
       num_frames: Frames in the video, at least 1. Indices past its end wrap around.
@@ -203,7 +203,7 @@ def window_test(num_frames: int, num_segments: int, window: int, num_clips: int)
 
 
 def linspace_train(num_frames: int, clip_len: int, interval: float, rng: np.random.Generator) -> Indices:
-    """Frames spread evenly over ``clip_len * interval`` frames from a random start on (PySlowFast).
+    """Draw frames spread evenly over ``clip_len * interval`` frames from a random start on (PySlowFast).
 
     The first and the last frame of that window belong to the clip, so its frames are a little more than ``interval``
     apart, on average.
@@ -225,7 +225,7 @@ def linspace_train(num_frames: int, clip_len: int, interval: float, rng: np.rand
 
 
 def linspace_test(num_frames: int, clip_len: int, interval: float, num_clips: int) -> Indices:
-    """The same from evenly spaced starts: start v of V is ``v / V`` of the room (PySlowFast's uniform clips).
+    """Return the same from evenly spaced starts: start v of V is ``v / V`` of the room (PySlowFast's uniform clips).
 
     Args:
       num_frames: Frames in the video, at least 1. Frames past its end are the last one.
@@ -247,7 +247,7 @@ def linspace_test(num_frames: int, clip_len: int, interval: float, num_clips: in
 
 
 def interval_at(interval: int, rate: float, target_fps: float) -> float:
-    """An interval in frames of a video that is the same time as ``interval`` frames at ``target_fps``.
+    """Return an interval in frames of a video that is the same time as ``interval`` frames at ``target_fps``.
 
     So PySlowFast's windows are as long in seconds for videos of any frame rate (its ``DATA.TARGET_FPS``; MMAction2's
     ``target_fps``).
@@ -264,7 +264,7 @@ def interval_at(interval: int, rate: float, target_fps: float) -> float:
 
 
 def _one_of_each(size: int, count: int, rng: np.random.Generator) -> Indices:
-    """One random number from each of ``count`` neighbouring ranges of ``size`` numbers."""
+    """Draw a random number from each of ``count`` neighbouring ranges of ``size`` numbers."""
     return np.arange(count) * size + rng.integers(size, size=count)
 
 
@@ -277,7 +277,7 @@ def _within(indices: Indices, num_frames: int, out_of_bound: str) -> Indices:
 
 
 def _snippets(starts: Indices, length: int, num_frames: int) -> Indices:
-    """``[V, T]`` starts -> ``[V, T * F]`` indices."""
+    """Return the indices ``[V, T * F]`` of starts ``[V, T]``."""
     indices = np.minimum(starts[..., None] + np.arange(length), num_frames - 1)
     return indices.reshape(len(starts), -1)
 

@@ -33,7 +33,7 @@ _MIRRORED |= {mirrored: word for word, mirrored in _MIRRORED.items()}
 
 
 def resize_short_side(frames: np.ndarray, size: int) -> np.ndarray:
-    """Resizes so that the shorter side has ``size`` pixels, keeping the aspect ratio.
+    """Resize so that the shorter side has ``size`` pixels, keeping the aspect ratio.
 
     Args:
       frames: uint8 ``[T, H, W, 3]``.
@@ -53,7 +53,7 @@ def multi_scale_crop(
     rng: np.random.Generator,
     scales: tuple[float, ...] = (1, 0.875, 0.75, 0.66),
 ) -> np.ndarray:
-    """Cuts a random box at one of five positions and resizes it (TSN's augmentation, MMAction2's ``MultiScaleCrop``).
+    """Cut a random box at one of five positions and resize it (TSN's augmentation, MMAction2's ``MultiScaleCrop``).
 
     Height and width are shares of the frame's shorter side, drawn from ``scales`` at most one step of the list apart,
     which bounds the change of aspect ratio. The box lies in a corner or in the centre.
@@ -84,7 +84,7 @@ def random_resized_crop(
     area: tuple[float, float] = (0.08, 1.0),
     aspect: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> np.ndarray:
-    """Cuts a box of random area and aspect ratio and resizes it (MMAction2's ``RandomResizedCrop``).
+    """Cut a box of random area and aspect ratio and resize it (MMAction2's ``RandomResizedCrop``).
 
     Args:
       frames: uint8 ``[T, H, W, 3]``.
@@ -109,7 +109,7 @@ def random_resized_crop(
 
 
 def center_crop(frames: np.ndarray, size: int) -> np.ndarray:
-    """Cuts the central square.
+    """Cut the central square.
 
     Args:
       frames: uint8 ``[T, H, W, 3]``; frames smaller than the crop are first enlarged until it fits.
@@ -124,7 +124,7 @@ def center_crop(frames: np.ndarray, size: int) -> np.ndarray:
 
 
 def three_crops(frames: np.ndarray, size: int) -> np.ndarray:
-    """Cuts three squares evenly spaced along the longer side, centred on the shorter.
+    """Cut three squares evenly spaced along the longer side, centred on the shorter.
 
     MMAction2's ``ThreeCrop`` requires ``size`` to be the shorter side; where it is smaller, the squares are centred on
     that side.
@@ -145,7 +145,7 @@ def three_crops(frames: np.ndarray, size: int) -> np.ndarray:
 
 
 def ten_crops(frames: np.ndarray, size: int) -> np.ndarray:
-    """Cuts squares from the corners and the centre, each with its mirror image (MMAction2's ``TenCrop``).
+    """Cut squares from the corners and the centre, each with its mirror image (MMAction2's ``TenCrop``).
 
     Args:
       frames: uint8 ``[T, H, W, 3]``; frames smaller than the crop are first enlarged until it fits.
@@ -162,7 +162,7 @@ def ten_crops(frames: np.ndarray, size: int) -> np.ndarray:
 
 
 def flip(frames: np.ndarray) -> np.ndarray:
-    """Mirrors a clip left to right.
+    """Mirror a clip left to right.
 
     Args:
       frames: uint8 ``[T, H, W, 3]``.
@@ -177,7 +177,7 @@ def flip(frames: np.ndarray) -> np.ndarray:
 
 
 def mirrored_labels(classes: Sequence[str]) -> tuple[int, ...]:
-    """Finds what the mirror image of each class shows.
+    """Find what the mirror image of each class shows.
 
     Args:
       classes: Names of the classes.
@@ -201,7 +201,7 @@ class MultiScaleCrop(Crop):
     """A crop of 1, 0.875, 0.75 or 0.66 of the short side, from a corner or the centre (TSN)."""
 
     def __call__(self, frames: np.ndarray, short_side: int, size: int, rng: np.random.Generator) -> np.ndarray:
-        """Crops a clip; see :func:`multi_scale_crop`. ``short_side`` does not matter to a share of the frames."""
+        """Crop a clip; see :func:`multi_scale_crop`. ``short_side`` does not matter to a share of the frames."""
         return multi_scale_crop(frames, size, rng)
 
 
@@ -216,13 +216,13 @@ class RandomResizedCrop(Crop):
     """Smallest and largest ratio of width to height."""
 
     def problems(self) -> Iterator[str]:
-        """Refuses limits in the wrong order."""
+        """Refuse limits in the wrong order."""
         for name, (low, high) in (("area", self.area), ("aspect", self.aspect)):
             if low > high:
                 yield f"{name}: is {(low, high)}; expected the smaller number first"
 
     def __call__(self, frames: np.ndarray, short_side: int, size: int, rng: np.random.Generator) -> np.ndarray:
-        """Crops a clip; see :func:`random_resized_crop`. ``short_side`` does not matter."""
+        """Crop a clip; see :func:`random_resized_crop`. ``short_side`` does not matter."""
         return random_resized_crop(frames, size, rng, self.area, self.aspect)
 
 
@@ -232,7 +232,7 @@ class CenterCrop(Crop):
     """The centre of the frames."""
 
     def __call__(self, frames: np.ndarray, short_side: int, size: int, rng: np.random.Generator) -> np.ndarray:
-        """Crops a clip of frames that are resized to ``short_side``; see :func:`center_crop`."""
+        """Crop a clip of frames that are resized to ``short_side``; see :func:`center_crop`."""
         return center_crop(resize_short_side(frames, short_side), size)
 
 
@@ -273,7 +273,7 @@ class TrainTransform:
         )
 
     def __call__(self, frames: np.ndarray, label: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
-        """Changes a clip with random numbers from ``rng``.
+        """Change a clip with random numbers from ``rng``.
 
         Args:
           frames: uint8 ``[T, H, W, 3]``.
@@ -314,12 +314,12 @@ class TestTransform:
     crops: int = 1
 
     def __post_init__(self) -> None:
-        """Checks the number of crops."""
+        """Check the number of crops."""
         if self.crops not in (1, 3, 10):
             raise ValueError(f"crops is {self.crops}; expected 1 (centre), 3 (along the longer side) or 10")
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """Maps uint8 ``[T, H, W, 3]`` to uint8 ``[crops, T, crop_size, crop_size, 3]``."""
+        """Map uint8 ``[T, H, W, 3]`` to uint8 ``[crops, T, crop_size, crop_size, 3]``."""
         frames = resize_short_side(frames, self.short_side and max(self.short_side, self.crop_size))
         if self.crops == 1:
             return center_crop(frames, self.crop_size)[None]
