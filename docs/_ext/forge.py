@@ -53,4 +53,4 @@ def on_site(name: str, text: str, folder: pathlib.Path, generated: list[str], ur
 def unlisted(folder: pathlib.Path) -> set[str]:
     """Return the pages of a folder that are in no list."""
     listed = {entry for index in INDEXES for entry in _ENTRY.findall((folder / f"{index}.md").read_text())}
-    return {page.stem for page in folder.glob("*.md")} - listed - {"index"}
+    return {page.stem for page in folder.glob("*.md")} - listed - set(INDEXES)

@@ -1,6 +1,6 @@
 """Trains the tiny network in a process of its own, which may be one of several.
 
-``python -m tests.training.run_tiny VIDEOS WORKDIR DROPOUT [COORDINATOR PROCESSES PROCESS]``
+``python -m tests.training.run_tiny VIDEOS WORKDIR DROPOUT [STEPS] [COORDINATOR PROCESSES PROCESS | detect]``
 """
 
 import sys
@@ -12,9 +12,12 @@ from tests.training.tiny import known, tiny_config
 
 if __name__ == "__main__":
     videos, workdir, dropout, *cluster = sys.argv[1:]
-    if cluster:
+    steps = int(cluster.pop(0)) if cluster and cluster[0].isdecimal() else 60
+    if cluster == ["detect"]:
+        jax.distributed.initialize()
+    elif cluster:
         jax.distributed.initialize(cluster[0], int(cluster[1]), int(cluster[2]))
-    config = tiny_config(videos, steps=60, log_every=7, eval_every=20, checkpoint_every=5)
+    config = tiny_config(videos, steps=steps, log_every=7, eval_every=20, checkpoint_every=5)
     config.model.dropout = float(dropout)
     with known():
         loop.train(config, workdir)

@@ -14,7 +14,7 @@ def test_a_run_tells_what_matters_of_itself():
     config.init_from = "/weights.pth"
     mesh = make_mesh(jax.devices()[:2])
     assert describe(config, (12, 7), ("dark", "grey", "light", "a", "b"), 1299, 6, mesh).splitlines() == [
-        "data           folder /videos: 12 training and 7 validation videos",
+        "data           Folder /videos: 12 training and 7 validation videos",
         "classes        5: dark, grey, light, a, ...",
         "clips          4 frames of 16 x 16 pixels, sampler Segments; 4 a step",
         "network        TSN, depth 18, norms DNR (cl, ct, static) on bn, interlaced; 1,299 parameters, float32",
