@@ -301,11 +301,11 @@ _RATES = tuple(
     for rate in RATES
 )
 KNOBS = {
-    "gap": (0, 6, 12),
-    "contrast": (1, 2, 4),
-    "cast": (0, 0.15, 0.3),
-    "exposure": (0, 0.25, 0.5),
-    "noise": (4, 8, 16),
+    "gap": (0, 3, 6),
+    "contrast": (1, 3, 6),
+    "cast": (0, 0.2, 0.4),
+    "exposure": (0, 0.35, 0.7),
+    "noise": (4, 12, 24),
     "videos": (120, 240, 480),
 }
 """Values of each knob of the generated data that are swept, all others at the chosen difficulty."""
@@ -319,6 +319,7 @@ TRIES = tuple(
         (0, 1.5, 0.1, 0.15, 4, 480),
         (1, 2, 0.15, 0.25, 8, 480),
         (2, 2, 0.15, 0.25, 8, 480),
+        (0, 3, 0.2, 0.35, 12, 480),
         (6, 2, 0.15, 0.25, 8, 480),
     )
 )

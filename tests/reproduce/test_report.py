@@ -82,7 +82,7 @@ def test_a_sweep_has_a_line_a_data_set_and_one_picture(tmp_path):
     found = [result(run, [1, 0, 0, run.seed % 2]) for run in runs_of(table, ARMS[0], 2)]
     text = report.page(found)
     assert "| data | bn | bn_interlace | dnr_no_interlace | dnr |" in text
-    assert re.search(r"\| gap=0 \| 37\.5 \(-121\.3 to 196\.3\); 2 \|  \|  \|  \|", text)
+    assert re.search(r"\| gap=3 \| 37\.5 \(-121\.3 to 196\.3\); 2 \|  \|  \|  \|", text)
     assert [file.name for file in report.write(tmp_path, found)] == ["results.md", "results_knobs.png"]
 
 
