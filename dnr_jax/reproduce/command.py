@@ -4,7 +4,7 @@ import pathlib
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dnr_jax.config import ConfigError
 from dnr_jax.reproduce import report, results
@@ -17,11 +17,15 @@ def select(tables: Sequence[str], row: str) -> list[tuple[Table, Row]]:
     """Return the rows that a command line names, with their tables; no table: all of them.
 
     Raises:
-      ConfigError: where there is no such table or row, or a row of no table is asked for.
+      ConfigError: where there is no such table or row, a row of no table is asked for, or another command makes it.
     """
     if row and not tables:
         raise ConfigError("--row needs --table, which says whose row it is")
     chosen = [find_table(key) for key in tables] or list(TABLES.values())
+    if tables and (
+        elsewhere := [f"Table {table.key} is made by {table.elsewhere}" for table in chosen if table.elsewhere]
+    ):
+        raise ConfigError("; ".join(elsewhere))
     return [(table, found) for table in chosen for found in find_rows(table, row)]
 
 
@@ -50,19 +54,31 @@ def listing(selected: Sequence[tuple[Table, Row]], seeds: int, scale: str, out: 
     for table in dict.fromkeys(table for table, _ in selected):
         needs = f"; paper scale: {table.paper_data}" if table.paper_data else ""
         lines.append(f"\nTable {table.key}: {table.title}{needs}")
-        lines += [_row_line(table, row, seeds, scale, done, data) for other, row in selected if other is table]
+        for row in (row for other, row in selected if other is table):
+            runs = runs_of(table, row, seeds, scale)
+            problem = next((problem for run in runs if (problem := why_not(run, row, data))), "")
+            hours = _hours_needed(runs[0], out) if scale == "paper" and not problem else ""
+            lines.append(_row_line(row, runs, done, problem or hours))
+    lines += [
+        f"\nTable {table.key}: {table.title}; by {table.elsewhere}" for table in TABLES.values() if table.elsewhere
+    ]
     return "\n".join(lines).lstrip("\n")
 
 
-def _row_line(
-    table: Table, row: Row, seeds: int, scale: str, done: dict[tuple[str, int], results.Result], data: str
-) -> str:
-    runs = runs_of(table, row, seeds, scale)
+def _row_line(row: Row, runs: Sequence[Run], done: Mapping[tuple[str, int], results.Result], note: str) -> str:
     finished = [done[key] for run in runs if (key := (run.fingerprint, run.seed)) in done]
     figures = "paper {:5.2f} {:5.2f}".format(*row.accuracy) if row.accuracy else ""
     mean = f"{100 * sum(result.top1 for result in finished) / len(finished):.1f}" if finished else ""
-    problem = next((problem for run in runs if (problem := why_not(run, row, data))), "")
-    return f"  {row.name:<42} {figures:<17} {len(finished):>3} of {len(runs)} done {mean}{problem and f'  ({problem})'}"
+    count = f"{len(finished):>3} of {len(runs)} done"
+    return f"  {row.name:<36} {figures:<17} {count} {mean:<5} {note}".rstrip()
+
+
+def _hours_needed(run: Run, out: pathlib.Path) -> str:
+    """Return how long a run of the paper's scale takes on these devices, by the steps that it has taken so far."""
+    hours = results.measured_hours(out / "runs" / run.name)
+    return (
+        f"{hours:.0f} hours a run here" if hours else "hours not measured here: --budget 10m starts a run, which does"
+    )
 
 
 def reproduce(jobs: Sequence[Job], out: pathlib.Path, data: str, seconds: float | None) -> int:

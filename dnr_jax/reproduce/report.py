@@ -88,21 +88,28 @@ def blocks(table: Table, found: Sequence[Result]) -> list[Block]:
         (place, Verdict(claim, contrast, p, statistics.verdict(contrast, p)))
         for (place, claim), contrast, p in zip(pairs, contrasts, adjusted, strict=True)
     ]
-    return [
-        Block(
+    measured = {
+        place: Block(
             place,
             {name: accuracies(outcome) for name, outcome in by_place[place].items() if outcome},
             [verdict for other, verdict in verdicts if other == place],
         )
         for place in places
-        if any(by_place[place].get(row.name) for row in _own_rows(table, place))
-    ]
+        if any(by_place[place].values())
+    }
+    has_own = any(by_place[place].get(row.name) for place in measured for row in _own_rows(table, place))
+    return list(measured.values()) if has_own else []
+
+
+def is_sweep(table: Table) -> bool:
+    """Return whether a table has few rows on many data sets, which are its lines then."""
+    return len(table.data) > 2
 
 
 def _own_rows(table: Table, place: str) -> Sequence[Row]:
     """Return the rows that no other table has on a data set; of one without rows of its own, the arms."""
     arms = [row.setting for row in ARMS]
-    if place != "generated" and is_generated(place) and knobs_of(place) == knobs_of("generated") and table.arms:
+    if is_sweep(table) and table.arms and knobs_of(place) == knobs_of("generated"):
         return []  # a knob at the value that was chosen
     return [row for row in table.rows if row.start or row.setting not in arms] or table.all_rows()
 
@@ -137,6 +144,10 @@ def _section(table: Table, measured: Sequence[Block], images: str) -> Iterator[s
     if table.paper_data:
         yield f"The paper's figures are of {table.paper_data}; ours, of the mini scale, compare among themselves.\n"
     yield f"```bash\ndnr reproduce --table {table.key}\n```\n"
+    if is_sweep(table):
+        yield from _sweep(table, measured)
+        yield f"![{number}]({images}/{picture_name(table)})\n"
+        return
     for block in measured:
         yield f"{describe(block.data)}\n"
         yield "| row | top-1 | seeds | top-1, paper |\n|---|---|---|---|"
@@ -147,9 +158,24 @@ def _section(table: Table, measured: Sequence[Block], images: str) -> Iterator[s
         yield ""
         if block.verdicts:
             yield from _claims(block.verdicts)
-        yield f"![{number} on {block.data}]({images}/{picture_name(table, block)})\n"
+        yield f"![{number} on {block.data}]({images}/{picture_name(table, block.data)})\n"
     if count := sum(len(block.verdicts) for block in measured):
         yield f"Holm's correction is for {count} contrasts."
+
+
+def _sweep(table: Table, measured: Sequence[Block]) -> Iterator[str]:
+    """Yield a line for each data set, with a column for each row."""
+    names = [row.name for row in table.all_rows()]
+    yield f"{_training(measured[0].data)}; the number of seeds is behind each mean.\n"
+    yield f"| data | {' | '.join(names)} |\n|{'---|' * (1 + len(names))}"
+    for block in measured:
+        cells = [_cell(block.rows.get(name, ())) for name in names]
+        yield f"| {block.data.partition(':')[2].replace(',', ', ')} | {' | '.join(cells)} |"
+    yield ""
+
+
+def _cell(values: Sequence[float]) -> str:
+    return f"{interval(statistics.estimate(values))}; {len(values)}" if values else ""
 
 
 def _claims(verdicts: Sequence[Verdict]) -> Iterator[str]:
@@ -175,14 +201,15 @@ def interval(value: Estimate, sign: str = "") -> str:
 
 def describe(data: str) -> str:
     """Return a sentence about a data set and the training on it."""
-    protocol = protocol_of(data)
-    training = (
-        f"{protocol.steps} steps of {protocol.batch} clips of 8 frames of {protocol.size} x {protocol.size} pixels"
-    )
-    if data.partition(":")[0] != "generated":
-        return f"**{data.replace('_', ' ')}**, {training}."
+    if not is_generated(data):
+        return f"**{data.replace('_', ' ')}.** {_training(data)}."
     knobs = ", ".join(f"{name} {value:g}" for name, value in knobs_of(data).items())
-    return f"**Generated videos** ({knobs}), {training}."
+    return f"**Generated videos** ({knobs}). {_training(data)}."
+
+
+def _training(data: str) -> str:
+    protocol = protocol_of(data)
+    return f"{protocol.steps} steps of {protocol.batch} clips of 8 frames of {protocol.size} x {protocol.size} pixels"
 
 
 def _origin(found: Sequence[Result]) -> str:
@@ -198,12 +225,12 @@ Versions: {"; ".join(versions) or "none"}.
 """
 
 
-def picture_name(table: Table, block: Block) -> str:
-    """Return the file name of a table's picture."""
-    return "results_" + "".join(c if c.isalnum() else "_" for c in f"{table.key}_{block.data}") + ".png"
+def picture_name(table: Table, data: str = "") -> str:
+    """Return the file name of a table's picture, on one data set or, of a sweep, on all."""
+    return f"results_{table.key}{data and '_' + data.partition(':')[0]}.png"
 
 
-def draw(table: Table, block: Block, file: pathlib.Path) -> None:
+def draw(block: Block, file: pathlib.Path) -> None:
     """Draw accuracies of the rows with their intervals and seeds, and the contrasts beside them."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -225,11 +252,31 @@ def draw(table: Table, block: Block, file: pathlib.Path) -> None:
         axes[1].axvline(0, color="black", linewidth=0.8)
         texts = [f"{verdict.claim.text}\n{verdict.verdict}" for verdict in verdicts]
         _label(axes[1], texts, "points of top-1", "paired contrasts over seeds")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=110)
+    _save(figure, file)
 
 
-def _point(axes, place: int, value: Estimate, values: Sequence[float], colour: str) -> None:  # type: ignore[no-untyped-def]
+def draw_sweep(table: Table, measured: Sequence[Block], file: pathlib.Path) -> None:
+    """Draw accuracies over data sets, a colour a row."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 1.4 + 0.35 * len(measured)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    names = [row.name for row in table.all_rows() if any(row.name in block.rows for block in measured)]
+    for number, name in enumerate(names):
+        shift, colour = 0.15 * (number - (len(names) - 1) / 2), ("#1f5a96", "#c46a1b", "#2a7f3f", "#7a3f9d")[number % 4]
+        axes.plot([], [], "o", color=colour, label=name)
+        for place, block in enumerate(measured):
+            if values := block.rows.get(name):
+                _point(axes, place + shift, statistics.estimate(values), (), colour)
+    labels = [block.data.partition(":")[2].replace(",", ", ") for block in measured]
+    _label(axes, labels, "top-1, %", f"{table.title}: mean, 95% interval")
+    figure.legend(loc="outside right upper", fontsize=8)
+    _save(figure, file)
+
+
+def _point(axes, place: float, value: Estimate, values: Sequence[float], colour: str) -> None:  # type: ignore[no-untyped-def]
     half = 0.0 if math.isnan(value.half) else value.half
     axes.plot(values, [place] * len(values), "|", color=colour, alpha=0.5, markersize=9)
     axes.errorbar(value.mean, place, xerr=half, fmt="o", color=colour, capsize=3, markersize=5)
@@ -244,14 +291,24 @@ def _label(axes, names: Sequence[str], unit: str, title: str) -> None:  # type: 
     axes.set_axisbelow(True)
 
 
+def _save(figure, file: pathlib.Path) -> None:  # type: ignore[no-untyped-def]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=110)
+
+
 def write(folder: pathlib.Path, found: Sequence[Result], sections: Sequence[str] = ()) -> list[pathlib.Path]:
     """Write the page and its pictures into a folder; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / PAGE]
     for table in TABLES.values():
-        for block in blocks(table, found):
-            files.append(folder / IMAGES / picture_name(table, block))
-            draw(table, block, files[-1])
+        measured = blocks(table, found)
+        if measured and is_sweep(table):
+            files.append(folder / IMAGES / picture_name(table))
+            draw_sweep(table, measured, files[-1])
+            continue
+        for block in measured:
+            files.append(folder / IMAGES / picture_name(table, block.data))
+            draw(block, files[-1])
     files[0].write_text(page(found, sections))
     return files
 

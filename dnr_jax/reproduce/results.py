@@ -17,6 +17,7 @@ import dnr_jax
 from dnr_jax.config import ConfigError
 from dnr_jax.evaluation.evaluate import Report
 from dnr_jax.reproduce.experiments import Run
+from dnr_jax.runs.folder import read_config
 
 RESULTS_FILE = "results.jsonl"
 
@@ -80,6 +81,19 @@ def make_result(run: Run, report: Report, workdir: pathlib.Path) -> Result:
         device=describe_device(),
         versions={"dnr_jax": dnr_jax.__version__, "jax": jax.__version__},
     )
+
+
+def measured_hours(workdir: pathlib.Path) -> float | None:
+    """Return how many hours the whole of a run takes, by the median rate of the steps in its records; None without."""
+    file = workdir / "metrics.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    steps = [row for row in rows if row["kind"] == "train"]
+    if not steps:
+        return None
+    train, last = read_config(workdir).train, steps[-1]
+    total = train.steps or train.epochs * last["step"] / last["epoch"]
+    rate = float(np.median([row["time"]["clips_per_second"] for row in steps]))
+    return total * train.batch_size / rate / 3600
 
 
 def describe_device() -> str:

@@ -91,6 +91,7 @@ class Table:
       paper_data: data set of the paper's scale; empty: it has none.
       seeds: of the mini scale, where it has some of its own; empty: 0, 1, ...
       arms: whether the four arms stand beside its rows.
+      elsewhere: what makes it, where that is not this command.
     """
 
     key: str
@@ -101,6 +102,7 @@ class Table:
     paper_data: str = ""
     seeds: tuple[int, ...] = ()
     arms: bool = True
+    elsewhere: str = ""
 
     def all_rows(self) -> tuple[Row, ...]:
         """Return the arms and the table's own rows."""
@@ -299,11 +301,11 @@ _RATES = tuple(
     for rate in RATES
 )
 KNOBS = {
-    "gap": (0, 6, 12),
-    "contrast": (1, 2, 4),
-    "cast": (0, 0.15, 0.3),
-    "exposure": (0, 0.25, 0.5),
-    "noise": (4, 8, 16),
+    "gap": (0, 3, 6),
+    "contrast": (1, 3, 6),
+    "cast": (0, 0.2, 0.4),
+    "exposure": (0, 0.35, 0.7),
+    "noise": (4, 12, 24),
     "videos": (120, 240, 480),
 }
 """Values of each knob of the generated data that are swept, all others at the chosen difficulty."""
@@ -316,6 +318,7 @@ TRIES = tuple(
         (3, 1.5, 0.1, 0.15, 4, 480),
         (0, 1.5, 0.1, 0.15, 4, 480),
         (1, 2, 0.15, 0.25, 8, 480),
+        (2, 2, 0.15, 0.25, 8, 480),
         (0, 3, 0.2, 0.35, 12, 480),
         (6, 2, 0.15, 0.25, 8, 480),
     )
@@ -433,8 +436,22 @@ TABLES = {
             (Claim("bidirectional beats forward", {"direction=bidirectional": 1, "dnr": -1}),),
             paper_data="Mini-Kinetics-200",
         ),
-        Table("cost", "Supplement: FLOPs and latency", (), data=(), arms=False),
-        Table("visualisation", "Supplement: what the relays predict", (), data=(), arms=False),
+        Table(
+            "cost",
+            "Supplement: FLOPs and latency",
+            (),
+            data=(),
+            arms=False,
+            elsewhere="dnr profile --all (docs/models.md); benchmarks/norm_overhead.py",
+        ),
+        Table(
+            "visualisation",
+            "Supplement: what the relays predict",
+            (),
+            data=(),
+            arms=False,
+            elsewhere="dnr_jax.inspect and dnr_jax.plot_relays on the folder of any run (docs/drop_in.md)",
+        ),
     )
 }
 """All tables, in the order in which their runs are done."""

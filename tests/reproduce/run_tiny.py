@@ -8,6 +8,6 @@ from dnr_jax.reproduce import experiments
 if __name__ == "__main__":
     steps = int(sys.argv[1])
     experiments._protocol = lambda data: experiments.Protocol(size=8, steps=steps, warmup=2)
-    experiments.EASY = experiments.EASY | {"videos": 16.0}
+    experiments.QUICK = experiments.QUICK | {"videos": 16.0}
     experiments.VAL_VIDEOS = 16
     sys.exit(cli.main(["reproduce", *sys.argv[2:]]))

@@ -1,10 +1,12 @@
+import re
+
 import numpy as np
 import pytest
 
 from dnr_jax.config import ConfigError
 from dnr_jax.reproduce import report
 from dnr_jax.reproduce.experiments import runs_of
-from dnr_jax.reproduce.tables import TABLES
+from dnr_jax.reproduce.tables import ARMS, TABLES
 from tests.paths import REPOSITORY
 from tests.reproduce.finished import result
 
@@ -26,9 +28,9 @@ def test_the_page_is_that_of_the_committed_lines():
     """``dnr reproduce --report`` makes it; nothing in it is typed."""
     found, sections = report.committed(DOCS)
     assert (DOCS / report.PAGE).read_text() == report.page(found, sections)
-    for table in TABLES.values():
-        for block in report.blocks(table, found):
-            assert (DOCS / report.IMAGES / report.picture_name(table, block)).is_file()
+    pictures = {file.name for file in (DOCS / report.IMAGES).glob("results_*")}
+    named = re.findall(rf"\({report.IMAGES}/(results_\w+\.png)\)", (DOCS / report.PAGE).read_text())
+    assert pictures == set(named)
 
 
 def test_the_committed_lines_are_of_rows_that_there_are():
@@ -73,6 +75,15 @@ def test_seeds_that_chose_learning_rates_count_in_no_other_table():
     assert report.blocks(TABLES["arms"], found) == []
     (block,) = report.blocks(table, found)
     assert set(block.rows) == {row.name for row in table.rows}
+
+
+def test_a_sweep_has_a_line_a_data_set_and_one_picture(tmp_path):
+    table = TABLES["knobs"]
+    found = [result(run, [1, 0, 0, run.seed % 2]) for run in runs_of(table, ARMS[0], 2)]
+    text = report.page(found)
+    assert "| data | bn | bn_interlace | dnr_no_interlace | dnr |" in text
+    assert re.search(r"\| gap=3 \| 37\.5 \(-121\.3 to 196\.3\); 2 \|  \|  \|  \|", text)
+    assert [file.name for file in report.write(tmp_path, found)] == ["results.md", "results_knobs.png"]
 
 
 def test_folds_are_joined():

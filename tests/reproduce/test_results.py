@@ -5,7 +5,7 @@ import multiprocessing
 import numpy as np
 import pytest
 
-from dnr_jax.config import ConfigError
+from dnr_jax.config import ConfigError, ExperimentConfig, to_json
 from dnr_jax.evaluation.evaluate import Report
 from dnr_jax.reproduce import results
 from dnr_jax.reproduce.experiments import Run
@@ -69,3 +69,16 @@ def test_the_line_of_a_run_counts_videos_that_could_not_be_decoded_as_wrong(tmp_
     assert (line.steps, line.seconds, line.seed) == (10, 3.8, 3)
     assert line.device.startswith(f"{8} x cpu") and "cores" in line.device
     assert set(line.versions) == {"dnr_jax", "jax"}
+
+
+def test_hours_are_those_of_all_steps_at_the_median_rate(tmp_path):
+    assert results.measured_hours(tmp_path) is None
+    config = ExperimentConfig()
+    config.train.batch_size, config.train.epochs = 4, 10.0
+    (tmp_path / "config.json").write_text(to_json(config))
+    rows = [
+        {"kind": "train", "step": step, "epoch": step / 50, "time": {"clips_per_second": rate}}
+        for step, rate in ((20, 1.0), (40, 2.0), (60, 2.5))
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert results.measured_hours(tmp_path) == pytest.approx(10 * 50 * 4 / 2.0 / 3600)
