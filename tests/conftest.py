@@ -12,6 +12,7 @@ import pytest
 from absl import flags
 
 from tests.paths import shared_folder
+from tests.precision import float64
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
@@ -45,7 +46,7 @@ def bounded_memory():
 @pytest.fixture
 def x64():
     """Compute in float64."""
-    with jax.enable_x64(True):
+    with float64():
         yield
 
 

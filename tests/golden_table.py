@@ -13,12 +13,12 @@ import argparse
 import pathlib
 from collections.abc import Mapping, Sequence
 
-import jax
 from tqdm import tqdm
 
 from tests import golden
 from tests.golden_networks import NETWORKS, network_of, stored, values
 from tests.paths import shared_folder
+from tests.precision import float64
 
 KINDS = {"outputs": ("eval/", "eval2/", "train/"), "gradients": ("grad/", "grad_norms"), "statistics": ("stat",)}
 HEADER = ("case", "reference", *KINDS)
@@ -34,7 +34,7 @@ def worst_errors(errors: Mapping[str, float]) -> dict[str, float]:
 
 def row(name: str, shared: pathlib.Path) -> list[str]:
     """Compute one row of the table."""
-    with jax.enable_x64(True):
+    with float64():
         case = golden.load(shared, name)
         worst = worst_errors(golden.errors(case, values(case)))
     return [name, case.meta["peer"], *(f"{error:.1e}" for error in worst.values())]

@@ -14,6 +14,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from tests.dnr import reference, settings
 from tests.dnr.reference import jit
 from tests.dnr.settings import Case, Layers, features
+from tests.precision import float64
 
 ROWS = settings.chosen()
 QUICK = settings.covering(ROWS)
@@ -35,7 +36,7 @@ def test_each_level_is_in_the_quick_rows():
 
 @pytest.fixture(scope="module", params=marked(ROWS))
 def case(request):
-    with jax.enable_x64(True):
+    with float64():
         yield Case.of(request.param)
 
 
