@@ -192,7 +192,7 @@ def own_file(tmp_path, monkeypatch):
     for module in written:
         sys.modules.pop(module)
     DATASETS.pop("gestures", None)
-    parts._registry[Source].pop("Clips", None)
+    _registry[Source].pop("Clips", None)
     importlib.invalidate_caches()
 
 

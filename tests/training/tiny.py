@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from dnr_jax.config import DataConfig, ExperimentConfig, Network, TrainConfig, parts, register
+from dnr_jax.config import DataConfig, ExperimentConfig, Network, TrainConfig, register
 from dnr_jax.data.catalogue.sources import Folder
 from dnr_jax.data.clips.decode import encode_video
 from dnr_jax.data.clips.sampling import Segments
-from dnr_jax.dnr import CrossTemporalDNR, DNRSpec
+from dnr_jax.dnr import CrossTemporalDNR, DNRSpec, parts
 from dnr_jax.evaluation.evaluate import Report
 from dnr_jax.models import TDN, BNInception, ResNetNetwork, TANet, inception
 from dnr_jax.models.resnet import ARCHITECTURES, Architecture

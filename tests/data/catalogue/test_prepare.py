@@ -398,9 +398,9 @@ def test_shards_in_folders_of_their_own_are_put_together(video_folder, whole, tm
 def test_a_shard_that_was_not_wholly_copied_is_named(harm, video_folder, tmp_path):
     made = shards_of(video_folder, tmp_path)
     made.run_shard((1, 1))
-    file = pathlib.Path(made.work) / "train-00001.array_record"
+    file = pathlib.Path(made.work) / "train-00001-2.array_record"
     file.write_bytes(harm(file.read_bytes()))
-    with pytest.raises(ValueError, match="train-00001.array_record' is damaged"):
+    with pytest.raises(ValueError, match="train-00001-2.array_record' is damaged"):
         made.merge()
     assert not (tmp_path / "folder").exists()
 
@@ -410,7 +410,7 @@ def test_shards_from_the_command_line(video_folder, tmp_path, capsys):
     assert run("folder", video_folder, out, "--shard", "2/2") == 0
     assert "shard 2/2 with 5 videos is complete; 5 of all 16 are in" in capsys.readouterr().out
     assert run("folder", video_folder, out, "--merge") == 2
-    assert "1 of 2 parts of folder are not there, with 11 videos: train-00000." in capsys.readouterr().err
+    assert "1 of 2 parts of folder are not there, with 11 videos: train-00000-2." in capsys.readouterr().err
     assert run("folder", video_folder, tmp_path / "other", "--shard", "1/2") == 0
     assert run("folder", video_folder, out, "--merge", str(tmp_path / "other")) == 0
     assert len(records.find(str(out)).index("train").names) == 11
