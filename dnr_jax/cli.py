@@ -286,7 +286,7 @@ def _shard(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _add_data_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
+def _add_prepare(commands: "argparse._SubParsersAction[_Parser]") -> argparse.ArgumentParser:
     prepare = commands.add_parser("prepare", help="write a data set as records, with a card that describes it")
     prepare.add_argument(
         "name", metavar="NAME", help="kinetics400, ucf101, ...; or folder, or list, for your own videos"
@@ -313,6 +313,12 @@ def _add_data_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
         metavar="FOLDER",
         help="put the shards in --out, and in these folders, together; with the other flags as for the shards",
     )
+    prepare.set_defaults(run=_prepare)
+    return prepare
+
+
+def _add_data_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    prepare = _add_prepare(commands)
     check = commands.add_parser("check", help="decode every video, and list what is wrong")
     check.add_argument(
         "name", type=_path, metavar="NAME|DIR", help="a data set as for prepare, or a folder of videos or records"
@@ -333,7 +339,6 @@ def _add_data_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
         command.add_argument(
             "--workers", type=_positive, default=available_cores(), help="processes (default: one a core)"
         )
-    prepare.set_defaults(run=_prepare)
     check.set_defaults(run=_check)
 
 

@@ -36,7 +36,7 @@ def hold(file: pathlib.Path, wait: float = 0.0) -> Iterator[None]:
     on, and before where its lock daemon runs.
 
     Args:
-      file: the file, which is made in a folder that is there.
+      file: the file, which is made, and holds who has the lock.
       wait: seconds to wait for another process that holds it.
 
     Raises:

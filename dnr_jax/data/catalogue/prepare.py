@@ -223,7 +223,8 @@ class Preparation:
     @contextlib.contextmanager
     def _locked(self, number: int = 1, count: int = 1) -> Iterator[None]:
         """Hold a shard, so that nobody else works on it, nor on shards of another division, which overlap with it."""
-        self.work.mkdir(parents=True, exist_ok=True)
+        if problem := records.why_not_writable(self.work):
+            raise ValueError(f"--out: {problem}")
         folder = pathlib.Path(self.work)
         own = folder / f"{number}_of_{count}.lock"
         with contextlib.ExitStack() as stack:

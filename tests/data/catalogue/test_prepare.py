@@ -266,6 +266,11 @@ def test_what_cannot_be_prepared_is_one_line(arguments, message, tmp_path, capsy
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_that_cannot_be_written_to_is_told(video_folder, capsys):
+    assert run("folder", video_folder, "/proc/none") == 2
+    assert "--out: nothing can be written to '/proc/none/.folder.incomplete'" in capsys.readouterr().err
+
+
 def test_records_are_written_to_a_local_disk(video_folder, capsys):
     assert run("folder", video_folder, "gs://bucket/records") == 2
     assert "expected a folder on a local disk" in capsys.readouterr().err

@@ -355,6 +355,9 @@ def test_what_a_name_is_and_what_it_does_not_take(kinetics):
     for target, given, message in [
         ("ucf101", {}, "--root has to name the folder of its videos"),
         ("folder", {"root": root, "fold": 2}, "--fold: folder has no such setting"),
+        ("list", {"root": root, "fold": 2}, "--fold: list has no such setting"),
+        (str(kinetics / "videos"), {"root": root}, "--root: '.*' has no such setting"),
+        (root, {"annotations": "x"}, "--annotations: '.*' has no such setting"),
         ("Records", {"root": root, "annotations": "x"}, "--annotations: Records has no such setting"),
     ]:
         with pytest.raises(ConfigError, match=message):

@@ -79,18 +79,24 @@ def source_at(target: str, root: str = "", annotations: str = "", fold: int = 1)
     if target in _names():
         if not root:
             raise ConfigError(f"{target} is a data set; --root has to name the folder of its videos")
+        if target in ("list", "Lists"):
+            _refuse(target, fold=fold)
+            return Lists.of_folder(annotations or root, root)
         return _named(target, root, annotations, fold)
-    path = epath.Path(os.path.expanduser(target))
-    if path.is_file():
-        return Lists(root=root or os.path.dirname(os.fspath(path)), val_list=os.fspath(path))
-    if not path.is_dir():
+    path = os.path.expanduser(target)
+    _refuse(f"'{target}'", annotations=annotations, fold=fold)
+    if epath.Path(path).is_file():
+        return Lists(root=root or os.path.dirname(path), val_list=path)
+    if not epath.Path(path).is_dir():
         names = _names()
         meant = nearest(target, names)
         raise FileNotFoundError(
             f"'{target}' is no folder, no list, and no data set{meant}; those are {', '.join(names)}"
         )
-    found = next(sources_in(os.fspath(path)), None) or Folder(os.fspath(path))
-    if root and isinstance(found, Lists):
+    found = next(sources_in(path), None) or Folder(path)
+    if not isinstance(found, Lists):
+        _refuse(f"'{target}'", root=root)
+    elif root:
         found.root = root
     return found
 
@@ -103,11 +109,15 @@ def _names() -> list[str]:
 def _named(name: str, root: str, annotations: str, fold: int) -> Source:
     if name in DATASETS:
         return Dataset(name, root, annotations, fold)
-    if name in ("list", "Lists"):
-        return Lists.of_folder(annotations or root, root)
     cls: Any = Folder if name == "folder" else registered(Source)[name]
     given: dict[str, Any] = {"root": root, "annotations": annotations, "fold": fold}
-    given = {field: value for field, value in given.items() if value not in ("", 1)}
-    if unknown := [field for field in given if field not in cls.__dataclass_fields__]:
-        raise ConfigError(f"--{unknown[0]}: {name} has no such setting")
-    return cls(**given)
+    fields = {field: value for field, value in given.items() if field in cls.__dataclass_fields__}
+    _refuse(name, **{field: value for field, value in given.items() if field not in fields})
+    return cls(**fields)
+
+
+def _refuse(what: str, **given: str | int) -> None:
+    """Raise ConfigError where something is given that a source does not have."""
+    for name, value in given.items():
+        if value not in ("", 1):
+            raise ConfigError(f"--{name}: {what} has no such setting")

@@ -69,36 +69,35 @@ class Dataset(Source):
             raise ValueError(problem)
         dataset = DATASETS[self.name]
         classes, matches = match(dataset, self.root, self.annotations, self.fold, splits or ("train", "val"))
-        sources = {}
-        for split, listed in matches.items():
-            there = [(found.path, found.label) for found in listed if found.path and found.label is not None]
-            if all(found.label is None for found in listed):
-                raise ValueError(f"{dataset.title}: the annotations of the split '{split}' tell no class of any video")
-            if not there:
-                raise FileNotFoundError(
-                    f"{self.root}: none of the {len(listed)} videos of {dataset.title}, split '{split}', is there, for "
-                    f"example {first_of([found.name for found in listed])}"
-                )
-            sources[split] = video_source(
-                self.root, [path for path, _ in there], [label for _, label in there], classes
-            )
-        labelled = {
-            split: [(found.name, found.label) for found in listed if found.label is not None and not found.path]
-            for split, listed in matches.items()
-        }
         return Catalogue(
             name=self.name if dataset.folds == 1 else f"{self.name}_split{self.fold}",
             classes=classes,
-            splits=sources,
-            missing=labelled,
+            splits={split: self._videos(split, listed, classes) for split, listed in matches.items()},
+            missing={
+                split: [(video.name, video.label) for video in listed if video.label is not None and not video.path]
+                for split, listed in matches.items()
+            },
             unknown={
-                split: [found.name for found in listed if found.label is None] for split, listed in matches.items()
+                split: [video.name for video in listed if video.label is None] for split, listed in matches.items()
             },
             frame_rate=dataset.frame_rate,
             problems=[
                 problem for split, listed in matches.items() for problem in _annotation_problems(split, listed, classes)
             ],
         )
+
+    def _videos(self, split: str, listed: Sequence[Match], classes: Sequence[str]) -> VideoSource:
+        """Return the videos of a split that are there, and whose class is known."""
+        title = DATASETS[self.name].title
+        if all(video.label is None for video in listed):
+            raise ValueError(f"{title}: the annotations of the split '{split}' tell no class of any video")
+        there = [video for video in listed if video.path and video.label is not None]
+        if not there:
+            raise FileNotFoundError(
+                f"{self.root}: none of the {len(listed)} videos of {title}, split '{split}', is there, for example "
+                f"{first_of([video.name for video in listed])}"
+            )
+        return video_source(self.root, [video.path for video in there], [video.label for video in there], classes)
 
 
 def _annotation_problems(split: str, matches: Sequence[Match], classes: Sequence[str]) -> list[Problem]:
