@@ -8,7 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
+import dnr_jax.nnx
 from dnr_jax.dnr import (
     AttentiveNorm,
     CrossLayerDNR,
@@ -21,6 +23,8 @@ from dnr_jax.dnr.bases import Base, BatchBase
 from dnr_jax.dnr.parts import registered
 from tests.dnr import reference
 
+LINEN = {"static": StaticNorm, "ilm": InstanceLevelMetaNorm, "an": AttentiveNorm, "ct": CrossTemporalDNR}
+NNX = {kind: getattr(dnr_jax.nnx, layer.__name__) for kind, layer in (LINEN | {"cl": CrossLayerDNR}).items()}
 C, FRAMES, CLIPS = 8, 4, 4
 RENORM = {"limits": (1.5, 0.5), "steps": (2, 6, 10)}
 BASES = {base.alias: base for base in registered(Base).values()}
@@ -149,6 +153,23 @@ def features(*shape: int, seed: int = 0) -> jax.Array:
     return jnp.asarray(x)
 
 
+def fields_of(row: Row, param_dtype: object) -> tuple[dict, dict]:
+    """Return the fields of a row's norms, and those of its cells."""
+    base = {"statistics": row["statistics"], "epsilon": 1e-3}
+    base |= RENORM if row["base"] == "brn" else {}
+    base |= {"channels_per_group": 4} if row["base"] == "gn" else {}
+    base |= {"momentum": 0.8, "clips_per_statistics": row["clips"]} if row["base"] in RUNNING else {}
+    fields = {"base": BASES[row["base"]](**base), "param_dtype": param_dtype}
+    fields |= {"ilm": {"key_channels": 4}, "an": {"num_mixtures": 3}}.get(row["kind"], {})
+    if row["kind"] == "ct":
+        fields |= {"num_groups": row["groups"], "direction": row["direction"], "granularity": row["granularity"]}
+    if row["kind"] == "cl":
+        fields["relay_distance"] = row["distance"]
+    if "relay" not in row:
+        return fields, {}
+    return fields, {axis: row[axis] for axis in PREDICTION} | ({} if row["relay"] == "fc" else {"reduction": 2})
+
+
 class Layers(nn.Module):
     """One norm, or a chain of three that relay across layers, each on what the one before made.
 
@@ -162,27 +183,39 @@ class Layers(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        row, mode = self.row, {"use_running_average": not train}
-        base = {"statistics": row["statistics"], "epsilon": 1e-3}
-        base |= RENORM if row["base"] == "brn" else {}
-        base |= {"channels_per_group": 4} if row["base"] == "gn" else {}
-        base |= {"momentum": 0.8, "clips_per_statistics": row["clips"]} if row["base"] in RUNNING else {}
-        fields = {"base": BASES[row["base"]](**base), "param_dtype": self.param_dtype}
-        if row["kind"] == "static":
-            return StaticNorm(**fields, name="norm")(None, x, **mode)[1]
-        if row["kind"] == "ilm":
-            return InstanceLevelMetaNorm(**fields, key_channels=4, name="norm")(None, x, **mode)[1]
-        if row["kind"] == "an":
-            return AttentiveNorm(**fields, num_mixtures=3, name="norm")(None, x, **mode)[1]
-        prediction = {axis: row[axis] for axis in PREDICTION} | ({} if row["relay"] == "fc" else {"reduction": 2})
-        if row["kind"] == "ct":
-            fields |= {"num_groups": row["groups"], "direction": row["direction"], "granularity": row["granularity"]}
-            return CrossTemporalDNR(**fields, **prediction, name="norm")(None, x, **mode)[1]
+        mode = {"use_running_average": not train}
+        fields, prediction = fields_of(self.row, self.param_dtype)
+        if self.row["kind"] != "cl":
+            return LINEN[self.row["kind"]](**fields, **prediction, name="norm")(None, x, **mode)[1]
         carry, own = None, prediction
-        if row["cell"] == "shared":
+        if self.row["cell"] == "shared":
             own = {"cell": RelayCell(C, param_dtype=self.param_dtype, **prediction, name="cell")}
         for i in range(3):
-            norm = CrossLayerDNR(**fields, **own, relay_distance=row["distance"], name=f"norm{i}")
+            carry, y = CrossLayerDNR(**fields, **own, name=f"norm{i}")(carry, x, **mode)
+            x = jnp.tanh(y) + x
+        return x
+
+
+class NNXLayers(nnx.Module):
+    """The same in NNX, in float64."""
+
+    def __init__(self, row: Row, rngs: nnx.Rngs) -> None:
+        fields, prediction = fields_of(row, jnp.float64)
+        if row["kind"] != "cl":
+            self.norm = NNX[row["kind"]](C, **fields, **prediction, rngs=rngs)
+            return
+        own = prediction
+        if row["cell"] == "shared":
+            self.cell = dnr_jax.nnx.RelayCell(C, param_dtype=jnp.float64, **prediction, rngs=rngs)
+            own = {"cell": self.cell}
+        self.norm0, self.norm1, self.norm2 = (NNX["cl"](C, **fields, **own, rngs=rngs) for _ in range(3))
+
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        mode = {"use_running_average": not train}
+        if hasattr(self, "norm"):
+            return self.norm(None, x, **mode)[1]
+        carry = None
+        for norm in (self.norm0, self.norm1, self.norm2):
             carry, y = norm(carry, x, **mode)
             x = jnp.tanh(y) + x
         return x

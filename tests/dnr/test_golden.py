@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+import dnr_jax.nnx
 from dnr_jax.convert import AUTHORS, from_state_dict, to_state_dict
 from dnr_jax.dnr import CrossLayerDNR, CrossTemporalDNR, DNRSpec, RelayCell, interlace
 from dnr_jax.models.residual import BottleneckBlock, Stage
 from tests import golden
+from tests.nnx.as_linen import AsLinen
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -41,10 +43,21 @@ def apply_norm(layer: nn.Module, variables, x, train: bool, carry=None):
     return layer.apply(variables, carry, x, use_running_average=True)[1], {}
 
 
-def test_relay_cell_over_three_steps(shared):
+FRAMEWORKS = ("linen", "nnx")
+
+
+def layer_of(framework: str, linen: type, features: int, **fields):
+    """Return a layer of a framework that is told its channels, or one that finds out."""
+    if framework == "nnx":
+        return AsLinen(functools.partial(getattr(dnr_jax.nnx, linen.__name__), features, **fields))
+    return linen(features, **fields) if linen is RelayCell else linen(**fields)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_relay_cell_over_three_steps(shared, framework):
     case = golden.load(shared, "unit_lstm_l1")
     steps = jnp.asarray(case.input(), jnp.float64)
-    cell = RelayCell(steps.shape[-1], param_dtype=jnp.float64)
+    cell = layer_of(framework, RelayCell, steps.shape[-1], param_dtype=jnp.float64)
     template = jax.eval_shape(
         cell.init, jax.random.key(0), cell.initialize_carry((steps.shape[1],), jnp.float64), steps[0]
     )
@@ -67,11 +80,17 @@ def test_relay_cell_over_three_steps(shared):
     assert not case.compare(compared, rtol=golden.RTOL, verbose=False)
 
 
-@pytest.mark.parametrize("num_groups", [1, 2, 4])
-def test_cross_temporal(shared, num_groups):
+@pytest.mark.parametrize(
+    ("num_groups", "framework"),
+    [
+        *((groups, "linen") for groups in (1, 2, 4)),
+        *(pytest.param(groups, "nnx", marks=pytest.mark.slow if groups != 2 else ()) for groups in (1, 2, 4)),
+    ],
+)
+def test_cross_temporal(shared, num_groups, framework):
     case = golden.load(shared, f"unit_ct_g{num_groups}")
     x = clips(case.input())
-    layer = CrossTemporalDNR(num_groups=num_groups, param_dtype=jnp.float64)
+    layer = layer_of(framework, CrossTemporalDNR, x.shape[-1], num_groups=num_groups, param_dtype=jnp.float64)
     template = jax.eval_shape(functools.partial(layer.init, use_running_average=True), jax.random.key(0), None, x)
     golden.check_network(
         case,
@@ -84,19 +103,25 @@ def test_cross_temporal(shared, num_groups):
     )
 
 
+def sigmoid_of_descriptor(carry, descriptor):
+    """Stand in for the relay cell in the authors' unit case: ``(sigmoid(x), 1 - sigmoid(x))`` as scale and shift."""
+    scale = nn.sigmoid(descriptor)
+    return carry, (scale, 1 - scale)
+
+
 class SigmoidOfDescriptor(nn.Module):
-    """Stands in for the relay cell in the authors' unit case of the cross-layer norm."""
+    """The same as a module."""
 
     def __call__(self, carry, descriptor):
-        """Return ``(sigmoid(x), 1 - sigmoid(x))`` as scale and shift."""
-        scale = nn.sigmoid(descriptor)
-        return carry, (scale, 1 - scale)
+        return sigmoid_of_descriptor(carry, descriptor)
 
 
-def test_cross_layer(shared):
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_cross_layer(shared, framework):
     case = golden.load(shared, "unit_cl")
     x = jnp.moveaxis(jnp.asarray(case.input(), jnp.float64), 1, -1)
-    layer = CrossLayerDNR(cell=SigmoidOfDescriptor(), param_dtype=jnp.float64)
+    cell = SigmoidOfDescriptor() if framework == "linen" else sigmoid_of_descriptor
+    layer = layer_of(framework, CrossLayerDNR, x.shape[-1], cell=cell, param_dtype=jnp.float64)
     template = jax.eval_shape(functools.partial(layer.init, use_running_average=True), jax.random.key(0), ((),), x)
     golden.check_network(
         case,

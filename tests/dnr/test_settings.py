@@ -13,11 +13,14 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from tests.dnr import reference, settings
 from tests.dnr.reference import jit
-from tests.dnr.settings import Case, Layers, features
+from tests.dnr.settings import Case, Layers, NNXLayers, features
+from tests.nnx.as_linen import AsLinen
 from tests.precision import float64
 
 ROWS = settings.chosen()
 QUICK = settings.covering(ROWS)
+FIRST = [next(row for row in QUICK if row["kind"] == kind) for kind in settings.NNX]
+NNX_ROWS = [(row, () if row in FIRST else pytest.mark.slow) for row in ROWS]
 pytestmark = pytest.mark.usefixtures("x64")
 
 
@@ -53,9 +56,9 @@ def forward(apply, variables, x):
 
 
 @functools.lru_cache(maxsize=4)
-def compiled(*row):
+def compiled(*row, nnx=False):
     """The computation of the package, compiled once for all tests of a row."""
-    layers = Layers(dict(row))
+    layers = AsLinen(functools.partial(NNXLayers, dict(row))) if nnx else Layers(dict(row))
 
     def run(variables, x):
         def apply(params, x, train):
@@ -80,6 +83,14 @@ def test_it_is_the_literal_reference(case):
 
     expected = jit(lambda params, x: forward(apply, {"params": params}, x))(case.variables["params"], case.x)
     reference.assert_close(ours(case), expected)
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, marks=quick, id=settings.name(row)) for row, quick in NNX_ROWS])
+def test_nnx_is_linen_bit_for_bit(row):
+    """Outputs, running statistics and gradients; that they are those of the literal reference follows."""
+    case = Case.of(row)
+    found = compiled(*row.items(), nnx=True)(case.variables, case.x)
+    jax.tree.map(np.testing.assert_array_equal, found, ours(case))
 
 
 def test_compilation_changes_nothing(case):
