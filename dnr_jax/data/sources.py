@@ -267,7 +267,7 @@ def has_lists(folder: str) -> bool:
 
 
 def load_sources(data: DataConfig) -> tuple[VideoSource, VideoSource]:
-    """Return the training and the validation videos that a configuration names; both have the same ``classes``.
+    """Returns the training and the validation videos that a configuration names; both have the same ``classes``.
 
     Classes without a video are named in a warning.
 
