@@ -26,9 +26,11 @@ extensions = [
     "mathml",
     "names",
     "reference",
+    "signatures",
 ]
 exclude_patterns = ["_build", "_ext", "_static"]
 nitpicky = True
+smartquotes = False  # two hyphens begin a flag
 # Its files say what is where on a forge as well: what lies outside of docs/ is linked there.
 forge_url = _project.get("urls", {}).get("Repository", "https://github.com/dnr-jax/dnr_jax")
 

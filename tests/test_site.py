@@ -26,8 +26,9 @@ def extensions():
         patch.syspath_prepend(DOCS / "_ext")
         import forge
         import mathml
+        import signatures
 
-        yield {"forge": forge, "mathml": mathml}
+        yield {"forge": forge, "mathml": mathml, "signatures": signatures}
 
 
 def test_lists_of_links_are_tables_of_contents_and_other_links_lead_to_the_forge(extensions, tmp_path):
@@ -54,6 +55,13 @@ def test_the_index_of_an_accented_letter_stands_beside_it(extensions):
     formula = extensions["mathml"].mathml(r"\bar{x}_t \quad i_t")
     assert "munderover" not in formula and formula.count("<msub>") == 2
     assert '<mover accent="true">' in formula
+
+
+def test_signatures_of_classes_show_names_and_defaults(extensions):
+    text = extensions["signatures"].signature(dnr_jax.CrossLayerDNR)
+    assert "relay_distance=" in text and "epsilon=1e-05" in text
+    assert "Annotated" not in text and "parent" not in text
+    assert "norm=DNRSpec()" in extensions["signatures"].signature(registered(Network)["TSN"])
 
 
 @pytest.mark.parametrize("page", ["README.md", "colabs/README.md", "docs/tutorials.md"])

@@ -50,7 +50,7 @@ class BatchIterator(Iterator[Batch]):
         self._finalizer = weakref.finalize(self, _close_all, self._open)
 
     def __next__(self) -> Batch:
-        """Return the next batch.
+        """Returns the next batch.
 
         Raises:
           RunError: A worker process ended for want of shared memory.
@@ -79,7 +79,7 @@ class BatchIterator(Iterator[Batch]):
         self._finalizer()
 
     def __enter__(self) -> "BatchIterator":
-        """Return the iterator itself."""
+        """Returns the iterator itself."""
         return self
 
     def __exit__(self, *exception: object) -> None:
