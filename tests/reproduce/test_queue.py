@@ -9,6 +9,7 @@ import pytest
 from dnr_jax.config import RunError
 from dnr_jax.evaluation.evaluate import Report
 from dnr_jax.reproduce import command, experiments, queue, results
+from dnr_jax.training.loop import StopRequest
 
 REPORT = Report(np.eye(2, dtype=np.float32), np.array([0, 0]), ("a", "b"), ("x", "y"))
 
@@ -106,7 +107,7 @@ def test_a_run_that_another_process_is_at_is_left_to_it(trained, tmp_path):
 
 def test_the_budget_ends_the_queue_and_the_run_that_it_is_at(trained, tmp_path, monkeypatch):
     def slow(config, workdir):
-        with queue.StopRequest() as stop:
+        with StopRequest() as stop:
             while stop.signal is None:
                 time.sleep(0.01)
         raise SystemExit(128 + stop.signal)
@@ -116,13 +117,16 @@ def test_the_budget_ends_the_queue_and_the_run_that_it_is_at(trained, tmp_path, 
     assert (outcome.done, outcome.failed, outcome.stopped) == (0, [], signal.SIGTERM)
 
 
-def test_a_signal_between_two_runs_ends_the_queue(trained, tmp_path, monkeypatch):
-    train = queue.train
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_queue_at_once_where_no_steps_are_taken(number, trained, tmp_path, monkeypatch):
+    """While a network is built or scored, which nobody who wants it to stop would wait for."""
+    before = signal.getsignal(number)
 
     def signalled(config, workdir):
-        os.kill(os.getpid(), signal.SIGTERM)
-        return train(config, workdir)
+        os.kill(os.getpid(), number)
+        raise AssertionError("it went on")
 
     monkeypatch.setattr(queue, "train", signalled)
     outcome = queue.work(jobs("arms"), tmp_path, "")
-    assert (outcome.done, outcome.stopped) == (1, signal.SIGTERM)
+    assert (outcome.done, outcome.stopped) == (0, number)
+    assert signal.getsignal(number) is before
