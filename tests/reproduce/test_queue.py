@@ -51,6 +51,11 @@ def test_a_run_of_several_rows_is_a_job_once_and_what_cannot_be_done_is_none():
     assert len(both) == len(names) + 4  # distances 1, 2 and 8 of CT, 2 of CL
 
 
+def test_the_papers_scale_has_jobs_for_the_papers_rows_alone():
+    names = [job.row.name for job in command.jobs_of(command.select(["5"], ""), 1, "paper")]
+    assert names == ["r2plus1d", "r2plus1d+dnr", "slowfast", "slowfast+dnr"]
+
+
 def test_a_run_comes_behind_the_one_that_it_starts_from():
     labels = [job.label for job in jobs("4", row="sthv1")]
     assert labels == [
