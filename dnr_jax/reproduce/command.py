@@ -36,10 +36,12 @@ def jobs_of(selected: Sequence[tuple[Table, Row]], seeds: int, scale: str) -> li
         rows = [row for other, row in selected if other is table]
         runs = [(run, row) for row in rows for run in runs_of(table, row, seeds, scale)]
         runs.sort(key=lambda entry: (entry[0].seed, entry[0].fold))
-        wanted += [
-            Job(run, row, _label(run, table, row)) for run, row in runs if not (scale != "paper" and row.skipped)
-        ]
+        wanted += [Job(run, row, _label(run, table, row)) for run, row in runs if _is_of(row, scale)]
     return with_starts(wanted)
+
+
+def _is_of(row: Row, scale: str) -> bool:
+    return bool(row.config) if scale == "paper" else not row.skipped
 
 
 def _label(run: Run, table: Table, row: Row) -> str:

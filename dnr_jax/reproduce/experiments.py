@@ -1,7 +1,7 @@
 """From a row to the configuration of its run.
 
-What depends on the layout of configurations (the fields of the norms, where videos are) is in :func:`set_norm` and
-:func:`set_videos` alone.
+What depends on the layout of configurations (the fields of the norms, where videos are) is in :func:`set_norm`,
+:func:`set_videos` and :func:`set_root` alone.
 """
 
 import dataclasses
@@ -75,11 +75,12 @@ class Run:
 
     Attributes:
       setting: of the row.
-      data: name of the data set; of the paper's scale, the configuration.
+      data: name of the data set.
       fold: of the data set.
       seed: of everything that is random.
       scale: ``mini``, ``quick`` (which is ``mini`` on easier data, in fewer steps) or ``paper``.
       start: the run that it starts from; None: from scratch.
+      config: configuration of the paper's scale, by which rows of several tables may name the same run.
     """
 
     setting: Setting
@@ -88,6 +89,7 @@ class Run:
     seed: int = 0
     scale: str = "mini"
     start: "Run | None" = None
+    config: str = ""
 
     def declared(self) -> dict[str, Any]:
         """Return all that the outcome depends on, as it is declared here and not as configurations spell it."""
@@ -139,16 +141,24 @@ def _protocol(data: str) -> Protocol:
 def runs_of(table: Table, row: Row, seeds: int, scale: str = "mini") -> list[Run]:
     """Return the runs of a row: by seed, then by data set and fold."""
     if scale == "paper":
-        return [
-            Run(row.setting, row.config, seed=seed, scale=scale, start=start_of(table, row, seed, scale))
-            for seed in range(seeds)
-        ]
+        return [_paper_run(row, seed, start_of(table, row, seed, scale)) for seed in range(seeds)]
     return [
         Run(row.setting, data, fold, seed, start=start_of(table, row, seed, scale))
         for seed in (table.seeds[:seeds] or range(seeds))
         for data in data_of(table, row, scale)
         for fold in range(FOLDS.get(data, 1))
     ]
+
+
+def _paper_run(row: Row, seed: int, start: Run | None = None) -> Run:
+    return Run(row.setting, paper_data(row.config), seed=seed, scale="paper", start=start, config=row.config)
+
+
+def paper_data(config: str) -> str:
+    """Return the data set of a configuration of the paper's scale, by its name."""
+    name, _, argument = config.partition(":")
+    known = {"k200": "Mini-Kinetics-200", "k400": "Kinetics-400"}
+    return known.get(name.partition("_")[0]) or f"Something-Something {argument[:2].upper()}"
 
 
 def data_of(table: Table, row: Row, scale: str) -> tuple[str, ...]:
@@ -163,8 +173,9 @@ def start_of(table: Table, row: Row, seed: int, scale: str) -> Run | None:
     if not row.start:
         return None
     (first,) = (other for other in table.rows if other.name == row.start)
-    data = first.config if scale == "paper" else data_of(table, first, scale)[0]
-    return Run(first.setting, data, seed=seed, scale=scale)
+    if scale == "paper":
+        return _paper_run(first, seed)
+    return Run(first.setting, data_of(table, first, scale)[0], seed=seed, scale=scale)
 
 
 def why_not(run: Run, row: Row, folder: str) -> str:
@@ -193,9 +204,9 @@ def make_config(run: Run, folder: str, runs: pathlib.Path) -> ExperimentConfig:
 
 
 def _paper(run: Run, folder: str) -> ExperimentConfig:
-    config = load_config(run.data)
+    config = load_config(run.config)
     if folder:
-        config.data.source.root = folder
+        set_root(config.data, folder)
     config.train.seed = run.seed
     return config
 
@@ -253,6 +264,11 @@ def set_videos(data: DataConfig, run: Run, folder: str, runs: pathlib.Path) -> N
     prefix = f"fold{run.fold}_" if run.data in FOLDS else ""
     train, val = (str(root / f"{prefix}{split}_list.txt") for split in ("train", "val"))
     data.source = Lists(str(root), train, val, label_map=str(root / "label_map.txt"))
+
+
+def set_root(data: DataConfig, folder: str) -> None:
+    """Say in which folder the data set of a configuration lies."""
+    data.source = dataclasses.replace(data.source, root=folder)
 
 
 def _generate(knobs: Mapping[str, float], size: int, cache: pathlib.Path) -> str:

@@ -18,7 +18,6 @@ from dnr_jax.reproduce.tables import Row
 from dnr_jax.runs.checkpoint import CHECKPOINTS_FOLDER
 from dnr_jax.training.loop import train
 from dnr_jax.training.metrics import NonFiniteError
-from dnr_jax.training.stop import StopRequest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,22 +74,17 @@ def work(jobs: Sequence[Job], out: pathlib.Path, data: str, seconds: float | Non
     """
     outcome, file = Outcome(), out / results.RESULTS_FILE
     started = {(job.run.start.fingerprint, job.run.start.seed) for job in jobs if job.run.start}
-    with StopRequest() as stop, _alarm(seconds):
+    with _leaving_at_once(outcome), _alarm(seconds):
         for number, job in enumerate(jobs, 1):
             key = (job.run.fingerprint, job.run.seed)
-            if stop.signal is not None or outcome.stopped is not None:
-                break
             if key in results.by_key(results.read(file)):
                 continue
             print(f"\n[{number}/{len(jobs)}] {job.label}", flush=True)
             try:
                 _do(job, out, data, outcome, keep=key in started)
-            except SystemExit as leaving:  # the trainer was asked to stop, and has written a checkpoint
-                outcome.stopped = int(leaving.code or 0) - 128
             except (ConfigError, RunError, NonFiniteError) as error:
                 outcome.failed.append(f"{job.label}: {error}")
                 print(f"dnr reproduce: {job.label}: {error}", flush=True)
-    outcome.stopped = outcome.stopped or stop.signal
     return outcome
 
 
@@ -116,6 +110,23 @@ def _do(job: Job, out: pathlib.Path, data: str, outcome: Outcome, keep: bool) ->
         outcome.done += 1
         if not keep:
             shutil.rmtree(workdir / CHECKPOINTS_FOLDER, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _leaving_at_once(outcome: Outcome) -> Iterator[None]:
+    """End a ``with`` block at SIGINT or SIGTERM; while steps are taken, the trainer writes a checkpoint before that."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except SystemExit as leaving:
+        outcome.stopped = int(leaving.code or 0) - 128
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -98,3 +98,28 @@ def test_the_papers_scale_is_the_configuration_of_the_row():
     (run,) = runs_of(TABLES["1c"], row, 1, "paper")
     config = make_config(run, "/k200", pathlib.Path("/out/runs"))
     assert (config.model.norm.reduction, config.model.depth, config.data.root) == (8, 50, "/k200")
+
+
+def test_rows_of_the_papers_scale_that_are_the_same_network_are_one_run():
+    named = {(table.key, row.name): row for table in TABLES.values() for row in table.rows}
+    groups = [
+        [("1a", "method=cl+ct"), ("1c", "depth=1"), ("1d", "method=dnr,relay=lstm"), ("2", "resnet50+dnr")],
+        [("1a", "method=baseline"), ("2", "resnet50"), ("3", "base=bn,method=baseline,batch=8")],
+        [("4", "kinetics400"), ("6", "tsn")],
+        [("4", "sthv1")],
+        [("4", "sthv2")],
+        [("2", "resnet101")],
+    ]
+    fingerprints = [
+        {runs_of(TABLES[key], named[key, name], 1, "paper")[0].fingerprint for key, name in group} for group in groups
+    ]
+    assert [len(found) for found in fingerprints] == [1] * len(groups)
+    assert len(set.union(*fingerprints)) == len(groups)
+
+
+def test_fine_tuning_of_the_papers_scale_starts_from_its_kinetics_run():
+    (row,) = (row for row in TABLES["4"].rows if row.name == "sthv2+dnr")
+    run = runs_of(TABLES["4"], row, 1, "paper")[0]
+    config = make_config(run, "", pathlib.Path("/out/runs"))
+    assert (run.start.config, run.start.data, run.data) == ("k400_tsn_dnr", "Kinetics-400", "Something-Something V2")
+    assert (config.init_from, config.init.allow) == (f"/out/runs/{run.start.name}", "head")

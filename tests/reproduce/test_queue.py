@@ -9,6 +9,7 @@ import pytest
 from dnr_jax.config import RunError
 from dnr_jax.evaluation.evaluate import Report
 from dnr_jax.reproduce import command, experiments, queue, results
+from dnr_jax.training.loop import StopRequest
 
 REPORT = Report(np.eye(2, dtype=np.float32), np.array([0, 0]), ("a", "b"), ("x", "y"))
 
@@ -48,6 +49,11 @@ def test_a_run_of_several_rows_is_a_job_once_and_what_cannot_be_done_is_none():
     ]
     both = command.jobs_of(command.select(["1a", "1b"], ""), 1, "mini")
     assert len(both) == len(names) + 4  # distances 1, 2 and 8 of CT, 2 of CL
+
+
+def test_the_papers_scale_has_jobs_for_the_papers_rows_alone():
+    names = [job.row.name for job in command.jobs_of(command.select(["5"], ""), 1, "paper")]
+    assert names == ["r2plus1d", "r2plus1d+dnr", "slowfast", "slowfast+dnr"]
 
 
 def test_a_run_comes_behind_the_one_that_it_starts_from():
@@ -106,7 +112,7 @@ def test_a_run_that_another_process_is_at_is_left_to_it(trained, tmp_path):
 
 def test_the_budget_ends_the_queue_and_the_run_that_it_is_at(trained, tmp_path, monkeypatch):
     def slow(config, workdir):
-        with queue.StopRequest() as stop:
+        with StopRequest() as stop:
             while stop.signal is None:
                 time.sleep(0.01)
         raise SystemExit(128 + stop.signal)
@@ -116,13 +122,16 @@ def test_the_budget_ends_the_queue_and_the_run_that_it_is_at(trained, tmp_path, 
     assert (outcome.done, outcome.failed, outcome.stopped) == (0, [], signal.SIGTERM)
 
 
-def test_a_signal_between_two_runs_ends_the_queue(trained, tmp_path, monkeypatch):
-    train = queue.train
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_queue_at_once_where_no_steps_are_taken(number, trained, tmp_path, monkeypatch):
+    """While a network is built or scored, which nobody who wants it to stop would wait for."""
+    before = signal.getsignal(number)
 
     def signalled(config, workdir):
-        os.kill(os.getpid(), signal.SIGTERM)
-        return train(config, workdir)
+        os.kill(os.getpid(), number)
+        raise AssertionError("it went on")
 
     monkeypatch.setattr(queue, "train", signalled)
     outcome = queue.work(jobs("arms"), tmp_path, "")
-    assert (outcome.done, outcome.stopped) == (1, signal.SIGTERM)
+    assert (outcome.done, outcome.stopped) == (0, number)
+    assert signal.getsignal(number) is before

@@ -83,7 +83,11 @@ def test_a_sweep_has_a_line_a_data_set_and_one_picture(tmp_path):
     text = report.page(found)
     assert "| data | bn | bn_interlace | dnr_no_interlace | dnr |" in text
     assert re.search(r"\| gap=3 \| 37\.5 \(-121\.3 to 196\.3\); 2 \|  \|  \|  \|", text)
-    assert [file.name for file in report.write(tmp_path, found)] == ["results.md", "results_knobs.png"]
+    assert [file.name for file in report.write(tmp_path, found)] == [
+        "results.md",
+        "results_arms_generated.png",  # runs at the chosen value are those of the arms
+        "results_knobs.png",
+    ]
 
 
 def test_folds_are_joined():
