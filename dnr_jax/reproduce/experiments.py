@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dnr_jax.config import ConfigError, DataConfig, ExperimentConfig, Network, TrainConfig, load_config, named
+from dnr_jax.config.parts import with_fields
 from dnr_jax.data.catalogue.demo import Difficulty, make_hard_demo
 from dnr_jax.data.catalogue.sources import Folder, Lists
 from dnr_jax.data.clips.sampling import Segments
@@ -268,7 +269,7 @@ def set_videos(data: DataConfig, run: Run, folder: str, runs: pathlib.Path) -> N
 
 def set_root(data: DataConfig, folder: str) -> None:
     """Say in which folder the data set of a configuration lies."""
-    data.source = dataclasses.replace(data.source, root=folder)
+    data.source = with_fields(data.source, {"root": folder})
 
 
 def _generate(knobs: Mapping[str, float], size: int, cache: pathlib.Path) -> str:
