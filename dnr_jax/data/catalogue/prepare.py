@@ -10,28 +10,25 @@ which one that is, a network disk does not tell reliably, and shards in folders 
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import itertools
 import json
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-import numpy as np
 from etils import epath
 
-from dnr_jax.config import Catalogue, VideoSource
-from dnr_jax.data.catalogue import media, records
+from dnr_jax.config import Catalogue
+from dnr_jax.data.catalogue import records
 from dnr_jax.data.catalogue.card import left_out_name, write_card
 from dnr_jax.data.catalogue.media import Reencoding
 from dnr_jax.data.catalogue.parallel import ordered_map
-from dnr_jax.data.catalogue.records import RecordWriter, Shard, json_lines, write_text
+from dnr_jax.data.catalogue.records import Shard, json_lines
+from dnr_jax.data.catalogue.tasks import PLAN_FILE, Task, check_plan, load, lost, plan_of, tasks_of, write_shard
 from dnr_jax.data.catalogue.textfiles import first_of
-from dnr_jax.data.clips.decode import DecodeError, StoredVideo, index_packets
 from dnr_jax.locks import HeldError, hold
 from dnr_jax.progress import Progress
 
-PLAN_FILE = "preparation.json"
 Rows: TypeAlias = list[dict[str, Any]]
 
 # At about a megabyte a video, shards have the size that TFDS recommends, and an interrupted preparation loses little.
@@ -39,45 +36,6 @@ _SHARD_VIDEOS = 256
 _GUARD = "guard.lock"
 # A reader keeps all shards open, and many systems allow a process 1024 files.
 _MAX_SHARDS = 512
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """A video to be read.
-
-    Attributes:
-      path: Where it is.
-      name: What it is called in the index.
-      label: Position of its class.
-    """
-
-    path: str
-    name: str
-    label: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Loaded:
-    """A video that was read, or the reason why it could not be.
-
-    Attributes:
-      task: Which one.
-      video: What goes into the record.
-      packets: The index of its packets; empty where there is none.
-      facts: What it is.
-      error: Why there is no record; empty where there is one.
-    """
-
-    task: Task
-    video: bytes = b""
-    packets: bytes = b""
-    facts: media.Facts | None = None
-    error: str = ""
-
-    def row(self) -> dict[str, Any]:
-        """Return the line of the index, or of the list of videos left out."""
-        named = {"name": self.task.name, "label": self.task.label}
-        return named | (dataclasses.asdict(self.facts) if self.facts else {"error": self.error})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,12 +95,12 @@ class Preparation:
         self.catalogue, self._out, self._reencoding = catalogue, out, reencoding
         self.home = epath.Path(out) / catalogue.name / records.VERSION
         self.work = self._work_in(out)
-        self._splits = {split: _tasks(source, limit) for split, source in catalogue.splits.items()}
+        self._splits = {split: tasks_of(source, limit) for split, source in catalogue.splits.items()}
         largest = max(map(len, self._splits.values()), default=0)
         self._shard_videos = shard_videos or max(_SHARD_VIDEOS, -(-largest // _MAX_SHARDS))
-        self._plan = _plan(catalogue, self._splits, reencoding, self._shard_videos)
+        self._plan = plan_of(catalogue, self._splits, reencoding, self._shard_videos)
         if self.home.is_dir():
-            _check_plan(self.home, self._plan)
+            check_plan(self.home, self._plan)
 
     @functools.cached_property
     def parts(self) -> list[Part]:
@@ -213,7 +171,7 @@ class Preparation:
         for folder, work in zip(folders, others, strict=True):
             if not (work / PLAN_FILE).is_file():
                 raise ValueError(f"'{folder}' holds no shard of {self.catalogue.name}; expected the --out of one")
-            _check_plan(work, self._plan)
+            check_plan(work, self._plan)
         with self._locked():
             return self._put_together([self.work, *others], title, homepage)
 
@@ -235,7 +193,7 @@ class Preparation:
                             with hold(other):
                                 pass
                     stack.enter_context(hold(own))
-                    _check_plan(self.work, self._plan)
+                    check_plan(self.work, self._plan)
             except HeldError as held:
                 raise ValueError(
                     f"'{self._out}' is in use: {held} prepares {self.catalogue.name} there. Wait for its end, stop it, "
@@ -252,7 +210,7 @@ class Preparation:
         with contextlib.closing(results), Progress(total, "preparing", "video", initial=total - _count(todo)) as bar:
             for part in todo:
                 own = itertools.islice(results, len(part.tasks))
-                _write_shard(self.work, part.name, own, self.catalogue.classes, bar)
+                write_shard(self.work, part.name, own, self.catalogue.classes, bar)
 
     def _is_complete(self, part: Part, work: epath.Path) -> bool:
         return (work / f"{part.name}.jsonl").is_file()
@@ -320,54 +278,6 @@ def prepare(
     return Preparation(catalogue, out, reencoding, limit, shard_videos).run(workers, title, homepage)
 
 
-def load(task: Task, reencoding: Reencoding | None = None, frame_rate: float = 0.0) -> Loaded:
-    """Read one video, look into it and encode it anew if asked to; a broken one gives the reason."""
-    try:
-        video = media.read_media(task.path)
-        if reencoding:
-            video = media.reencode(video, reencoding, frame_rate)
-        indexed = StoredVideo(video, packets=index_packets(video))
-        return Loaded(task, video, indexed.packets, media.probe(indexed, frame_rate))
-    except DecodeError as error:
-        return Loaded(task, error=str(error))
-
-
-def lost(task: Task, reason: str) -> Loaded:
-    """Return the outcome of a video that ended the process which read it, or took too long."""
-    return Loaded(task, error=reason)
-
-
-def _tasks(source: VideoSource, limit: int) -> list[Task]:
-    chosen = np.arange(len(source))
-    if 0 < limit < len(source):
-        chosen = np.arange(limit) * len(source) // limit
-    return [Task(source.paths[i], source.names[i], int(source.labels[i])) for i in chosen.tolist()]
-
-
-def _plan(catalogue: Catalogue, splits: dict[str, list[Task]], reencoding: Reencoding | None, shard_videos: int) -> str:
-    """Return what a preparation depends on: two with the same plan give the same records."""
-    videos = {split: [(task.name, task.label) for task in tasks] for split, tasks in splits.items()}
-    content = json.dumps([catalogue.classes, videos])
-    plan = {
-        "splits": {split: len(tasks) for split, tasks in splits.items()},
-        "videos": hashlib.sha256(content.encode()).hexdigest(),
-        "reencoding": dataclasses.asdict(reencoding) if reencoding else None,
-        "shard_videos": shard_videos,
-    }
-    return json.dumps(plan, indent=2) + "\n"
-
-
-def _check_plan(folder: epath.Path, plan: str) -> None:
-    """Note the plan in a folder, or compare it with the one that is noted there."""
-    file = folder / PLAN_FILE
-    if not file.is_file():
-        write_text(file, plan)
-    elif file.read_text() != plan:
-        raise ValueError(
-            f"'{folder}' was prepared from other videos or with other settings; delete it, or choose another --out"
-        )
-
-
 def _count(parts: Iterable[Part]) -> int:
     """Return the number of videos of some parts."""
     return sum(len(part.tasks) for part in parts)
@@ -387,15 +297,3 @@ def _check_records(shard: Shard) -> None:
             f"'{shard.file}' is damaged: it has {found} of {len(shard.rows)} records; copy it again from where it was "
             "written"
         )
-
-
-def _write_shard(work: epath.Path, name: str, results: Iterator[Loaded], classes: Sequence[str], bar: Progress) -> None:
-    """Write one shard; its list of videos, which is written last, says that it is complete."""
-    rows = []
-    with contextlib.closing(RecordWriter(str(work / f"{name}.array_record"), classes)) as writer:
-        for loaded in results:
-            rows.append(loaded.row())
-            if not loaded.error:
-                writer.write(loaded.video, loaded.task.name, loaded.task.label, loaded.packets)
-            bar.update()
-    write_text(work / f"{name}.jsonl", json_lines(rows))

@@ -168,13 +168,13 @@ def test_a_killed_preparation_goes_on_where_it_was(video_folder, tmp_path):
     slow = tmp_path / "slow.py"
     slow.write_text(
         "import sys, time\n"
-        "from dnr_jax.data.catalogue import prepare, sources\n"
-        "class Slowly(prepare.RecordWriter):\n"
+        "from dnr_jax.data.catalogue import prepare, sources, tasks\n"
+        "class Slowly(tasks.RecordWriter):\n"
         "    def write(self, *args):\n"
         "        time.sleep(0.3)\n"
         "        super().write(*args)\n"
         "if __name__ == '__main__':\n"
-        "    prepare.RecordWriter = Slowly\n"
+        "    tasks.RecordWriter = Slowly\n"
         "    prepare.prepare(sources.Folder(sys.argv[1]).open(), sys.argv[2], workers=2, shard_videos=2)\n"
     )
     out = tmp_path / "killed"
