@@ -11,9 +11,11 @@ import psutil
 import pytest
 from absl import flags
 
+from tests import typechecking
 from tests.paths import shared_folder
 from tests.precision import float64
 
+typechecking.install()
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from dnr_jax import cli
+from dnr_jax import cli, models
 from dnr_jax.config import (
     Averaging,
     ConfigError,
@@ -75,6 +75,16 @@ def outside(tmp_path, monkeypatch):
     _registry[Network].pop("Shallow")
     sys.modules.pop("shallow")
     importlib.invalidate_caches()
+
+
+def test_a_network_in_the_package_is_one_file(tmp_path, monkeypatch):
+    (tmp_path / "shallow.py").write_text(recipe("A network"))
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
+    try:
+        assert registered(Network)["Shallow"].__module__ == "dnr_jax.models.shallow"
+    finally:
+        _registry[Network].pop("Shallow", None)
+        sys.modules.pop("dnr_jax.models.shallow", None)
 
 
 def shallow_experiment() -> ExperimentConfig:

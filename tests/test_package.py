@@ -23,6 +23,7 @@ def test_import_loads_nothing_of_the_trainer():
 def test_public_names():
     assert set(dnr_jax.__all__) == {
         *("CrossLayerDNR", "CrossTemporalDNR", "StaticNorm", "InstanceLevelMetaNorm", "AttentiveNorm", "RelayCell"),
+        *("BatchNorm", "BatchRenorm", "GroupNorm", "InstanceNorm", "LayerNorm", "SwitchableNorm"),
         *("DNRSpec", "create_model", "interlace", "without_carry"),
         *("inspect", "plot_relays", "RelayTrace", "precise_statistics"),
     }

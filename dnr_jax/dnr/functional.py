@@ -5,29 +5,35 @@ consecutive frames (groups, single frames or the whole clip), ``R`` sets of clip
 in float32, or in float64 where the features are float64.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-State = tuple[jax.Array, jax.Array]
+from dnr_jax.dnr.aliases import Carry, Dtype, Features
+
+State = tuple[Float[Array, "*b c"], Float[Array, "*b c"]]
 """``(h, c)`` of a relay, each ``[..., C]``: scale and shift."""
 Gates = dict[str, jax.Array]
 """What the gates of a relay let through, each ``[..., C]``, by name."""
 
 
+MeanVariance = tuple[Float[Array, "n f c"], Float[Array, "n f c"]]
+
+
 class Affine(NamedTuple):
     """``x * scale + offset``, each ``[N or 1, F, C]``: one pair a channel for each of ``F`` runs of frames."""
 
-    scale: jax.Array
-    offset: jax.Array
+    scale: Float[Array, "n f c"]
+    offset: Float[Array, "n f c"]
 
 
 class Moments(NamedTuple):
     """First and second moment of features: mean of ``x`` and of ``x * x``, both of one shape."""
 
-    mean: jax.Array
-    mean_square: jax.Array
+    mean: Float[Array, "*m c"]
+    mean_square: Float[Array, "*m c"]
 
     @property
     def variance(self) -> jax.Array:
@@ -35,7 +41,7 @@ class Moments(NamedTuple):
         return jnp.maximum(self.mean_square - jnp.square(self.mean), 0)
 
 
-def statistics_dtype(dtype: jnp.dtype) -> jnp.dtype:
+def statistics_dtype(dtype: Dtype) -> jnp.dtype:
     """Return the dtype in which statistics of features of ``dtype`` are kept: float32 or wider.
 
     Raises:
@@ -46,7 +52,7 @@ def statistics_dtype(dtype: jnp.dtype) -> jnp.dtype:
     return jnp.dtype(dtype) if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
 
 
-def frame_moments(x: jax.Array) -> Moments:
+def frame_moments(x: Features) -> Moments:
     """Reduce features to the moments of each frame, the one time that the features are read.
 
     Every statistic and every descriptor of this package is a mean of these.
@@ -83,7 +89,7 @@ def check_groups(num_frames: int, num_groups: int) -> None:
         )
 
 
-def group_frames(per_frame: jax.Array, num_groups: int) -> jax.Array:
+def group_frames(per_frame: Float[Array, "n t c"], num_groups: int) -> Float[Array, "n {num_groups} m c"]:
     """Cut the frame axis into groups of consecutive frames: ``[N, T, C]`` to ``[N, G, T / G, C]``."""
     n, t, c = per_frame.shape
     check_groups(t, num_groups)
@@ -173,7 +179,9 @@ def instance_moments(moments: Moments, num_runs: int = 1, num_groups: int = 0) -
     return Moments(pool(moments.mean), pool(moments.mean_square))
 
 
-def updated_average(average: jax.Array, observed: jax.Array, momentum: float) -> jax.Array:
+def updated_average(
+    average: Float[Array, " c"], observed: Float[Array, "r g c"], momentum: float
+) -> Float[Array, " c"]:
     """Fold observations, in the order of the groups, into an exponential moving average.
 
     One update per group, as the authors' code does it one after the other, in closed form:
@@ -189,12 +197,12 @@ def updated_average(average: jax.Array, observed: jax.Array, momentum: float) ->
     return momentum**groups * average + weights @ jnp.mean(observed, axis=0).astype(average.dtype)
 
 
-def unbiased(variance: jax.Array, count: int) -> jax.Array:
+def unbiased(variance: Float[Array, "*m"], count: int) -> Float[Array, "*m"]:
     """Bessel-corrected variance of ``count`` values, which is what torch keeps as the running variance."""
     return variance * (count / max(count - 1, 1))
 
 
-def standardization(moments: Moments | tuple[jax.Array, jax.Array], epsilon: float) -> Affine:
+def standardization(moments: Moments | MeanVariance, epsilon: float) -> Affine:
     """Write standardisation (Equation 1) as a multiply-add.
 
     Args:
@@ -209,7 +217,7 @@ def standardization(moments: Moments | tuple[jax.Array, jax.Array], epsilon: flo
     return Affine(inverse, -mean * inverse)
 
 
-def standardize_positions(x: jax.Array, num_groups: int, epsilon: float) -> jax.Array:
+def standardize_positions(x: Features, num_groups: int, epsilon: float) -> Features:
     """Standardise each position of each frame with the statistics of its own channels.
 
     Layer normalisation as transformers have it, with one group; group normalisation of single positions otherwise.
@@ -227,12 +235,12 @@ def standardize_positions(x: jax.Array, num_groups: int, epsilon: float) -> jax.
     return ((wide - moments.mean) * jax.lax.rsqrt(moments.variance + epsilon)).reshape(x.shape)
 
 
-def spread_runs(v: jax.Array, num_runs: int) -> jax.Array:
+def spread_runs(v: Float[Array, "n f c"], num_runs: int) -> Float[Array, "n g c"]:
     """Repeat factors ``[N or 1, F, C]`` of runs of frames for ``num_runs`` shorter ones; one is left to broadcast."""
     return v if v.shape[1] in (1, num_runs) else jnp.repeat(v, num_runs // v.shape[1], axis=1)
 
 
-def transform(standardized: Affine, scale: jax.Array, shift: jax.Array) -> Affine:
+def transform(standardized: Affine, scale: Float[Array, "n f c"], shift: Float[Array, "n f c"]) -> Affine:
     """Put the linear transform (Equation 2) on top of a standardisation: one multiply-add for both.
 
     Args:
@@ -245,7 +253,7 @@ def transform(standardized: Affine, scale: jax.Array, shift: jax.Array) -> Affin
     return Affine(scale * inverse, scale * offset + shift)
 
 
-def modulate(x: jax.Array, affine: Affine, dtype: Any = None) -> jax.Array:
+def modulate(x: Features, affine: Affine, dtype: Dtype | None = None) -> Features:
     """Write ``x * scale + offset``: one fused multiply-add over the features.
 
     Args:
@@ -263,7 +271,7 @@ def modulate(x: jax.Array, affine: Affine, dtype: Any = None) -> jax.Array:
     return (x.astype(affine.scale.dtype) * per_frame(affine.scale) + per_frame(affine.offset)).astype(dtype or x.dtype)
 
 
-def lstm_step(gates: jax.Array, c: jax.Array) -> tuple[State, Gates]:
+def lstm_step(gates: Float[Array, "*b _"], c: Float[Array, "*b c"]) -> tuple[State, Gates]:
     """Advance a bottleneck LSTM by one step (Equations 3 to 5).
 
     Args:
@@ -279,7 +287,7 @@ def lstm_step(gates: jax.Array, c: jax.Array) -> tuple[State, Gates]:
     return (o * jax.nn.sigmoid(c), c), {"input": i, "forget": f, "candidate": g, "output": o}
 
 
-def unrelayed_step(gates: jax.Array) -> tuple[State, Gates]:
+def unrelayed_step(gates: Float[Array, "*b _"]) -> tuple[State, Gates]:
     """Return the state of an LSTM that starts from nothing, and has no forget gate: there would be nothing to forget.
 
     Args:
@@ -294,13 +302,13 @@ def unrelayed_step(gates: jax.Array) -> tuple[State, Gates]:
     return (o * jax.nn.sigmoid(c), c), {"input": i, "candidate": g, "output": o}
 
 
-def excite(units: jax.Array) -> State:
+def excite(units: Float[Array, "*b _"]) -> State:
     """Map ``[..., 2 * C]`` to a scale in (0, 1) and a shift in (-1, 1), the ranges of the LSTM's first step."""
     u, v = jnp.split(units, 2, axis=-1)
     return jax.nn.sigmoid(u), jnp.tanh(v)
 
 
-def fit_channels(state: Any, start: Any) -> Any:
+def fit_channels(state: Carry, start: Carry) -> Carry:
     """Return a relay's state with the channels of another: further ones are those of ``start``, surplus ones are left.
 
     Args:
@@ -318,7 +326,7 @@ def fit_channels(state: Any, start: Any) -> Any:
     return jax.tree.map(fit, state, start)
 
 
-def interlace(x: jax.Array, fraction: float = 0.125) -> jax.Array:
+def interlace(x: Features, fraction: float = 0.125) -> Features:
     """Exchange channels between neighbouring frames (Section 3.3, after the Temporal Shift Module).
 
     The first ``fraction`` of the channels is taken from the next frame, the second from the one before, the others

@@ -15,16 +15,15 @@ import jax
 import jax.numpy as jnp
 
 from dnr_jax.dnr import functional
+from dnr_jax.dnr.aliases import Carry, Features, ScaleShift
 from dnr_jax.dnr.functional import Moments
 from dnr_jax.dnr.inputs import as_features, check_width
 from dnr_jax.dnr.relay import Prediction, RelayCell
 from dnr_jax.dnr.scaling import (
-    Carry,
     KeyEncoder,
     LayerRelay,
     LearnedTransform,
     Mixture,
-    ScaleShift,
     TemporalRelay,
     normal_around,
 )
@@ -60,9 +59,7 @@ class Norm(Standardize):
         explains_arguments(takes_fields_of_base(cls))
 
     @nn.compact
-    def __call__(
-        self, carry: Carry, x: jax.Array, *, use_running_average: bool | None = None
-    ) -> tuple[Carry, jax.Array]:
+    def __call__(self, carry: Carry, x: Features, *, use_running_average: bool | None = None) -> tuple[Carry, Features]:
         """Normalise features.
 
         Args:
@@ -85,13 +82,13 @@ class Norm(Standardize):
         carry, (scale, shift) = self._scale_and_shift(carry, x, moments)
         return carry, self.normalize(x, scale, shift, lambda: self._standardization(x, moments, frozen))
 
-    def _check_channels(self, x: jax.Array) -> None:
+    def _check_channels(self, x: Features) -> None:
         """Refuse features of other channels than those that the given variables are of."""
         for collection, name in (("batch_stats", "mean"), ("params", "scale")):
             if self.has_variable(collection, name):
                 check_width(x, self.get_variable(collection, name).shape[-1], "the layer")
 
-    def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
+    def _scale_and_shift(self, carry: Carry, x: Features, moments: Moments) -> tuple[Carry, ScaleShift]:
         """Return the carry and gamma and beta, each ``[N or 1, F, C]`` for runs of frames of equal length."""
         raise NotImplementedError
 
@@ -133,7 +130,7 @@ def without_carry(layer: type[Norm]) -> type[Norm]:
     if issubclass(layer, CrossLayerDNR):
         raise TypeError(f"{layer.__name__} relays through its carry, which the network has to hand on")
 
-    def call(self: Norm, x: jax.Array, use_running_average: bool | None = None, *, mask: None = None) -> jax.Array:
+    def call(self: Norm, x: Features, use_running_average: bool | None = None, *, mask: None = None) -> Features:
         """Map features ``[N, T, *S, C]`` to features."""
         if mask is not None:
             raise TypeError(f"{layer.__name__} takes no mask: statistics are those of all clips and positions")
@@ -148,7 +145,7 @@ class StaticNorm(LearnedTransform, Norm):
     Its variables have the names of ``nn.BatchNorm``.
     """
 
-    def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
+    def _scale_and_shift(self, carry: Carry, x: Features, moments: Moments) -> tuple[Carry, ScaleShift]:
         shape, dtype = x.shape[-1:], self.param_dtype
         scale = self.param("scale", self.scale_init, shape, dtype) if self.use_scale else jnp.ones(shape, dtype)
         bias = self.param("bias", self.bias_init, shape, dtype) if self.use_bias else jnp.zeros(shape, dtype)
@@ -175,7 +172,7 @@ class CrossTemporalDNR(TemporalRelay, _DynamicNorm):
     collection, and starts from it where the collection is given.
     """
 
-    def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
+    def _scale_and_shift(self, carry: Carry, x: Features, moments: Moments) -> tuple[Carry, ScaleShift]:
         descriptors, channels = self.descriptors(moments), x.shape[-1]
         cell = self._own_cell(channels, "relay")
         backward = self._own_cell(channels, "relay_backward") if self.direction == "bidirectional" else None
@@ -213,7 +210,7 @@ class CrossLayerDNR(LayerRelay, _DynamicNorm):
         super().__post_init__()
         self.check_distance()
 
-    def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
+    def _scale_and_shift(self, carry: Carry, x: Features, moments: Moments) -> tuple[Carry, ScaleShift]:
         cell = self.cell if self.cell is not None else self._own_cell(x.shape[-1], "relay")
         carry, (scale, shift) = self.relay_layers(cell, carry, x, moments)
         return carry, self._sow(scale, shift)
@@ -227,7 +224,7 @@ class InstanceLevelMetaNorm(KeyEncoder, Norm):
     ``token`` it is each frame.
     """
 
-    def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
+    def _scale_and_shift(self, carry: Carry, x: Features, moments: Moments) -> tuple[Carry, ScaleShift]:
         channels = x.shape[-1]
         groups = self.key_groups(channels)
         encode, scale, shift = (
@@ -251,7 +248,7 @@ class AttentiveNorm(Mixture, Norm):
     ``base.statistics`` says over which frames they are taken; with ``token`` it is each frame.
     """
 
-    def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
+    def _scale_and_shift(self, carry: Carry, x: Features, moments: Moments) -> tuple[Carry, ScaleShift]:
         attention = nn.Dense(self.num_mixtures, param_dtype=self.param_dtype, name="attention")
         weights = self.weights(moments, self.runs(x.shape[1]), math.prod(x.shape[2:-1]), attention)
         shape = (self.num_mixtures, x.shape[-1])

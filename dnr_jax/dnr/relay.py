@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from annotated_types import Ge
 
 from dnr_jax.dnr import functional
-from dnr_jax.dnr.aliases import FloatDtype
+from dnr_jax.dnr.aliases import Dtype, FloatDtype
 from dnr_jax.dnr.fields import Needs, refuse
 from dnr_jax.dnr.functional import State
 from dnr_jax.dnr.inputs import check_state, check_width
@@ -26,16 +26,16 @@ RelayState = tuple[State, ...]
 
 @functools.cache  # NNX modules that hold it are to be equal
 def torch_linear_uniform(fan_in: int) -> Callable[..., jax.Array]:
-    """Initialiser of ``torch.nn.Linear``: uniform within ``1 / sqrt(fan_in)``, for weights and biases alike."""
+    """Return ``torch.nn.Linear``'s initialiser of weights and biases: uniform within ``1 / sqrt(fan_in)``."""
     bound = fan_in**-0.5
 
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init
 
 
-def _dense(width: int, fan_in: int, name: str | None, param_dtype: Any, use_bias: bool = True) -> nn.Dense:
+def _dense(width: int, fan_in: int, name: str | None, param_dtype: Dtype, use_bias: bool = True) -> nn.Dense:
     init = torch_linear_uniform(fan_in)
     return nn.Dense(width, use_bias, param_dtype=param_dtype, kernel_init=init, bias_init=init, name=name)
 
@@ -52,7 +52,7 @@ class Bottleneck(nn.Module):
 
     features: int
     reduction: int = 4
-    param_dtype: Any = jnp.float32
+    param_dtype: Dtype = jnp.float32
     gates: int = 4
 
     @nn.compact
@@ -77,7 +77,7 @@ class RelayLayer(nn.Module):
 
     features: int
     reduction: int = 4
-    param_dtype: Any = jnp.float32
+    param_dtype: Dtype = jnp.float32
 
     def project(self, x: jax.Array) -> jax.Array:
         """Map the input ``[..., C]`` to its share of what the state is computed from."""
@@ -220,7 +220,7 @@ class CellSettings:
         check_width(descriptors, self.features, "the relay cell")
         check_state(carry, self.depth, batch_shape, self.features, "carry")
 
-    def states_like(self, start: jax.Array | None, batch_shape: tuple[int, ...], dtype: Any) -> RelayState:
+    def states_like(self, start: jax.Array | None, batch_shape: tuple[int, ...], dtype: Dtype) -> RelayState:
         """Return the state before the first step: zeros, or the learned ``start`` ``[depth, 2, C]`` for every clip."""
         shape = (*batch_shape, self.features)
         if start is None:
@@ -308,7 +308,7 @@ class RelayCell(CellSettings, nn.Module):
             shape = (self.depth, 2, self.features)
             self.start = self.param("initial_state", nn.initializers.zeros, shape, self.param_dtype)
 
-    def initialize_carry(self, batch_shape: tuple[int, ...], dtype: Any = jnp.float32) -> RelayState:
+    def initialize_carry(self, batch_shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> RelayState:
         """Return the state before the first step, for descriptors ``[*batch_shape, C]``.
 
         Zeros need no variables; a learned state is read from them.

@@ -14,15 +14,12 @@ import jax.numpy as jnp
 from annotated_types import Ge
 
 from dnr_jax.dnr import functional
+from dnr_jax.dnr.aliases import Carry, Dtype, ScaleShift
 from dnr_jax.dnr.fields import Needs, Where
 from dnr_jax.dnr.functional import Moments
 from dnr_jax.dnr.inputs import check_state, check_width
 from dnr_jax.dnr.relay import POSITIONS, CellSettings, RelayState
 
-Carry = Any
-"""What a cell over depth hands on: the states of the relay, or None where nothing is relayed yet."""
-ScaleShift = tuple[jax.Array, jax.Array]
-"""Gamma and beta, each ``[N or 1, F, C]``, for runs of frames of equal length."""
 Linear = Callable[[jax.Array], jax.Array]
 """A linear map of the last axis."""
 Initializer = Callable[..., jax.Array]
@@ -242,9 +239,9 @@ class Mixture:
 
 
 def normal_around(mean: float) -> Initializer:
-    """Initialiser of the mixtures in the authors' code of attentive normalisation: a standard deviation of 0.1."""
+    """Return the authors' initialiser of attentive normalisation's mixtures: a standard deviation of 0.1."""
 
-    def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
+    def init(key: jax.Array, shape: Any, dtype: Dtype = jnp.float32) -> jax.Array:
         return mean + 0.1 * jax.random.normal(key, shape, dtype)
 
     return init

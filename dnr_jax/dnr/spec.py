@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dnr_jax.dnr.aliases import Dtype
 from dnr_jax.dnr.bases import Base
 from dnr_jax.dnr.fields import Needs, changed, refuse
 from dnr_jax.dnr.norm import (
@@ -107,7 +108,7 @@ class DNRSpec(Standardization, Prediction, FrameGroups, Positions):
         return self.norm1, self.norm2, self.norm3
 
     def relay_cell(
-        self, position: int, features: int, param_dtype: Any = jnp.float32, *, name: str = ""
+        self, position: int, features: int, param_dtype: Dtype = jnp.float32, *, name: str = ""
     ) -> RelayCell | None:
         """Return the cell that a stage shares among its blocks' norms at ``position`` (0 to 2), or None.
 
@@ -120,7 +121,7 @@ class DNRSpec(Standardization, Prediction, FrameGroups, Positions):
         )
 
     def norm(
-        self, kind: str, cell: nn.Module | None = None, *, name: str | None = None, param_dtype: Any = jnp.float32
+        self, kind: str, cell: nn.Module | None = None, *, name: str | None = None, param_dtype: Dtype = jnp.float32
     ) -> Norm:
         """Return a layer of ``kind``; ``cell`` is the stage's shared cell, used by cross-layer DNR alone."""
         layer = _LAYERS[kind]

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from dnr_jax.dnr import functional
-from dnr_jax.dnr.aliases import FloatDtype
+from dnr_jax.dnr.aliases import Features, FloatDtype
 from dnr_jax.dnr.bases import Base, BatchNorm, Observation
 from dnr_jax.dnr.fields import any_of, field_types, refuse
 from dnr_jax.dnr.functional import Affine, Moments
@@ -145,13 +145,17 @@ class LayerSettings(Standardization):
         """Return the number of runs of frames that have statistics of their own."""
         return self.base.runs(num_frames, self.groups(num_frames))
 
-    def observation(self, x: jax.Array, moments: Moments, axis_name: str | tuple[str, ...] | None) -> Observation:
+    def observation(self, x: Features, moments: Moments, axis_name: str | tuple[str, ...] | None) -> Observation:
         """Return what the base learns of ``x``, ``[N, T, *S, C]``, of whose frames these are the moments."""
         return Observation(moments, self.runs(x.shape[1]), math.prod(x.shape[2:-1]), axis_name)
 
     def normalize(
-        self, x: jax.Array, scale: jax.Array, shift: jax.Array, standardization: Callable[[], Affine]
-    ) -> jax.Array:
+        self,
+        x: Features,
+        scale: Float[Array, "n f c"],
+        shift: Float[Array, "n f c"],
+        standardization: Callable[[], Affine],
+    ) -> Features:
         """Return ``x`` standardised, scaled and shifted.
 
         Args:
@@ -178,7 +182,7 @@ class Standardize(LayerSettings, nn.Module):
         self.check()
         super().__post_init__()
 
-    def _standardization(self, x: jax.Array, moments: Moments, frozen: bool) -> Affine:
+    def _standardization(self, x: Features, moments: Moments, frozen: bool) -> Affine:
         """Return the standardisation of ``x`` and update the running statistics in training.
 
         Args:

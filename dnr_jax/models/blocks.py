@@ -14,11 +14,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import traverse_util
+from jaxtyping import Array, Float
 
+from dnr_jax.dnr.aliases import Carry
 from dnr_jax.models.complexity import abstract_variables
 from dnr_jax.models.layers import Convolution
 
-Carry = tuple[Any, ...]
 REMAT = ("none", "block", "stage")
 """What is computed again in the backward pass instead of being kept: nothing, a block's or a stage's inside."""
 _COLLECTIONS = ("params", "batch_stats", "moments", "intermediates", "relay_state")
@@ -126,12 +127,12 @@ def run_blocks(
     make_block: Callable[..., nn.Module],
     num_blocks: int,
     cells: tuple[nn.Module | None, ...],
-    x: jax.Array,
+    x: Float[Array, "n t h w c"],
     train: bool,
     *,
     scan_blocks: bool = False,
     remat: bool = False,
-) -> jax.Array:
+) -> Float[Array, "n t2 h2 w2 c2"]:
     """Thread features and the relays' carry through the blocks of a stage; call it in the stage's compact method.
 
     Args:
@@ -192,7 +193,9 @@ class _Repeated(nn.Module):
     train: bool
 
     @nn.compact
-    def __call__(self, state: tuple[Carry, jax.Array], params: tuple[Any, ...]) -> tuple[tuple[Carry, jax.Array], None]:
+    def __call__(
+        self, state: tuple[Carry, Float[Array, "n t h w c"]], params: tuple[Any, ...]
+    ) -> tuple[tuple[Carry, Float[Array, "n t h w c"]], None]:
         cells = tuple(
             None if cell is None else _ClosedCell(cell.clone(parent=None), p)
             for cell, p in zip(self.cells, params, strict=True)

@@ -1,12 +1,12 @@
 """Heads: from the features of a backbone to class scores."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from dnr_jax.dnr.aliases import Dtype
 from dnr_jax.dnr.functional import statistics_dtype
 
 
@@ -24,12 +24,12 @@ class TSNHead(nn.Module):
 
     num_classes: int
     dropout: float = 0.4
-    param_dtype: Any = jnp.float32
+    param_dtype: Dtype = jnp.float32
     frame_scores: bool = False
     init_std: float = 0.01
 
     @nn.compact
-    def __call__(self, features: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, features: Float[Array, "n t h w c"], *, train: bool) -> Float[Array, "n {self.num_classes}"]:
         """Map ``[N, T, H, W, C]`` to scores ``[N, num_classes]``; needs the ``dropout`` key in training."""
         wide = features.astype(statistics_dtype(features.dtype))
         frames = jnp.mean(wide, axis=(2, 3))
@@ -53,10 +53,12 @@ class PathwayHead(nn.Module):
     num_classes: int
     dropout: float = 0.5
     order: tuple[int, ...] = ()
-    param_dtype: Any = jnp.float32
+    param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, pathways: Sequence[jax.Array], *, train: bool) -> jax.Array:
+    def __call__(
+        self, pathways: Sequence[Float[Array, "n _ _ _ _"]], *, train: bool
+    ) -> Float[Array, "n {self.num_classes}"]:
         """Map features, each ``[N, T, H, W, C]`` of its own, to scores ``[N, num_classes]``.
 
         Needs the ``dropout`` key in training.
@@ -68,8 +70,13 @@ class PathwayHead(nn.Module):
 
 
 def classified(
-    features: jax.Array, num_classes: int, dropout: float, init_std: float, param_dtype: Any, train: bool
-) -> jax.Array:
+    features: Float[Array, "*b c"],
+    num_classes: int,
+    dropout: float,
+    init_std: float,
+    param_dtype: Dtype,
+    train: bool,
+) -> Float[Array, "*b {num_classes}"]:
     """Map ``[..., C]`` to scores ``[..., num_classes]`` by dropout and a linear layer ``fc``; in a compact method."""
     kept = nn.Dropout(dropout, deterministic=not train)(features)
     init = nn.initializers.normal(init_std)

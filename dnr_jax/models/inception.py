@@ -13,10 +13,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from annotated_types import Ge
+from jaxtyping import Array, Float
 
 from dnr_jax.config import Network, ZooNetwork, register
 from dnr_jax.config.network import Share
 from dnr_jax.dnr import DNRSpec, interlace
+from dnr_jax.dnr.aliases import Carry, Dtype
 from dnr_jax.models.blocks import NormPlace, places_in_a_row, recomputed
 from dnr_jax.models.layers import FRAMES, conv, static_norm
 from dnr_jax.models.naming import Naming
@@ -25,8 +27,6 @@ from dnr_jax.models.recognizer import Recognizer
 
 Layers = tuple[tuple[int, int, int], ...]
 """Channels, kernel size and stride of the convolutions of a branch."""
-Carry = dict[str, tuple[Any, ...]]
-"""By branch, the states of the relay at each of its norms."""
 
 
 class InceptionBlockSize(NamedTuple):
@@ -87,7 +87,7 @@ STAGES: dict[int, tuple[InceptionBlockSize, ...]] = {
 """The blocks 3a to 3c, 4a to 4e, 5a and 5b, with the widths that they have behind a stem of :data:`STEM_WIDTH`."""
 
 
-def max_pool_ceil(x: jax.Array, size: int = 3, strides: int = 2) -> jax.Array:
+def max_pool_ceil(x: Float[Array, "n t h w c"], size: int = 3, strides: int = 2) -> Float[Array, "n t h2 w2 c"]:
     """Pool frames without padding, rounding sizes up: Caffe's rule, and torch's ``ceil_mode``.
 
     A last window that is not full takes what there is of it; none starts beyond the frame.
@@ -106,7 +106,7 @@ def max_pool_ceil(x: jax.Array, size: int = 3, strides: int = 2) -> jax.Array:
     return nn.max_pool(x, (1, size, size), (1, strides, strides), padding)
 
 
-def same_size_pool(kind: str, x: jax.Array) -> jax.Array:
+def same_size_pool(kind: str, x: Float[Array, "n t h w c"]) -> Float[Array, "n t h w c"]:
     """Pool 3x3 pixels around each one of ``[N, T, H, W, C]``, by ``max`` or ``avg`` (zeros beyond the frame count)."""
     window, strides, padding = (1, 3, 3), (1, 1, 1), ((0, 0), (1, 1), (1, 1))
     if kind == "max":
@@ -131,8 +131,8 @@ class Branch(nn.Module):
     layers: Layers
     spec: DNRSpec
     cells: tuple[Any, ...]
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
 
     @nn.nowrap
     def norm_places(self) -> tuple[NormPlace, ...]:
@@ -141,7 +141,9 @@ class Branch(nn.Module):
         return places_in_a_row(kinds, len(self.layers), FRAMES)
 
     @nn.compact
-    def __call__(self, carry: tuple[Any, ...], x: jax.Array, train: bool) -> tuple[tuple[Any, ...], jax.Array]:
+    def __call__(
+        self, carry: Carry, x: Float[Array, "n t h w c"], train: bool
+    ) -> tuple[Carry, Float[Array, "n t2 h2 w2 c2"]]:
         """Map ``[N, T, H, W, C]`` to ``[N, T, H', W', C']``; the carry has an entry for each norm."""
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         places, relayed = self.norm_places(), []
@@ -173,11 +175,13 @@ class InceptionBlock(nn.Module):
     spec: DNRSpec
     cells: tuple[tuple[Any, ...], ...]
     interlace_fraction: float = 0.0
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, carry: Carry, x: jax.Array, train: bool) -> tuple[Carry, jax.Array]:
+    def __call__(
+        self, carry: Carry, x: Float[Array, "n t h w c"], train: bool
+    ) -> tuple[Carry, Float[Array, "n t2 h2 w2 c2"]]:
         """Apply the block.
 
         Args:
@@ -232,11 +236,11 @@ class InceptionStage(nn.Module):
     interlace_fraction: float = 0.0
     interlace_every: int = 1
     remat_blocks: bool = False
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array, "n t h w c"], train: bool) -> Float[Array, "n t2 h2 w2 c2"]:
         """Map ``[N, T, H, W, C]`` to ``[N, T, H', W', C']``."""
         shared: dict[str, nn.Module | None] = {}
 
@@ -246,7 +250,7 @@ class InceptionStage(nn.Module):
                 shared[name] = self.spec.relay_cell(position, features, self.param_dtype, name=name)
             return shared[name]
 
-        carry: Carry = {}
+        carry: dict[str, Carry] = {}
         for i, size in enumerate(self.sizes):
             branches = size.branches(self.width)
             block = recomputed(InceptionBlock, self.remat_blocks)(
@@ -290,11 +294,11 @@ class BNInceptionBackbone(nn.Module):
     interlace_stages: tuple[bool, ...] = (True, True, True)
     interlace_every: int = 1
     remat: str = "none"
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array, "n t h w c"], *, train: bool) -> Float[Array, "n t2 h2 w2 c2"]:
         """Extract features.
 
         Args:
@@ -331,7 +335,9 @@ class BNInceptionBackbone(nn.Module):
             x = stage(x, train)
         return x
 
-    def _convolve(self, x: jax.Array, i: int, features: int, size: int, strides: int, train: bool) -> jax.Array:
+    def _convolve(
+        self, x: Float[Array, "n t h w c"], i: int, features: int, size: int, strides: int, train: bool
+    ) -> Float[Array, "n t2 h2 w2 c2"]:
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = conv(features, size, strides, use_bias=True, name=f"conv{i}", **dtypes)(x)
         return nn.relu(static_norm(self.spec, x, train, f"norm{i}", self.param_dtype))

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
 
 from dnr_jax.dnr import DNRSpec
+from dnr_jax.dnr.aliases import Dtype
 
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 """He initialisation over the fan-out, which MMAction2 and the authors' code give to convolutions."""
@@ -39,12 +41,12 @@ class PointwiseConv(nn.Module):
 
     features: int
     strides: int = 1
-    dtype: Any = None
-    param_dtype: Any = jnp.float32
+    dtype: Dtype | None = None
+    param_dtype: Dtype = jnp.float32
     use_bias: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*b h w c"]) -> Float[Array, "*b h2 w2 {self.features}"]:
         """Map ``[..., H, W, C]`` to ``[..., H', W', features]``; the kernel is ``[1, 1, C, features]``."""
         kernel = self.param("kernel", kaiming_normal, (1, 1, x.shape[-1], self.features), self.param_dtype)
         if self.strides > 1:
@@ -64,8 +66,8 @@ def conv(
     groups: int = 1,
     *,
     name: str,
-    dtype: Any = None,
-    param_dtype: Any = jnp.float32,
+    dtype: Dtype | None = None,
+    param_dtype: Dtype = jnp.float32,
     use_bias: bool = False,
 ) -> nn.Conv | PointwiseConv:
     """Return a square 2D convolution, padded by ``kernel_size // 2`` on each side.
@@ -107,11 +109,11 @@ class Conv3D(nn.Module):
     features: int
     kernel_size: Sequence[int]
     strides: Sequence[int] = (1, 1, 1)
-    dtype: Any = None
-    param_dtype: Any = jnp.float32
+    dtype: Dtype | None = None
+    param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "n t h w c"]) -> Float[Array, "n t2 h2 w2 {self.features}"]:
         """Map ``[N, T, H, W, C]`` to ``[N, T', H', W', features]``, ``T' = ceil(T / stride)`` and so on."""
         t, *space = self.kernel_size
         stride, *spatial = self.strides
@@ -132,7 +134,7 @@ class Conv3D(nn.Module):
         return y.reshape(*x.shape[:2], *y.shape[1:])
 
 
-def temporal_taps(x: jax.Array, size: int, stride: int = 1) -> jax.Array:
+def temporal_taps(x: Num[Array, "n t *s c"], size: int, stride: int = 1) -> Num[Array, "n t2 *s {size}*c"]:
     """Stack on each frame's channels the frames that a temporal kernel of ``size`` sees, zeros beyond the clip.
 
     Args:
@@ -165,7 +167,9 @@ class Convolution:
     last: str = ""
 
 
-def frame_conv(x: jax.Array, size: ConvSize, train: bool, *, use_bias: bool = False, **fields: Any) -> jax.Array:
+def frame_conv(
+    x: Float[Array, "n t h w c"], size: ConvSize, train: bool, *, use_bias: bool = False, **fields: Any
+) -> Float[Array, "n t h2 w2 {size.features}"]:
     """Convolve each frame of ``[N, T, H, W, C]`` by itself.
 
     Raises:
@@ -178,7 +182,9 @@ def frame_conv(x: jax.Array, size: ConvSize, train: bool, *, use_bias: bool = Fa
     return conv(size.features, side, stride, size.groups, use_bias=use_bias, **fields)(x)
 
 
-def clip_conv(x: jax.Array, size: ConvSize, train: bool, **fields: Any) -> jax.Array:
+def clip_conv(
+    x: Float[Array, "n t h w c"], size: ConvSize, train: bool, **fields: Any
+) -> Float[Array, "n t2 h2 w2 {size.features}"]:
     """Convolve ``[N, T, H, W, C]`` over time and space.
 
     Raises:
@@ -194,7 +200,9 @@ FRAMES = Convolution(frame_conv)
 CLIPS = Convolution(clip_conv)
 
 
-def static_norm(spec: DNRSpec, x: jax.Array, train: bool, name: str, param_dtype: Any) -> jax.Array:
+def static_norm(
+    spec: DNRSpec, x: Float[Array, "n t h w c"], train: bool, name: str, param_dtype: Dtype
+) -> Float[Array, "n t h w c"]:
     """Normalise ``[N, T, H, W, C]`` without DNR, as stems, shortcuts and lateral connections do."""
     _, y = spec.norm("static", name=name, param_dtype=param_dtype)(None, x, use_running_average=not train)
     return y

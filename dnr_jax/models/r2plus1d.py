@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from dnr_jax.config import Depth, ZooNetwork, register
 from dnr_jax.dnr import DNRSpec
+from dnr_jax.dnr.aliases import Dtype
 from dnr_jax.models.blocks import recomputed
 from dnr_jax.models.heads import PathwayHead
 from dnr_jax.models.layers import Conv3D, Convolution, ConvSize, static_norm
@@ -40,11 +41,11 @@ class FactorizedConv(nn.Module):
 
     size: ConvSize
     spec: DNRSpec = DNRSpec()
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array, "n t h w c"], train: bool) -> Float[Array, "n t2 h2 w2 c2"]:
         """Map ``[N, T, H, W, C]`` to ``[N, T', H', W', features]``."""
         features, (frames, *space), (stride, *spatial), _ = self.size
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
@@ -70,7 +71,9 @@ def factorized(spec: DNRSpec) -> Convolution:
     return Convolution(functools.partial(_factorized_conv, spec=spec), first="spatial", last="temporal")
 
 
-def _factorized_conv(x: jax.Array, size: ConvSize, train: bool, *, spec: DNRSpec, **fields: Any) -> jax.Array:
+def _factorized_conv(
+    x: Float[Array, "n t h w c"], size: ConvSize, train: bool, *, spec: DNRSpec, **fields: Any
+) -> Float[Array, "n t2 h2 w2 c2"]:
     return FactorizedConv(size, spec, **fields)(x, train)
 
 
@@ -93,13 +96,13 @@ class R2Plus1DBackbone(nn.Module):
     spec: DNRSpec = DNRSpec()
     width: int = 64
     stem: str = "imagenet"
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
     scan_blocks: bool = False
     remat: str = "none"
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array]:
+    def __call__(self, x: Float[Array, "n t h w c"], *, train: bool) -> tuple[Float[Array, "n t2 h2 w2 c2"]]:
         """Extract features.
 
         Args:

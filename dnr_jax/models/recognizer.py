@@ -2,7 +2,7 @@
 
 import chex
 import flax.linen as nn
-import jax
+from jaxtyping import Array, Float
 
 
 class Recognizer(nn.Module):
@@ -16,7 +16,7 @@ class Recognizer(nn.Module):
     backbone: nn.Module
     head: nn.Module
 
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array, "n t h w 3"], *, train: bool) -> Float[Array, "n k"]:
         """Score clips.
 
         Args:

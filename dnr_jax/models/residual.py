@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from dnr_jax.dnr import CrossTemporalDNR, DNRSpec, interlace
+from dnr_jax.dnr.aliases import Carry, Dtype
 from dnr_jax.dnr.fields import changed
-from dnr_jax.models.blocks import Carry, NormPlace, places_in_a_row, recomputed, run_blocks
+from dnr_jax.models.blocks import NormPlace, places_in_a_row, recomputed, run_blocks
 from dnr_jax.models.layers import FRAMES, Convolution, ConvSize, Size, as_size, static_norm
 
 
@@ -69,8 +70,8 @@ class ResidualBlock(nn.Module):
     cells: tuple[Any, ...]
     strides: int | Size = 1
     interlace_fraction: float = 0.0
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
     cardinality: int = 1
     base_width: int = 64
     kernel_frames: int = 1
@@ -104,7 +105,9 @@ class ResidualBlock(nn.Module):
         return places_in_a_row(self.spec.kinds, len(self.sizes()), self.convolution, apart=self.temporal is not None)
 
     @nn.compact
-    def __call__(self, carry: Carry, x: jax.Array, train: bool) -> tuple[Carry, jax.Array]:
+    def __call__(
+        self, carry: Carry, x: Float[Array, "n t h w c"], train: bool
+    ) -> tuple[Carry, Float[Array, "n t2 h2 w2 c2"]]:
         """Apply the block.
 
         Args:
@@ -133,7 +136,9 @@ class ResidualBlock(nn.Module):
         return tuple(relayed), nn.relu(x + y)
 
     @nn.nowrap
-    def _convolve(self, x: jax.Array, size: ConvSize, train: bool, name: str) -> jax.Array:
+    def _convolve(
+        self, x: Float[Array, "n t h w c"], size: ConvSize, train: bool, name: str
+    ) -> Float[Array, "n t2 h2 w2 c2"]:
         return self.convolution.apply(x, size, train, name=name, dtype=self.dtype, param_dtype=self.param_dtype)
 
 
@@ -197,8 +202,8 @@ class Stage(nn.Module):
     spec: DNRSpec
     strides: int | Size = 1
     interlace_fraction: float = 0.0
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
     interlace_every: int = 1
     scan_blocks: bool = False
     remat_blocks: bool = False
@@ -211,7 +216,7 @@ class Stage(nn.Module):
     temporal: Callable[..., nn.Module] | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array, "n t h w c"], train: bool) -> Float[Array, "n t2 h2 w2 c2"]:
         """Map ``[N, T, H, W, C]`` to ``[N, T', H', W', C']``."""
         alike = "with scan_blocks, under which the blocks of a stage are alike"
         if self.scan_blocks and self.interlace_every > 1:

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from dnr_jax.dnr import DNRSpec
+from dnr_jax.dnr.aliases import Dtype
 from dnr_jax.models.blocks import recomputed
 from dnr_jax.models.residual import BasicBlock, BottleneckBlock, ResidualBlock, Stage
 from dnr_jax.models.stems import stem_features, stem_pool, stem_size
@@ -69,8 +70,8 @@ class ResNet(nn.Module):
     width: int = 64
     stem: str = "imagenet"
     interlace_fraction: float = 0.0
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
     interlace_stages: tuple[bool, bool, bool, bool] = (True, True, True, True)
     interlace_every: int = 1
     scan_blocks: bool = False
@@ -80,7 +81,7 @@ class ResNet(nn.Module):
     temporal: Callable[..., nn.Module] | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array, "n t h w c"], *, train: bool) -> Float[Array, "n t2 h2 w2 c2"]:
         """Extract features.
 
         Args:

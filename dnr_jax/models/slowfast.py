@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from annotated_types import Ge
+from jaxtyping import Array, Float
 
 from dnr_jax.config import Depth, ZooNetwork, register
 from dnr_jax.dnr import DNRSpec
+from dnr_jax.dnr.aliases import Dtype
 from dnr_jax.models.blocks import recomputed
 from dnr_jax.models.heads import PathwayHead
 from dnr_jax.models.layers import CLIPS, ConvSize, clip_conv
@@ -69,13 +70,15 @@ class SlowFastBackbone(nn.Module):
     slow_frames: str = "stride"
     block: str = ""
     temporal_blocks: tuple[int, int] = (0, 0)
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
     scan_blocks: bool = False
     remat: str = "none"
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, x: Float[Array, "n t h w c"], *, train: bool
+    ) -> tuple[Float[Array, "n t2 h2 w2 c2"], Float[Array, "n t3 h3 w3 c3"]]:
         """Extract features.
 
         Args:
@@ -99,7 +102,9 @@ class SlowFastBackbone(nn.Module):
         return slow, fast
 
     @nn.nowrap
-    def pathways(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def pathways(
+        self, x: Float[Array, "n t h w c"]
+    ) -> tuple[Float[Array, "n t2 h2 w2 c2"], Float[Array, "n t3 h3 w3 c3"]]:
         """Take the slow and the fast pathway's frames out of clips ``[N, T, H, W, C]``.
 
         Raises:
@@ -127,7 +132,7 @@ class SlowFastBackbone(nn.Module):
         return {"dtype": self.dtype, "param_dtype": self.param_dtype}
 
     @nn.nowrap
-    def _stem(self, pathway: str, x: jax.Array, train: bool) -> jax.Array:
+    def _stem(self, pathway: str, x: Float[Array, "n t h w c"], train: bool) -> Float[Array, "n t2 h2 w2 c2"]:
         size = stem_size(self.stem, self._width(pathway), STEM_FRAMES[pathway])
         x = stem_features(x, size, self.spec, train, convolution=CLIPS, prefix=f"{pathway}_", **self._dtypes())
         x = stem_pool(self.stem, x)
@@ -135,7 +140,7 @@ class SlowFastBackbone(nn.Module):
         return x
 
     @nn.nowrap
-    def _lateral(self, i: int, fast: jax.Array, train: bool) -> jax.Array:
+    def _lateral(self, i: int, fast: Float[Array, "n t h w c"], train: bool) -> Float[Array, "n t2 h2 w2 c2"]:
         """Return what the slow pathway gets to see of the fast one in front of stage ``i + 1``, in its own frames."""
         size = ConvSize(self.fusion_ratio * fast.shape[-1], (self.fusion_kernel, 1, 1), (self.alpha, 1, 1))
         if self.lateral_norm:
@@ -147,7 +152,9 @@ class SlowFastBackbone(nn.Module):
         return x
 
     @nn.nowrap
-    def _stage(self, pathway: str, i: int, x: jax.Array, num_groups: int, train: bool) -> jax.Array:
+    def _stage(
+        self, pathway: str, i: int, x: Float[Array, "n t h w c"], num_groups: int, train: bool
+    ) -> Float[Array, "n t2 h2 w2 c2"]:
         slow = pathway == "slow"
         architecture = architecture_of(self.depth if slow else self.fast_depth or self.depth, self.block)
         stage = recomputed(Stage, self.remat == "stage")(

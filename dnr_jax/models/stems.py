@@ -1,22 +1,21 @@
 """Stems: from frames to the features of the first stage."""
 
-from typing import Any
-
 import flax.linen as nn
-import jax
+from jaxtyping import Array, Float
 
 from dnr_jax.dnr import DNRSpec
+from dnr_jax.dnr.aliases import Dtype
 from dnr_jax.models.layers import FRAMES, Convolution, ConvSize, static_norm
 
 STEMS = ("imagenet", "small")
 
 
-def max_pool(x: jax.Array) -> jax.Array:
+def max_pool(x: Float[Array, "n t h w c"]) -> Float[Array, "n t (h+1)//2 (w+1)//2 c"]:
     """Halve the rows and columns of ``[N, T, H, W, C]`` by 3x3 max pooling, padded by 1 on each side."""
     return nn.max_pool(x, (1, 3, 3), (1, 2, 2), padding=((0, 0), (1, 1), (1, 1)))
 
 
-def stem_pool(stem: str, x: jax.Array) -> jax.Array:
+def stem_pool(stem: str, x: Float[Array, "n t h w c"]) -> Float[Array, "n t h2 w2 c"]:
     """Pool the features of an ``imagenet`` stem; those of a ``small`` one are small enough."""
     return x if stem == "small" else max_pool(x)
 
@@ -27,17 +26,17 @@ def stem_size(stem: str, features: int, frames: int = 1) -> ConvSize:
 
 
 def stem_features(
-    x: jax.Array,
+    x: Float[Array, "n t h w c"],
     size: ConvSize,
     spec: DNRSpec,
     train: bool,
     *,
-    dtype: Any,
-    param_dtype: Any,
+    dtype: Dtype,
+    param_dtype: Dtype,
     convolution: Convolution = FRAMES,
     prefix: str = "",
     number: str = "1",
-) -> jax.Array:
+) -> Float[Array, "n t2 h2 w2 c2"]:
     """Convolve, normalise without DNR and apply ReLU; call it in a compact method.
 
     Args:

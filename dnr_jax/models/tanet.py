@@ -2,15 +2,16 @@
 
 import dataclasses
 import functools
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from annotated_types import Ge
+from jaxtyping import Array, Float
 
 from dnr_jax.config import ZooNetwork, register
 from dnr_jax.dnr import BatchNorm, DNRSpec
+from dnr_jax.dnr.aliases import Dtype
 from dnr_jax.dnr.functional import statistics_dtype
 from dnr_jax.dnr.parts import exchanged, with_fields
 from dnr_jax.models.layers import kaiming_normal
@@ -60,11 +61,11 @@ class TemporalAdaptiveModule(nn.Module):
     expansion: int = 2
     reduction: int = 4
     kernel_size: int = 3
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array, "n t h w c"], train: bool) -> Float[Array, "n t h w c"]:
         """Map ``[N, T, H, W, C]`` to the same shape; ``train`` is for the norms."""
         means = jnp.mean(x.astype(statistics_dtype(x.dtype)), axis=(2, 3))
         weights = self._local(means, train).astype(self.dtype)
@@ -76,7 +77,7 @@ class TemporalAdaptiveModule(nn.Module):
         return sum(taps, start=jnp.zeros_like(weighted))
 
     @nn.nowrap
-    def _local(self, means: jax.Array, train: bool) -> jax.Array:
+    def _local(self, means: Float[Array, "n t c"], train: bool) -> Float[Array, "n t c"]:
         """Map means ``[N, T, C]`` to weights ``[N, T, C]``."""
         channels = means.shape[-1]
         y = self._conv(channels // self.reduction, self.kernel_size, "local_conv1")(means)
@@ -84,14 +85,14 @@ class TemporalAdaptiveModule(nn.Module):
         return nn.sigmoid(self._conv(channels, 1, "local_conv2")(y))
 
     @nn.nowrap
-    def _global(self, means: jax.Array, train: bool) -> jax.Array:
+    def _global(self, means: Float[Array, "n c t"], train: bool) -> Float[Array, "n c {self.kernel_size}"]:
         """Map means ``[N, C, T]`` to kernels ``[N, C, kernel_size]``."""
         y = self._dense(self.expansion * means.shape[-1], "global_dense1")(means)
         y = nn.relu(self._norm(y[:, None], train, "global_norm")[:, 0])
         return nn.softmax(self._dense(self.kernel_size, "global_dense2")(y))
 
     @nn.nowrap
-    def _norm(self, x: jax.Array, train: bool, name: str) -> jax.Array:
+    def _norm(self, x: Float[Array, "n t s c"], train: bool, name: str) -> Float[Array, "n t s c"]:
         """Normalise ``[N, T, S, C]`` over all axes but the last."""
         base = with_fields(exchanged(self.spec.base, BatchNorm), {"statistics": "clip"})
         spec = DNRSpec.static(base=base)

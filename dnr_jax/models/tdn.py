@@ -15,9 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from annotated_types import Ge, Le
+from jaxtyping import Array, Float
 
 from dnr_jax.config import ZooNetwork, register
 from dnr_jax.dnr import DNRSpec
+from dnr_jax.dnr.aliases import Dtype
 from dnr_jax.models.blocks import recomputed
 from dnr_jax.models.layers import FRAMES, Convolution, PointwiseConv, conv, frame_conv, kaiming_normal
 from dnr_jax.models.naming import Naming
@@ -34,7 +36,7 @@ SHIFT_DIVISOR = 8
 BIASED = Convolution(functools.partial(frame_conv, use_bias=True))
 
 
-def resize_nearest(x: jax.Array, height: int, width: int) -> jax.Array:
+def resize_nearest(x: Float[Array, "n t h w c"], height: int, width: int) -> Float[Array, "n t {height} {width} c"]:
     """Resize frames ``[N, T, H, W, C]`` as torch's ``nearest`` does: to the pixel at ``floor(i * old / new)``.
 
     ``jax.image.resize`` takes the pixel nearest to the centre, which is another one where the factor is not whole.
@@ -50,7 +52,7 @@ def resize_nearest(x: jax.Array, height: int, width: int) -> jax.Array:
     return x
 
 
-def halve(x: jax.Array) -> jax.Array:
+def halve(x: Float[Array, "n t h w c"]) -> Float[Array, "n t h//2 w//2 c"]:
     """Average 2x2 pixels of ``[N, T, H, W, C]``; an odd last row or column is left out.
 
     Raises:
@@ -79,11 +81,11 @@ class DifferenceAttention(nn.Module):
     """
 
     spec: DNRSpec
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array, "n t h w c"], train: bool) -> Float[Array, "n t h w c"]:
         """Map ``[N, T, H, W, C]`` to the same shape; ``T`` segments."""
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         channels = x.shape[-1]
@@ -126,11 +128,11 @@ class SegmentShift(nn.Module):
       param_dtype: dtype of the kernel ``[3, 1, C]``.
     """
 
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "n t h w c"]) -> Float[Array, "n t h w c"]:
         """Map ``[N, T, H, W, C]`` to the same shape; zeros stand beyond the clip."""
         kernel = self.param("kernel", _shifting, (3, 1, x.shape[-1]), self.param_dtype)
         x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
@@ -141,8 +143,8 @@ class SegmentShift(nn.Module):
         return previous * before + x * here + following * after
 
 
-def _shifting(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-    """Initialiser: an eighth of the channels from the next segment, an eighth from the one before, the rest stays."""
+def _shifting(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> Float[Array, "3 1 c"]:
+    """Take an eighth of the channels from the next segment, an eighth from the one before; an initialiser."""
     del key
     fold = shape[-1] // SHIFT_DIVISOR
     tap = np.full(shape[-1], 1)
@@ -160,11 +162,11 @@ class LongTermModule(nn.Module):
     """
 
     spec: DNRSpec
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array, "n t h w c"], train: bool) -> Float[Array, "n t h w c"]:
         """Map ``[N, T, H, W, C]`` to the same shape."""
         x = DifferenceAttention(self.spec, self.dtype, self.param_dtype, name="attention")(x, train)
         return SegmentShift(self.dtype, self.param_dtype, name="shift")(x)
@@ -195,11 +197,11 @@ class TDNBackbone(nn.Module):
     appearance: float = 0.0
     scan_blocks: bool = False
     remat: str = "none"
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array, "n t h w c"], *, train: bool) -> Float[Array, "n t2 h2 w2 c2"]:
         """Extract features.
 
         Args:
@@ -230,7 +232,9 @@ class TDNBackbone(nn.Module):
         return x
 
     @nn.nowrap
-    def split(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def split(
+        self, x: Float[Array, "n t h w c"]
+    ) -> tuple[Float[Array, "n t2 h2 w2 c2"], Float[Array, "n t3 h3 w3 c3"]]:
         """Return the middle frame of each segment, and the differences of neighbouring ones.
 
         Args:
@@ -254,7 +258,7 @@ class TDNBackbone(nn.Module):
         return {"dtype": self.dtype, "param_dtype": self.param_dtype}
 
     @nn.nowrap
-    def _stem(self, prefix: str, x: jax.Array, train: bool) -> jax.Array:
+    def _stem(self, prefix: str, x: Float[Array, "n t h w c"], train: bool) -> Float[Array, "n t2 h2 w2 c2"]:
         names: dict[str, Any] = {"prefix": prefix, "number": "" if prefix else "1"}
         kind, size = FRAMES if prefix else BIASED, stem_size(self.stem, self.width)
         return stem_features(x, size, self.spec, train, convolution=kind, **names, **self._dtypes())
@@ -277,7 +281,7 @@ class TDNBackbone(nn.Module):
         )
 
     @nn.nowrap
-    def _fuse(self, x: jax.Array, motion: jax.Array) -> jax.Array:
+    def _fuse(self, x: Float[Array, "n t h w c"], motion: Float[Array, "n t h2 w2 c"]) -> Float[Array, "n t h w c"]:
         share = self.appearance or (0.5 if x.shape[1] == 8 else 0.75)
         return share * x + (1 - share) * resize_nearest(motion, *x.shape[2:4])
 

@@ -4,12 +4,13 @@ import abc
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from annotated_types import Gt, Lt
 
+from dnr_jax.dnr.aliases import Dtype, Features
 from dnr_jax.dnr.fields import refuse
 from dnr_jax.dnr.functional import Affine, Moments
 from dnr_jax.dnr.parts import Part, registered
@@ -30,9 +31,9 @@ class Variable(NamedTuple):
 
     shape: tuple[int, ...]
     start: float
-    dtype: Any = None
+    dtype: Dtype | None = None
 
-    def create(self, param_dtype: Any) -> jax.Array:
+    def create(self, param_dtype: Dtype) -> jax.Array:
         """Return the array at the start."""
         return jnp.full(self.shape, self.start, self.dtype or param_dtype)
 
@@ -127,6 +128,6 @@ class Base(Part, abc.ABC):
           ValueError: where clips, frames or channels cannot be divided as the settings say.
         """
 
-    def standardize_positions(self, x: jax.Array) -> jax.Array:
+    def standardize_positions(self, x: Features) -> Features:
         """Standardise each position of features ``[N, T, *S, C]``, for bases that are :attr:`by_position`."""
         raise NotImplementedError(f"{type(self).__name__} has no statistics of single positions")

@@ -11,11 +11,9 @@ from annotated_types import Ge, Lt
 from dnr_jax.dnr import functional
 from dnr_jax.dnr.bases.base import Arrays, Base, Observation, Variable
 from dnr_jax.dnr.fields import Where
-from dnr_jax.dnr.functional import Affine
+from dnr_jax.dnr.functional import Affine, MeanVariance
 from dnr_jax.dnr.parts import register
 
-MeanVariance = tuple[jax.Array, jax.Array]
-"""Each ``[N or 1, F, C]``."""
 _Limit = Annotated[float, Ge(0), Lt(math.inf)]
 _Step = Annotated[int, Ge(0)]
 

@@ -5,10 +5,10 @@ import dataclasses
 import math
 from typing import Annotated, Literal
 
-import jax
 from annotated_types import Ge
 
 from dnr_jax.dnr import functional
+from dnr_jax.dnr.aliases import Features
 from dnr_jax.dnr.bases.base import Arrays, Base, Observation
 from dnr_jax.dnr.fields import Needs
 from dnr_jax.dnr.functional import Affine
@@ -43,7 +43,7 @@ class _PositionBase(ClipBase):
         """Whether each position of a frame has statistics of its own."""
         return self.statistics == "token"
 
-    def standardize_positions(self, x: jax.Array) -> jax.Array:
+    def standardize_positions(self, x: Features) -> Features:
         """Standardise each position of features ``[N, T, *S, C]`` over its groups of channels."""
         return functional.standardize_positions(x, self.groups_of(x.shape[-1]), self.epsilon)
 

@@ -1,0 +1,17 @@
+"""Shapes and dtypes in signatures, checked while the tests run."""
+
+from beartype import BeartypeConf, beartype
+from jaxtyping import install_import_hook
+
+# Those that features go through. Modules that refuse wrong values in words of their own are left to do so.
+MODULES = [
+    "dnr_jax.dnr.functional",
+    *(f"dnr_jax.models.{name}" for name in ("blocks", "heads", "inception", "layers", "r2plus1d", "residual")),
+    *(f"dnr_jax.models.{name}" for name in ("resnet", "slowfast", "stems", "tanet", "tdn")),
+]
+checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
+
+
+def install() -> None:
+    """Check the functions of :data:`MODULES` when they are called; before any of these is imported."""
+    install_import_hook(MODULES, "tests.typechecking.checked")
