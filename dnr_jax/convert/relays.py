@@ -9,13 +9,13 @@ the network stays as it is.
 
 import collections
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from dnr_jax.config import ConfigError
 from dnr_jax.dnr import BatchNorm, DNRSpec
-from dnr_jax.models.blocks import PredictingNorm, predicting_norms
+from dnr_jax.models.blocks import PredictingNorm
 
 SCALE = 0.25
 """Scale of gates at rest, ``sigmoid(0)^2``: the largest of a channel whose factor moves into a convolution."""
@@ -144,6 +144,7 @@ def start_relays(
     replaced: Mapping[str, np.ndarray],
     shapes: Mapping[str, tuple[int, ...]],
     norm: DNRSpec,
+    places: Sequence[PredictingNorm],
 ) -> RelayStart:
     """Start the relays of a network at the scales and shifts of a source with batch normalisation.
 
@@ -159,6 +160,7 @@ def start_relays(
       replaced: the source's scales and shifts, by the paths that they would have here.
       shapes: of the network's variables by path, with its blocks one by one.
       norm: the network's norms, which :func:`check_start` has passed.
+      places: where those stand that predict, see :func:`dnr_jax.models.blocks.predicting_norms`.
 
     Returns:
       The arrays to set. A norm for which the source has no statistics or convolution is left alone.
@@ -167,7 +169,7 @@ def start_relays(
       ConfigError: where no norm predicts its scale and shift, or where the source has no scale and shift for one of
         which it has the statistics.
     """
-    norms = _startable(arrays, replaced, shapes, norm)
+    norms = _startable(arrays, replaced, places)
     targets = {place.norm: _target(place, replaced) for place in norms}
     absorbing = {place.norm for place in norms if ("params", f"{place.behind}/kernel") in arrays}
     changed: dict[tuple[str, str], np.ndarray] = {}
@@ -209,11 +211,9 @@ def start_relays(
 def _startable(
     arrays: Mapping[tuple[str, str], np.ndarray],
     replaced: Mapping[str, np.ndarray],
-    shapes: Mapping[str, tuple[int, ...]],
-    norm: DNRSpec,
+    norms: Sequence[PredictingNorm],
 ) -> list[PredictingNorm]:
     """Return the norms of which the source has statistics and convolution; it must have their scale and shift too."""
-    norms = predicting_norms(shapes)
     if not norms:
         raise ConfigError("init.relays: is 'batch_norm', but no norm of the network predicts its scale and shift")
     known = [

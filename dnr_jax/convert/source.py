@@ -19,7 +19,7 @@ from dnr_jax.convert.matching import GROUPS, ImportReport, Match, match, parse_a
 from dnr_jax.convert.relays import check_start, start_relays
 from dnr_jax.convert.state_dict import StateDict, Variables, flat, named_naming, to_state_dict
 from dnr_jax.models import create_model
-from dnr_jax.models.blocks import stack_blocks, unstack_blocks
+from dnr_jax.models.blocks import predicting_norms, stack_blocks, unstack_blocks
 from dnr_jax.models.complexity import abstract_variables
 from dnr_jax.models.naming import OWN, ConversionError
 from dnr_jax.runs.devices import make_mesh
@@ -196,7 +196,8 @@ def _with_started_relays(
 ) -> Match:
     """Start the relays at the source's scales and shifts; ``key`` gives the source's name for one of their paths."""
     shapes = {path: tuple(leaf.shape) for (_, path), leaf in flat(template).items()}
-    start = start_relays(found.arrays, found.replaced, shapes, config.model.norm)
+    places = predicting_norms(create_model(config.model.unscanned()), config.data.clip_shape)
+    start = start_relays(found.arrays, found.replaced, shapes, config.model.norm, places)
     report, used = found.report, {key(path) for path in start.used}
     started = tuple(path for _, path in start.arrays if path in report.fresh)
     report = dataclasses.replace(

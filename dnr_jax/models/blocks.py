@@ -7,7 +7,7 @@ may relay, and ``block.cells`` are the stage's shared relay cells.
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -15,10 +15,45 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
+from dnr_jax.models.complexity import abstract_variables
+from dnr_jax.models.layers import Convolution
+
 Carry = tuple[Any, ...]
 REMAT = ("none", "block", "stage")
 """What is computed again in the backward pass instead of being kept: nothing, a block's or a stage's inside."""
 _COLLECTIONS = ("params", "batch_stats", "moments", "intermediates", "relay_state")
+
+
+class NormPlace(NamedTuple):
+    """Where a norm of a block stands: its kind, and the convolutions beside it as names in the block.
+
+    Attributes:
+      kind: as in :attr:`dnr_jax.dnr.DNRSpec.kinds`.
+      before: the convolution whose result it normalises, as the path of its kernel and bias.
+      behind: likewise the convolution that reads the ReLU of its result, where nothing else does; otherwise empty.
+    """
+
+    kind: str
+    before: str
+    behind: str
+
+
+def places_in_a_row(
+    kinds: Sequence[str], count: int, convolution: Convolution, *, apart: bool = False
+) -> tuple[NormPlace, ...]:
+    """Return the places of norms that each stand behind a convolution: ``norm1`` between ``conv1`` and ``conv2``, ...
+
+    Args:
+      kinds: of the norms.
+      count: of the convolutions; behind the last norm there is an addition or a concatenation.
+      convolution: their kind.
+      apart: another module stands between the first norm and the second convolution.
+    """
+    before = [f"conv{i + 1}/{convolution.last}".rstrip("/") for i in range(count)]
+    behind = [f"conv{i + 1}/{convolution.first}".rstrip("/") for i in range(1, count)] + [""]
+    if apart:
+        behind[0] = ""
+    return tuple(map(NormPlace, kinds, before, behind))
 
 
 class PredictingNorm(NamedTuple):
@@ -29,8 +64,8 @@ class PredictingNorm(NamedTuple):
       position: 1 for the first norm of a block, 2 for the second, 3.
       chain: what it has in common with the norms at its place in the other blocks of the stage.
       cells: the relay cells that predict for it: one, or in a bidirectional relay two.
-      before: the convolution whose result it normalises, as the path of its kernel and bias.
-      behind: likewise the convolution that reads the ReLU of its result, where nothing else does; otherwise empty.
+      before: see :class:`NormPlace`.
+      behind: likewise.
     """
 
     norm: str
@@ -41,44 +76,41 @@ class PredictingNorm(NamedTuple):
     behind: str
 
 
-_NORM = re.compile(r"(?P<stage>.+)/block(?P<block>\d+)(?P<branch>/branch_\w+)?/norm(?P<position>\d)")
-
-
-def predicting_norms(shapes: Mapping[str, tuple[int, ...]]) -> list[PredictingNorm]:
+def predicting_norms(model: nn.Module, clip_shape: tuple[int, ...]) -> list[PredictingNorm]:
     """Find the norms of a network that predict their scale and shift; those of a chain in the order of the blocks.
 
-    In every kind of block here ``norm1`` normalises what comes from ``conv1``, a ReLU and ``conv2`` follow, and so on.
-    Behind a block's last norm there is an addition or a concatenation instead, and behind its first, where the block
-    has a ``temporal`` module, that module. A factorised convolution has a ``spatial`` and a ``temporal`` one.
+    Blocks, and the branches of blocks, say where their norms stand by ``norm_places``.
 
     Args:
-      shapes: of the network's variables by path, with its blocks one by one.
+      model: with its blocks one by one.
+      clip_shape: ``(T, H, W, 3)``.
     """
-    modules = {path.rpartition("/")[0] for path in shapes}
-    parents = modules | {module.rpartition("/")[0] for module in modules}
     found: dict[tuple[str, int], PredictingNorm] = {}
-    for norm in modules:
-        match = _NORM.fullmatch(norm)
-        if not match or f"{norm}/mean" not in shapes or f"{norm}/scale" in shapes:
-            continue
-        block, position = norm.rpartition("/")[0], int(match["position"])
-        own = [f"{norm}/{name}" for name in ("relay", "relay_backward")]
-        cells = tuple(cell for cell in own if any(path.startswith(f"{cell}/") for path in shapes))
-        width = f"_{shapes[f'{norm}/mean'][-1]}" if match["branch"] else ""
-        shared = f"{match['stage']}/relay{position}{(match['branch'] or '').removeprefix('/branch')}{width}"
-        before, behind = f"{block}/conv{position}", f"{block}/conv{position + 1}"
-        if behind not in parents or (position == 1 and f"{block}/temporal" in parents):
-            behind = ""
-        chain = f"{match['stage']}{match['branch'] or ''}/norm{position}"
-        found[chain, int(match["block"])] = PredictingNorm(
-            norm,
-            position,
-            chain,
-            cells or (shared,),
-            f"{before}/temporal" if f"{before}/temporal" in modules else before,
-            f"{behind}/spatial" if f"{behind}/spatial" in modules else behind,
-        )
+
+    def note(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        if context.method_name == "__call__" and hasattr(context.module, "norm_places"):
+            found.update(_predicting(context.module))
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+        abstract_variables(model, clip_shape)
     return [found[place] for place in sorted(found)]
+
+
+def _predicting(block: Any) -> Iterator[tuple[tuple[str, int], PredictingNorm]]:
+    """Yield the predicting norms of a block by chain and number of the block."""
+    path = "/".join(block.path)
+    at = next(i for i, name in enumerate(block.path) if re.fullmatch(r"block\d+", name))
+    number = int(block.path[at].removeprefix("block"))
+    directions = ("relay", "relay_backward") if block.spec.direction == "bidirectional" else ("relay",)
+    for i, (kind, before, behind) in enumerate(block.norm_places()):
+        norm, chain = f"{path}/norm{i + 1}", "/".join((*block.path[:at], *block.path[at + 1 :], f"norm{i + 1}"))
+        own = tuple(f"{norm}/{name}" for name in (directions if kind == "ct" else ("relay",)))
+        cell = block.cells[i] if kind == "cl" else None
+        cells = own if cell is None else ("/".join((*block.path[:at], cell.name)),)
+        if kind in ("cl", "ct"):
+            beside = (f"{path}/{before}", behind and f"{path}/{behind}")
+            yield (chain, number), PredictingNorm(norm, i + 1, chain, cells, *beside)
 
 
 def recomputed(module: type[nn.Module], remat: bool) -> type[nn.Module]:

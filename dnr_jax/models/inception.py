@@ -17,8 +17,8 @@ from annotated_types import Ge
 from dnr_jax.config import Network, ZooNetwork, register
 from dnr_jax.config.network import Share
 from dnr_jax.dnr import DNRSpec, interlace
-from dnr_jax.models.blocks import recomputed
-from dnr_jax.models.layers import conv
+from dnr_jax.models.blocks import NormPlace, places_in_a_row, recomputed
+from dnr_jax.models.layers import FRAMES, conv, static_norm
 from dnr_jax.models.naming import Naming
 from dnr_jax.models.network import Interlace, Stem, dtypes, frame_head, interlacing_arms
 from dnr_jax.models.recognizer import Recognizer
@@ -134,15 +134,20 @@ class Branch(nn.Module):
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
+    @nn.nowrap
+    def norm_places(self) -> tuple[NormPlace, ...]:
+        """Return the kind of each norm, and the convolutions before and behind it."""
+        kinds = self.spec.kinds if len(self.layers) > 1 else ("static",)
+        return places_in_a_row(kinds, len(self.layers), FRAMES)
+
     @nn.compact
     def __call__(self, carry: tuple[Any, ...], x: jax.Array, train: bool) -> tuple[tuple[Any, ...], jax.Array]:
         """Map ``[N, T, H, W, C]`` to ``[N, T, H', W', C']``; the carry has an entry for each norm."""
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        kinds = self.spec.kinds if len(self.layers) > 1 else ("static",)
-        relayed = []
+        places, relayed = self.norm_places(), []
         for i, (features, kernel_size, strides) in enumerate(self.layers):
             x = conv(features, kernel_size, strides, use_bias=True, name=f"conv{i + 1}", **dtypes)(x)
-            norm = self.spec.norm(kinds[i], self.cells[i], name=f"norm{i + 1}", param_dtype=self.param_dtype)
+            norm = self.spec.norm(places[i].kind, self.cells[i], name=f"norm{i + 1}", param_dtype=self.param_dtype)
             state, x = norm(carry[i], x, use_running_average=not train)
             relayed.append(state)
             x = nn.relu(x)
@@ -329,8 +334,7 @@ class BNInceptionBackbone(nn.Module):
     def _convolve(self, x: jax.Array, i: int, features: int, size: int, strides: int, train: bool) -> jax.Array:
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = conv(features, size, strides, use_bias=True, name=f"conv{i}", **dtypes)(x)
-        norm = self.spec.norm("static", name=f"norm{i}", param_dtype=self.param_dtype)
-        return nn.relu(norm(None, x, use_running_average=not train)[1])
+        return nn.relu(static_norm(self.spec, x, train, f"norm{i}", self.param_dtype))
 
 
 _CADENE_CONVOLUTIONS = {

@@ -1,14 +1,33 @@
 """Convolutions as the networks here need them: explicit symmetric padding, torch's layout of the steps."""
 
-from collections.abc import Sequence
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dnr_jax.dnr import DNRSpec
+
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 """He initialisation over the fan-out, which MMAction2 and the authors' code give to convolutions."""
+Size = tuple[int, int, int]
+"""Frames, rows, columns."""
+
+
+class ConvSize(NamedTuple):
+    """Channels of a convolution's result, its kernel, its strides, and the groups of its channels."""
+
+    features: int
+    kernel_size: Size
+    strides: Size = (1, 1, 1)
+    groups: int = 1
+
+
+def as_size(strides: int | Size) -> Size:
+    """Return strides over frames, rows and columns, given those or one over space."""
+    return (1, strides, strides) if isinstance(strides, int) else strides
 
 
 class PointwiseConv(nn.Module):
@@ -128,3 +147,54 @@ def temporal_taps(x: jax.Array, size: int, stride: int = 1) -> jax.Array:
     padding = [(0, 0), (size // 2, size // 2), *(x.ndim - 2) * [(0, 0)]]
     padded = jnp.pad(x, padding)
     return jnp.concatenate([padded[:, i : i + frames : stride] for i in range(size)], axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Convolution:
+    """A kind of convolution, which blocks and stems are made of.
+
+    Attributes:
+      apply: ``apply(x, size, train, name=..., dtype=..., param_dtype=...)`` applies a convolution of a
+        :class:`ConvSize` to ``[N, T, H, W, C]`` within the compact method of a module.
+      first: path of the kernel that reads the features, below the convolution's name; empty where it is its own.
+      last: likewise of the kernel whose result it hands on.
+    """
+
+    apply: Callable[..., jax.Array]
+    first: str = ""
+    last: str = ""
+
+
+def frame_conv(x: jax.Array, size: ConvSize, train: bool, *, use_bias: bool = False, **fields: Any) -> jax.Array:
+    """Convolve each frame of ``[N, T, H, W, C]`` by itself.
+
+    Raises:
+      ValueError: for a kernel over several frames, or one that is not square.
+    """
+    del train
+    (frames, side, columns), (temporal, stride, _) = size.kernel_size, size.strides
+    if (frames, temporal, columns) != (1, 1, side):
+        raise ValueError(f"a convolution of frames one by one has a square kernel over one frame; got {size}")
+    return conv(size.features, side, stride, size.groups, use_bias=use_bias, **fields)(x)
+
+
+def clip_conv(x: jax.Array, size: ConvSize, train: bool, **fields: Any) -> jax.Array:
+    """Convolve ``[N, T, H, W, C]`` over time and space.
+
+    Raises:
+      ValueError: for groups of channels, which :class:`Conv3D` does not have.
+    """
+    del train
+    if size.groups != 1:
+        raise ValueError(f"a convolution over time and space has one group of channels; got {size}")
+    return Conv3D(size.features, size.kernel_size, size.strides, **fields)(x)
+
+
+FRAMES = Convolution(frame_conv)
+CLIPS = Convolution(clip_conv)
+
+
+def static_norm(spec: DNRSpec, x: jax.Array, train: bool, name: str, param_dtype: Any) -> jax.Array:
+    """Normalise ``[N, T, H, W, C]`` without DNR, as stems, shortcuts and lateral connections do."""
+    _, y = spec.norm("static", name=name, param_dtype=param_dtype)(None, x, use_running_average=not train)
+    return y

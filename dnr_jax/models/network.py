@@ -10,8 +10,9 @@ from annotated_types import Ge, Gt, Le
 
 from dnr_jax.config import Depth, Network
 from dnr_jax.dnr.functional import statistics_dtype
-from dnr_jax.models.recognizer import TSNHead
-from dnr_jax.models.resnet import ARCHITECTURES, BottleneckBlock, ResNet
+from dnr_jax.models.heads import TSNHead
+from dnr_jax.models.residual import BottleneckBlock
+from dnr_jax.models.resnet import ARCHITECTURES, ResNet
 
 Stem = Literal["imagenet", "small"]
 DEEP: tuple[Literal[50], Literal[101]] = (50, 101)

@@ -1,6 +1,7 @@
 """R(2+1)D: ResNets whose 3D convolutions are factorised into a spatial and a temporal one (Tran et al., CVPR 2018)."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,21 +12,14 @@ import jax.numpy as jnp
 from dnr_jax.config import Depth, ZooNetwork, register
 from dnr_jax.dnr import DNRSpec
 from dnr_jax.models.blocks import recomputed
-from dnr_jax.models.layers import Conv3D
+from dnr_jax.models.heads import PathwayHead
+from dnr_jax.models.layers import Conv3D, Convolution, ConvSize, static_norm
 from dnr_jax.models.naming import MMACTION2
 from dnr_jax.models.network import ResNetNetwork
 from dnr_jax.models.recognizer import Recognizer
-from dnr_jax.models.resnet3d import (
-    Architecture3D,
-    ConvSize,
-    PathwayHead,
-    ResidualBlock3D,
-    Stage3D,
-    frame_groups,
-    static_norm,
-    stem_pool,
-    stem_size,
-)
+from dnr_jax.models.residual import Stage, frame_groups
+from dnr_jax.models.resnet import ARCHITECTURES
+from dnr_jax.models.stems import stem_features, stem_pool, stem_size
 
 INNER_EPSILON = 1e-5
 BLOCK_EPSILON = 1e-3
@@ -52,7 +46,7 @@ class FactorizedConv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Map ``[N, T, H, W, C]`` to ``[N, T', H', W', features]``."""
-        features, (frames, *space), (stride, *spatial) = self.size
+        features, (frames, *space), (stride, *spatial), _ = self.size
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         width = middle_features(x.shape[-1], self.size)
         x = Conv3D(width, (1, *space), (1, *spatial), name="spatial", **dtypes)(x)
@@ -66,18 +60,18 @@ def middle_features(channels: int, size: ConvSize) -> int:
 
     ``t`` is 3 in this count whatever the kernel, as in MMAction2; the shortcuts' 1x1x1 convolutions depend on it.
     """
-    features, (_, height, width), _ = size
+    features, (_, height, width), *_ = size
     area = height * width
     return 3 * channels * features * area // (channels * area + 3 * features)
 
 
-class FactorizedBlock(ResidualBlock3D):
-    """Residual block of factorised convolutions, the shortcut's included."""
+def factorized(spec: DNRSpec) -> Convolution:
+    """Return the kind of convolution of the network: all are factorised, those of shortcuts included."""
+    return Convolution(functools.partial(_factorized_conv, spec=spec), first="spatial", last="temporal")
 
-    @nn.nowrap
-    def convolve(self, x: jax.Array, size: ConvSize, train: bool, name: str) -> jax.Array:
-        """Apply one convolution of the block."""
-        return FactorizedConv(size, self.spec, self.dtype, self.param_dtype, name=name)(x, train)
+
+def _factorized_conv(x: jax.Array, size: ConvSize, train: bool, *, spec: DNRSpec, **fields: Any) -> jax.Array:
+    return FactorizedConv(size, spec, **fields)(x, train)
 
 
 class R2Plus1DBackbone(nn.Module):
@@ -121,20 +115,21 @@ class R2Plus1DBackbone(nn.Module):
         spec = self.spec.with_epsilon(BLOCK_EPSILON)
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         num_groups = frame_groups(spec, x.shape[1])
-        x = FactorizedConv(stem_size(self.stem, self.width, 3), spec, name="conv1", **dtypes)(x, train)
-        x = nn.relu(static_norm(spec, x, train, "norm1", self.param_dtype))
+        convolution = factorized(spec)
+        x = stem_features(x, stem_size(self.stem, self.width, 3), spec, train, convolution=convolution, **dtypes)
         x = stem_pool(self.stem, x)
         self.sow("intermediates", "stem", x)
-        architecture = Architecture3D.of(self.depth)
+        architecture = ARCHITECTURES[self.depth]
         for i, num_blocks in enumerate(architecture.stages):
-            stage = recomputed(Stage3D, self.remat == "stage")(
-                architecture,
+            stage = recomputed(Stage, self.remat == "stage")(
+                architecture.block,
                 self.width * 2**i,
                 num_blocks,
                 spec,
-                strides=(1, 1, 1) if i == 0 else (2, 2, 2),
+                strides=1 if i == 0 else (2, 2, 2),
+                kernel_frames=3,
                 num_groups=num_groups,
-                block=FactorizedBlock,
+                convolution=convolution,
                 scan_blocks=self.scan_blocks,
                 remat_blocks=self.remat == "block",
                 name=f"layer{i + 1}",

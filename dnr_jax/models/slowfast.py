@@ -16,21 +16,14 @@ from annotated_types import Ge
 from dnr_jax.config import Depth, ZooNetwork, register
 from dnr_jax.dnr import DNRSpec
 from dnr_jax.models.blocks import recomputed
-from dnr_jax.models.layers import Conv3D
+from dnr_jax.models.heads import PathwayHead
+from dnr_jax.models.layers import CLIPS, ConvSize, clip_conv
 from dnr_jax.models.naming import MMACTION2, TORCHVISION, Naming
 from dnr_jax.models.network import DEEP, ResNetNetwork
 from dnr_jax.models.recognizer import Recognizer
-from dnr_jax.models.resnet import ARCHITECTURES
-from dnr_jax.models.resnet3d import (
-    Architecture3D,
-    ConvSize,
-    PathwayHead,
-    Stage3D,
-    frame_groups,
-    static_norm,
-    stem_pool,
-    stem_size,
-)
+from dnr_jax.models.residual import BottleneckBlock, Stage, frame_groups
+from dnr_jax.models.resnet import ARCHITECTURES, architecture_of
+from dnr_jax.models.stems import stem_features, stem_pool, stem_size
 
 STEM_FRAMES = {"slow": 1, "fast": 5}
 STAGE_FRAMES = {"slow": (1, 1, 3, 3), "fast": (3, 3, 3, 3)}
@@ -130,17 +123,13 @@ class SlowFastBackbone(nn.Module):
         return self.width if pathway == "slow" else self.width // self.beta_inv
 
     @nn.nowrap
-    def _conv(self, x: jax.Array, size: ConvSize, name: str) -> jax.Array:
-        return Conv3D(*size, dtype=self.dtype, param_dtype=self.param_dtype, name=name)(x)
-
-    @nn.nowrap
-    def _norm_relu(self, x: jax.Array, train: bool, name: str) -> jax.Array:
-        return nn.relu(static_norm(self.spec, x, train, name, self.param_dtype))
+    def _dtypes(self) -> dict[str, Any]:
+        return {"dtype": self.dtype, "param_dtype": self.param_dtype}
 
     @nn.nowrap
     def _stem(self, pathway: str, x: jax.Array, train: bool) -> jax.Array:
         size = stem_size(self.stem, self._width(pathway), STEM_FRAMES[pathway])
-        x = self._norm_relu(self._conv(x, size, f"{pathway}_conv1"), train, f"{pathway}_norm1")
+        x = stem_features(x, size, self.spec, train, convolution=CLIPS, prefix=f"{pathway}_", **self._dtypes())
         x = stem_pool(self.stem, x)
         self.sow("intermediates", f"{pathway}_stem", x)
         return x
@@ -149,30 +138,32 @@ class SlowFastBackbone(nn.Module):
     def _lateral(self, i: int, fast: jax.Array, train: bool) -> jax.Array:
         """Return what the slow pathway gets to see of the fast one in front of stage ``i + 1``, in its own frames."""
         size = ConvSize(self.fusion_ratio * fast.shape[-1], (self.fusion_kernel, 1, 1), (self.alpha, 1, 1))
-        x = self._conv(fast, size, f"lateral{i}_conv")
         if self.lateral_norm:
-            x = self._norm_relu(x, train, f"lateral{i}_norm")
+            names = {"prefix": f"lateral{i}_", "number": ""}
+            x = stem_features(fast, size, self.spec, train, convolution=CLIPS, **names, **self._dtypes())
+        else:
+            x = clip_conv(fast, size, train, name=f"lateral{i}_conv", **self._dtypes())
         self.sow("intermediates", f"lateral{i}", x)
         return x
 
     @nn.nowrap
     def _stage(self, pathway: str, i: int, x: jax.Array, num_groups: int, train: bool) -> jax.Array:
         slow = pathway == "slow"
-        architecture = Architecture3D.of(self.depth if slow else self.fast_depth or self.depth, self.block)
-        stage = recomputed(Stage3D, self.remat == "stage")(
-            architecture,
+        architecture = architecture_of(self.depth if slow else self.fast_depth or self.depth, self.block)
+        stage = recomputed(Stage, self.remat == "stage")(
+            architecture.block,
             self._width(pathway) * 2**i,
             architecture.stages[i],
             self.spec,
             kernel_frames=STAGE_FRAMES[pathway][i],
             temporal_blocks=self.temporal_blocks[0 if slow else 1],
-            strides=(1, 1, 1) if i == 0 else (1, 2, 2),
+            strides=1 if i == 0 else 2,
+            convolution=CLIPS,
             num_groups=num_groups,
             scan_blocks=self.scan_blocks,
             remat_blocks=self.remat == "block",
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
             name=f"{pathway}_layer{i + 1}",
+            **self._dtypes(),
         )
         return stage(x, train)
 
@@ -290,7 +281,7 @@ class SlowFast(ResNetNetwork):
     def has_third_norm(self) -> bool:
         """Return whether the blocks of a pathway are bottlenecks."""
         depths = (self.depth, self.fast_depth or self.depth)
-        return any(Architecture3D.of(depth, self.block).block == "bottleneck" for depth in depths)
+        return any(issubclass(architecture_of(depth, self.block).block, BottleneckBlock) for depth in depths)
 
     def frames_expected(self, num_frames: int) -> str:
         """Return what clips have of which the slow pathway takes whole steps."""

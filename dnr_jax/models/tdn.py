@@ -19,17 +19,19 @@ from annotated_types import Ge, Le
 from dnr_jax.config import ZooNetwork, register
 from dnr_jax.dnr import DNRSpec
 from dnr_jax.models.blocks import recomputed
-from dnr_jax.models.layers import PointwiseConv, conv, kaiming_normal
+from dnr_jax.models.layers import FRAMES, Convolution, PointwiseConv, conv, frame_conv, kaiming_normal
 from dnr_jax.models.naming import Naming
 from dnr_jax.models.network import DEEP, ResNetNetwork, score_head
 from dnr_jax.models.recognizer import Recognizer
-from dnr_jax.models.resnet import ARCHITECTURES, Stage
-from dnr_jax.models.resnet3d import static_norm
+from dnr_jax.models.residual import Stage
+from dnr_jax.models.resnet import ARCHITECTURES
+from dnr_jax.models.stems import stem_features, stem_pool, stem_size
 
 REDUCTION = 16
 """How many times narrower the features are of which the long-term module takes differences."""
 SHIFT_DIVISOR = 8
 """At first, one in so many channels is taken from the next segment, and one from the one before."""
+BIASED = Convolution(functools.partial(frame_conv, use_bias=True))
 
 
 def resize_nearest(x: jax.Array, height: int, width: int) -> jax.Array:
@@ -212,14 +214,13 @@ class TDNBackbone(nn.Module):
           ValueError: where the frames cannot be divided into segments, or are too small to be halved as often.
         """
         appearance, changes = self.split(x)
-        motion = self._stem("difference", halve(changes), train)
+        motion = self._stem("difference_", halve(changes), train)
         self.sow("intermediates", "difference_stem", motion)
-        motion = motion if self.stem == "small" else _max_pool(motion)
+        motion = stem_pool(self.stem, motion)
         # A stem that the repository's checkpoints hold and its network never applies: they fit in both directions.
         if self.is_initializing():
-            self._stem_conv("conv1_temp", True)(appearance)
-        x = self._stem("", appearance, train)
-        x = x if self.stem == "small" else _max_pool(x)
+            BIASED.apply(appearance, stem_size(self.stem, self.width), train, name="conv1_temp", **self._dtypes())
+        x = stem_pool(self.stem, self._stem("", appearance, train))
         x = self._fuse(x, motion)
         static = self.spec.counterpart()
         motion = self._stage(0, "difference_layer1", static)(motion, train)
@@ -249,21 +250,18 @@ class TDNBackbone(nn.Module):
         return segments[:, :, self.frames_per_segment // 2], changes.reshape(*changes.shape[:4], -1)
 
     @nn.nowrap
-    def _stem_conv(self, name: str, use_bias: bool) -> nn.Module:
-        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        size, strides = (3, 1) if self.stem == "small" else (7, 2)
-        return conv(self.width, size, strides, use_bias=use_bias, name=name, **dtypes)
+    def _dtypes(self) -> dict[str, Any]:
+        return {"dtype": self.dtype, "param_dtype": self.param_dtype}
 
     @nn.nowrap
     def _stem(self, prefix: str, x: jax.Array, train: bool) -> jax.Array:
-        names = (f"{prefix}_conv", f"{prefix}_norm") if prefix else ("conv1", "norm1")
-        x = self._stem_conv(names[0], use_bias=not prefix)(x)
-        return nn.relu(static_norm(self.spec, x, train, names[1], self.param_dtype))
+        names: dict[str, Any] = {"prefix": prefix, "number": "" if prefix else "1"}
+        kind, size = FRAMES if prefix else BIASED, stem_size(self.stem, self.width)
+        return stem_features(x, size, self.spec, train, convolution=kind, **names, **self._dtypes())
 
     @nn.nowrap
     def _stage(self, i: int, name: str, spec: DNRSpec) -> nn.Module:
         architecture = ARCHITECTURES[self.depth]
-        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         return recomputed(Stage, self.remat == "stage")(
             architecture.block,
             self.width * 2**i,
@@ -272,20 +270,16 @@ class TDNBackbone(nn.Module):
             strides=1 if i == 0 else 2,
             scan_blocks=self.scan_blocks,
             remat_blocks=self.remat == "block",
-            use_bias=True,
-            temporal=functools.partial(LongTermModule, spec=self.spec, **dtypes) if i else None,
+            convolution=BIASED,
+            temporal=functools.partial(LongTermModule, spec=self.spec, **self._dtypes()) if i else None,
             name=name,
-            **dtypes,
+            **self._dtypes(),
         )
 
     @nn.nowrap
     def _fuse(self, x: jax.Array, motion: jax.Array) -> jax.Array:
         share = self.appearance or (0.5 if x.shape[1] == 8 else 0.75)
         return share * x + (1 - share) * resize_nearest(motion, *x.shape[2:4])
-
-
-def _max_pool(x: jax.Array) -> jax.Array:
-    return nn.max_pool(x, (1, 3, 3), (1, 2, 2), padding=((0, 0), (1, 1), (1, 1)))
 
 
 MCG_NJU = Naming(

@@ -25,7 +25,7 @@ from dnr_jax.convert.state_dict import flat
 from dnr_jax.data.sampling import Dense
 from dnr_jax.dnr import DNRSpec, RelayCell
 from dnr_jax.models import Interlace, create_model
-from dnr_jax.models.blocks import predicting_norms, stack_blocks
+from dnr_jax.models.blocks import PredictingNorm, predicting_norms, stack_blocks
 from dnr_jax.models.resnet import ARCHITECTURES, Architecture
 from tests.training.tiny import shrink_bninception, shrink_resnet18
 
@@ -63,6 +63,10 @@ def shapes_of(config: ExperimentConfig) -> dict[str, tuple[int, ...]]:
     return {path: leaf.shape for (_, path), leaf in flat(template_of(config)).items()}
 
 
+def places_of(config: ExperimentConfig) -> list[PredictingNorm]:
+    return predicting_norms(create_model(config.model.unscanned()), config.data.clip_shape)
+
+
 def noise(template, seed: int = 0):
     """Random variables: weights that keep the features' size, scales of both signs, shifts."""
     rng = np.random.default_rng(seed)
@@ -89,7 +93,7 @@ def batch_norm_source(config: ExperimentConfig, within: bool = True) -> tuple[Ex
     baseline = with_batch_norm(config)
     variables = noise(template_of(baseline))
     leaves = flat(variables)
-    for place in predicting_norms(shapes_of(config)) if within else ():
+    for place in places_of(config) if within else ():
         if not place.behind:
             scale, bias = (leaves["params", f"{place.norm}/{leaf}"] for leaf in ("scale", "bias"))
             leaves["params", f"{place.norm}/scale"] = jnp.sign(scale) * (0.05 + 0.2 * jnp.tanh(jnp.abs(scale)))
@@ -261,7 +265,7 @@ def test_the_report_says_what_became_of_the_scales_and_shifts(small):
     config = experiment()
     _, _, source = batch_norm_source(config)
     report = fit_source(source, config).report
-    norms = predicting_norms(shapes_of(config))
+    norms = places_of(config)
     negative = sum(int(np.sum(source.state[f"{place.norm}/scale"] < 0)) for place in norms)
     channels = sum(len(source.state[f"{place.norm}/scale"]) for place in norms)
     assert f"{channels} channels, {channels} with a factor in the next convolution, {negative} with" in report.summary()

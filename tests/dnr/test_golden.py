@@ -10,7 +10,7 @@ import pytest
 import dnr_jax.nnx
 from dnr_jax.convert import AUTHORS, from_state_dict, to_state_dict
 from dnr_jax.dnr import CrossLayerDNR, CrossTemporalDNR, DNRSpec, RelayCell, interlace
-from dnr_jax.models.resnet import BottleneckBlock, Stage
+from dnr_jax.models.residual import BottleneckBlock, Stage
 from tests import golden
 from tests.nnx.as_linen import AsLinen
 

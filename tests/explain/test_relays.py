@@ -12,7 +12,7 @@ import pytest
 from dnr_jax import DNRSpec, inspect, plot_relays
 from dnr_jax.dnr import functional
 from dnr_jax.models.blocks import stack_blocks
-from dnr_jax.models.resnet import BasicBlock, Stage
+from dnr_jax.models.residual import BasicBlock, Stage
 
 CLIPS = np.random.default_rng(0).normal(size=(2, 4, 8, 8, 3)).astype(np.float32)
 

@@ -10,10 +10,13 @@ import pytest
 
 from dnr_jax.dnr import DNRSpec, precise_statistics
 from dnr_jax.models.blocks import PredictingNorm, predicting_norms, stack_blocks, unstack_blocks
-from dnr_jax.models.r2plus1d import FactorizedBlock, R2Plus1DBackbone
-from dnr_jax.models.resnet import BasicBlock, BottleneckBlock, ResNet, Stage
-from dnr_jax.models.resnet3d import Architecture3D, ResidualBlock3D, Stage3D
+from dnr_jax.models.inception import InceptionBlockSize, InceptionStage
+from dnr_jax.models.layers import CLIPS, Convolution
+from dnr_jax.models.r2plus1d import R2Plus1DBackbone, factorized
+from dnr_jax.models.residual import BasicBlock, BottleneckBlock, Stage
+from dnr_jax.models.resnet import ResNet
 from dnr_jax.models.slowfast import SlowFastBackbone
+from dnr_jax.models.tdn import LongTermModule
 from tests.dnr import reference
 from tests.dnr.reference import jit
 
@@ -30,9 +33,9 @@ def stage(spec: DNRSpec, block=BasicBlock, **fields) -> Stage:
     return Stage(block, 4, 4, spec, interlace_fraction=0.25, dtype=jnp.float64, param_dtype=jnp.float64, **fields)
 
 
-def stage_3d(spec: DNRSpec, block=ResidualBlock3D, **fields) -> Stage3D:
+def stage_3d(spec: DNRSpec, convolution: Convolution = CLIPS, **fields) -> Stage:
     fields = {"num_groups": 2, "strides": (2, 2, 2), "dtype": jnp.float64, "param_dtype": jnp.float64} | fields
-    return Stage3D(Architecture3D("bottleneck", ()), 4, 4, spec, block=block, **fields)
+    return Stage(BottleneckBlock, 4, 4, spec, kernel_frames=3, convolution=convolution, **fields)
 
 
 def clips() -> jax.Array:
@@ -60,7 +63,7 @@ def variables_of(model: Stage):
 
 STAGES = {name: functools.partial(stage, spec) for name, spec in SPECS.items()} | {
     "3d": functools.partial(stage_3d, DNRSpec()),
-    "factorized": functools.partial(stage_3d, DNRSpec(norm3="ct"), FactorizedBlock),
+    "factorized": functools.partial(stage_3d, DNRSpec(norm3="ct"), factorized(DNRSpec())),
 }
 
 
@@ -197,35 +200,55 @@ def test_blocks_that_differ_cannot_be_scanned():
         stage_3d(DNRSpec(), scan_blocks=True, temporal_blocks=2).init(jax.random.key(0), clips(), train=False)
 
 
+def places_of(model: nn.Module) -> dict[str, PredictingNorm]:
+    return {place.norm: place for place in predicting_norms(model, (4, 4, 4, 4))}
+
+
 def test_norms_that_predict_are_found_with_their_cells_and_convolutions():
-    block, chain = "layer1/block{}", "layer1/norm{}"
-    shapes = {f"layer1/relay1/layer_0/input/expand/{leaf}": (4,) for leaf in ("kernel", "bias")}
-    for i in (0, 2, 10):
-        shapes |= {f"{block.format(i)}/conv{j}/kernel": (4, 4) for j in (1, 2)}
-        shapes |= {f"{block.format(i)}/norm{j}/mean": (4,) for j in (1, 2)}
-        shapes |= {f"{block.format(i)}/norm2/relay/layer_0/input/expand/kernel": (4, 4)}
-        shapes |= {f"{block.format(i)}/shortcut_norm/{leaf}": (4,) for leaf in ("mean", "scale")}
-    shapes |= {"layer1/block2/temporal/shift/kernel": (3, 1, 4), "norm1/mean": (4,)}
-    found = predicting_norms(shapes)
-    assert [(norm.position, norm.norm.split("/")[1]) for norm in found] == [
-        (position, f"block{i}") for position in (1, 2) for i in (0, 2, 10)
+    found = places_of(Stage(BasicBlock, 4, 11, DNRSpec()))
+    assert list(found) == [f"block{i}/norm{position}" for position in (1, 2) for i in range(11)]
+    assert found["block10/norm1"] == PredictingNorm(
+        "block10/norm1", 1, "norm1", ("relay1",), "block10/conv1", "block10/conv2"
+    )
+    assert found["block2/norm2"] == PredictingNorm(
+        "block2/norm2", 2, "norm2", ("block2/norm2/relay",), "block2/conv2", ""
+    )
+
+
+def test_cells_of_their_own_and_of_both_directions_are_found():
+    spec = DNRSpec("ct", "cl", "cl", sharing="block", direction="bidirectional")
+    found = places_of(Stage(BottleneckBlock, 4, 2, spec))
+    assert found["block1/norm1"].cells == ("block1/norm1/relay", "block1/norm1/relay_backward")
+    assert found["block1/norm2"].cells == ("block1/norm2/relay",)
+    assert (found["block1/norm2"].before, found["block1/norm2"].behind) == ("block1/conv2", "block1/conv3")
+    assert (
+        found["block1/norm3"].behind == ""
+        and places_of(Stage(BasicBlock, 4, 2, DNRSpec(norm1="ilm", norm2="an"))) == {}
+    )
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_a_module_between_a_norm_and_a_convolution_keeps_them_apart(remat):
+    module = functools.partial(LongTermModule, DNRSpec())
+    found = places_of(Stage(BasicBlock, 4, 2, DNRSpec(), temporal=module, remat_blocks=remat))
+    assert {name: place.behind for name, place in found.items() if "block0" in name} == {
+        "block0/norm1": "",
+        "block0/norm2": "",
+    }
+    assert found["block0/norm1"].cells == ("relay1",)
+
+
+def test_a_factorised_convolution_says_which_of_its_kernels_is_first_and_last():
+    found = places_of(Stage(BasicBlock, 4, 2, DNRSpec(), convolution=factorized(DNRSpec())))["block1/norm1"]
+    assert (found.before, found.behind) == ("block1/conv1/temporal", "block1/conv2/spatial")
+
+
+def test_branches_have_chains_of_their_own():
+    size = InceptionBlockSize(4, (4, 6), (4, 8), "avg", 4)
+    found = places_of(InceptionStage((size, size), 64, DNRSpec()))
+    assert [name for name in found if "block1" in name] == [
+        f"block1/branch_{branch}/norm{i}" for branch in ("3x3", "double_3x3") for i in (1, 2)
     ]
-    paths = {i: block.format(i) for i in (0, 2, 10)}
-    assert found[0] == PredictingNorm(
-        f"{paths[0]}/norm1", 1, chain.format(1), ("layer1/relay1",), f"{paths[0]}/conv1", f"{paths[0]}/conv2"
-    )
-    assert found[1].behind == ""  # a temporal module stands between
-    assert found[5] == PredictingNorm(
-        f"{paths[10]}/norm2", 2, chain.format(2), (f"{paths[10]}/norm2/relay",), f"{paths[10]}/conv2", ""
-    )
-
-
-def test_factorized_convolutions_and_branches_are_told_apart():
-    shapes = {f"s/block0/branch_3x3/{name}": (4,) for name in ("conv1/kernel", "conv2/kernel", "norm1/mean")}
-    shapes |= {"s/relay1_3x3_4/layer_0/input/expand/bias": (16,)}
-    shapes |= {f"t/block0/conv{i}/{name}/kernel": (4, 4) for i in (1, 2) for name in ("spatial", "temporal")}
-    shapes |= {"t/block0/norm1/mean": (4,), "t/block0/conv1/norm/mean": (4,)}
-    branch, factorized = predicting_norms(shapes)
-    assert (branch.chain, branch.cells) == ("s/branch_3x3/norm1", ("s/relay1_3x3_4",))
-    assert (branch.before, branch.behind) == ("s/block0/branch_3x3/conv1", "s/block0/branch_3x3/conv2")
-    assert (factorized.before, factorized.behind) == ("t/block0/conv1/temporal", "t/block0/conv2/spatial")
+    branch = found["block1/branch_double_3x3/norm1"]
+    assert (branch.chain, branch.cells) == ("branch_double_3x3/norm1", ("relay1_double_3x3_4",))
+    assert (branch.before, branch.behind) == ("block1/branch_double_3x3/conv1", "block1/branch_double_3x3/conv2")

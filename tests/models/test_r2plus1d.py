@@ -10,8 +10,8 @@ import pytest
 from dnr_jax.convert import Naming
 from dnr_jax.dnr import CrossTemporalDNR, DNRSpec, StaticNorm
 from dnr_jax.models import R2Plus1D, R2Plus1DBackbone, create_model
+from dnr_jax.models.layers import ConvSize
 from dnr_jax.models.r2plus1d import FactorizedConv, middle_features
-from dnr_jax.models.resnet3d import ConvSize
 from tests import golden
 from tests.dnr.test_golden import channels_first
 from tests.models.inspection import norms_of

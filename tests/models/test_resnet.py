@@ -10,7 +10,7 @@ import pytest
 
 from dnr_jax.dnr import DNRSpec
 from dnr_jax.models import Recognizer, ResNet, TSNHead
-from dnr_jax.models.resnet import BasicBlock, BottleneckBlock, ResidualBlock, Stage
+from dnr_jax.models.residual import BasicBlock, BottleneckBlock, ResidualBlock, Stage
 from tests.dnr import reference
 from tests.dnr.reference import assert_close, jit
 from tests.models import literal
@@ -167,9 +167,9 @@ def test_stages_are_literal_blocks_one_after_another(x64, block, strides, kinds,
 def test_bottlenecks_have_torchvisions_widths(cardinality, base_width, inner):
     """torchvision: resnet50, resnext50_32x4d, resnext101_32x8d, wide_resnet50_2, resnext101_64x4d; second stage."""
     first, second, third = BottleneckBlock.layers(128, 2, cardinality, base_width)
-    assert first == (inner, 1, 1, 1)
-    assert second == (inner, 3, 2, cardinality)
-    assert third == (512, 1, 1, 1)
+    assert first == (inner, (1, 1, 1), (1, 1, 1), 1)
+    assert second == (inner, (1, 3, 3), (1, 2, 2), cardinality)
+    assert third == (512, (1, 1, 1), (1, 1, 1), 1)
 
 
 def test_basic_blocks_have_no_groups():

@@ -1,4 +1,4 @@
-"""3D ResNets: blocks and stages against literal ones, the groups that a clip keeps, the head."""
+"""Blocks and stages over time and space against literal ones, the groups that a clip keeps, the head."""
 
 import functools
 
@@ -8,16 +8,12 @@ import numpy as np
 import pytest
 
 from dnr_jax.dnr import DNRSpec
-from dnr_jax.models.r2plus1d import FactorizedBlock
+from dnr_jax.models.heads import PathwayHead
+from dnr_jax.models.layers import CLIPS, ConvSize, clip_conv, frame_conv
+from dnr_jax.models.r2plus1d import factorized
 from dnr_jax.models.recognizer import Recognizer
-from dnr_jax.models.resnet3d import (
-    Architecture3D,
-    PathwayHead,
-    ResidualBlock3D,
-    Stage3D,
-    at_frames,
-    frame_groups,
-)
+from dnr_jax.models.residual import BasicBlock, BottleneckBlock, Stage, at_frames, frame_groups
+from dnr_jax.models.resnet import Architecture, architecture_of
 from tests.dnr.reference import assert_close, jit, variables_like
 from tests.models import literal
 
@@ -55,6 +51,7 @@ def test_a_relay_distance_that_does_not_divide_the_clip_is_refused():
 def test_groups_join_where_frames_are_too_few(groups, num_frames, kept):
     spec = at_frames(DNRSpec(), groups, num_frames)
     assert spec.num_groups == kept
+    assert at_frames(DNRSpec(), 0, num_frames) == DNRSpec()
     assert spec.norm("ct").groups(num_frames) == kept
 
 
@@ -101,18 +98,18 @@ def literal_block(convolutions, kinds, groups, params, stats, cell, state, x, tr
 
 
 @pytest.mark.parametrize(
-    ("block", "kind", "frames", "strides", "groups"),
+    ("block", "convolution", "strides", "groups"),
     [
-        (ResidualBlock3D, "basic", 3, (1, 2, 2), 2),
-        (ResidualBlock3D, "bottleneck", 3, (1, 1, 1), 2),
-        (ResidualBlock3D, "bottleneck", 3, (2, 2, 2), 4),
-        (FactorizedBlock, "basic", 3, (2, 2, 2), 4),
+        (BasicBlock, CLIPS, (1, 2, 2), 2),
+        (BottleneckBlock, CLIPS, (1, 1, 1), 2),
+        (BottleneckBlock, CLIPS, (2, 2, 2), 4),
+        (BasicBlock, factorized(DNRSpec()), (2, 2, 2), 4),
     ],
 )
-def test_stages_are_literal_blocks_one_after_another(x64, block, kind, frames, strides, groups):
-    architecture = Architecture3D(kind, (2,))
+def test_stages_are_literal_blocks_one_after_another(x64, block, convolution, strides, groups):
     spec, dtypes = DNRSpec(reduction=2), {"dtype": jnp.float64, "param_dtype": jnp.float64}
-    stage = Stage3D(architecture, 4, 2, spec, frames, 0, strides, groups, block, **dtypes)
+    fields = {"kernel_frames": 3, "convolution": convolution, "num_groups": groups} | dtypes
+    stage = Stage(block, 4, 2, spec, strides, **fields)
     x = normal(2, 4, 5, 6, 4)
     template = jax.eval_shape(functools.partial(stage.init, train=False), jax.random.key(0), x)
     variables = variables_like(template, 1)
@@ -121,7 +118,8 @@ def test_stages_are_literal_blocks_one_after_another(x64, block, kind, frames, s
     def blocks(x, train):
         state, new_stats = [], {}
         for i in range(2):
-            convolutions = architecture.convolutions(4, frames, strides if i == 0 else (1, 1, 1))
+            sizes = block.layers(4, strides if i == 0 else 1, kernel_frames=3)
+            convolutions = [size[:3] for size in sizes]
             name = f"block{i}"
             state, x, new_stats[name] = literal_block(
                 convolutions, spec.kinds, groups, params[name], stats[name], params["relay1"], state, x, train
@@ -136,16 +134,30 @@ def test_stages_are_literal_blocks_one_after_another(x64, block, kind, frames, s
 
 
 def test_only_the_first_blocks_convolve_over_time():
-    stage = Stage3D(Architecture3D("bottleneck", (3,)), 4, 3, DNRSpec.static(), kernel_frames=3, temporal_blocks=2)
+    fields = {"kernel_frames": 3, "temporal_blocks": 2, "convolution": CLIPS}
+    stage = Stage(BottleneckBlock, 4, 3, DNRSpec.static(), **fields)
     init = functools.partial(stage.init, train=False)
     shapes = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 4, 2, 2, 4)))["params"]
     assert [shapes[f"block{i}"]["conv1"]["kernel"].shape[0] for i in range(3)] == [3, 3, 1]
 
 
 def test_depths_have_their_blocks():
-    assert Architecture3D.of(34) == Architecture3D("basic", (3, 4, 6, 3))
-    assert Architecture3D.of(50) == Architecture3D("bottleneck", (3, 4, 6, 3))
-    assert Architecture3D.of(18, "bottleneck") == Architecture3D("bottleneck", (2, 2, 2, 2))
+    assert architecture_of(34) == Architecture(BasicBlock, (3, 4, 6, 3))
+    assert architecture_of(50) == Architecture(BottleneckBlock, (3, 4, 6, 3))
+    assert architecture_of(18, "bottleneck") == Architecture(BottleneckBlock, (2, 2, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("convolve", "size", "message"),
+    [
+        (frame_conv, ConvSize(4, (3, 3, 3)), "frames one by one has a square kernel over one frame"),
+        (frame_conv, ConvSize(4, (1, 1, 3)), "frames one by one has a square kernel over one frame"),
+        (clip_conv, ConvSize(4, (3, 3, 3), groups=2), "over time and space has one group of channels"),
+    ],
+)
+def test_sizes_that_a_kind_of_convolution_does_not_have_are_refused(convolve, size, message):
+    with pytest.raises(ValueError, match=message):
+        convolve(jnp.zeros((1, 4, 2, 2, 4)), size, train=False, name="conv")
 
 
 # The head and the recogniser
