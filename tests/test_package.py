@@ -10,6 +10,7 @@ from tests.paths import REPOSITORY
 HEAVY = (
     *("grain", "tensorflow_datasets", "tensorflow", "av", "cv2"),
     *("matplotlib", "optax", "orbax", "pebble", "safetensors", "tensorboardX", "tqdm"),
+    "flax.nnx",  # which dnr_jax.nnx needs
 )
 
 
