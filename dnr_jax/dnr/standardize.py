@@ -15,10 +15,7 @@ from dnr_jax.dnr.fields import Needs, Where, refuse
 from dnr_jax.dnr.functional import Affine, Moments
 
 MOMENTS = "moments"
-"""Collection that receives sums over a training batch, where it is mutable.
-
-See :func:`dnr_jax.dnr.precise_statistics`.
-"""
+"""Collection that receives sums over a training batch, where it is mutable; see :func:`precise_statistics`."""
 RUNNING = ("bn", "brn", "sn")
 """Bases with batch statistics, and running ones for evaluation."""
 FloatDtype = Annotated[Any, Where("a floating-point dtype", lambda dtype: jnp.issubdtype(dtype, jnp.floating))]
