@@ -32,8 +32,7 @@ def _resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: no
     if node.get("refdomain") != "py":
         return None
     target = node["reftarget"]
-    scopes = [node.get("py:module") or "", *_owners(node)]
-    for name in [f"{scope}.{target}" for scope in scopes if scope] + [target]:
+    for name in [f"{scope}.{target}" for scope in [*_rooms(node.get("py:module") or ""), *_owners(node)]] + [target]:
         try:
             found = pkgutil.resolve_name(name)
         except (ImportError, AttributeError, ValueError):
@@ -60,6 +59,12 @@ def _hide_colon(app: Sphinx, what: str, name: str, found: Any, options: Any, lin
 
 def _show_colon(app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
     lines[:] = [line.replace(_COLON, ":") for line in lines]
+
+
+def _rooms(module: str) -> list[str]:
+    """Return a module and the packages that it is in."""
+    parts = module.split(".") if module else []
+    return [".".join(parts[:i]) for i in range(len(parts), 0, -1)]
 
 
 def _owners(node: pending_xref) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from dnr_jax.config import RunError
 from dnr_jax.evaluation.evaluate import Report
 from dnr_jax.reproduce import command, experiments, queue, results
-from dnr_jax.training.loop import StopRequest
+from dnr_jax.training.stop import StopRequest
 
 REPORT = Report(np.eye(2, dtype=np.float32), np.array([0, 0]), ("a", "b"), ("x", "y"))
 
