@@ -103,8 +103,8 @@ def blocks(table: Table, found: Sequence[Result]) -> list[Block]:
 
 
 def is_sweep(table: Table) -> bool:
-    """Return whether a table has few rows on many data sets, which are its lines then."""
-    return len(table.data) > 2
+    """Return whether a table has few rows on many data sets, which are its lines then, and no claims."""
+    return len(table.data) > 2 and not table.claims
 
 
 def _own_rows(table: Table, place: str) -> Sequence[Row]:
@@ -213,7 +213,8 @@ def interval(value: Estimate, sign: str = "") -> str:
 def describe(data: str) -> str:
     """Return a sentence about a data set and the training on it."""
     if not is_generated(data):
-        return f"**{data.replace('_', ' ')}.** {_training(data)}."
+        name, _, count = data.replace("_", " ").partition(":")
+        return f"**{name}**{count and f', {count} training videos'}. {_training(data)}."
     knobs = ", ".join(f"{name} {value:g}" for name, value in knobs_of(data).items())
     return f"**Generated videos** ({knobs}). {_training(data)}."
 
@@ -238,7 +239,7 @@ Versions: {"; ".join(versions) or "none"}.
 
 def picture_name(table: Table, data: str = "") -> str:
     """Return the file name of a table's picture, on one data set or, of a sweep, on all."""
-    return f"results_{table.key}{data and '_' + data.partition(':')[0]}.png"
+    return f"results_{table.key}{data and '_' + data.replace(':', '_')}.png"
 
 
 def draw(block: Block, file: pathlib.Path) -> None:

@@ -408,6 +408,13 @@ TABLES = {
             paper_data="Mini-Kinetics-200",
         ),
         Table(
+            "hockey",
+            "The four arms on few videos of hockey fights",
+            (),
+            BEATS,
+            tuple(f"hockey_fights:{count}" for count in (100, 200, 400)),
+        ),
+        Table(
             "knobs",
             "Knobs of the generated data",
             (),
