@@ -146,7 +146,7 @@ def _add_reproduce(commands: "argparse._SubParsersAction[_Parser]") -> None:
         default="mini",
         help="mini (default): small networks and data, on any machine; paper: the paper's experiment",
     )
-    reproduce.add_argument("--seeds", type=_positive, default=5, help="seeds of a row (default: 5)")
+    reproduce.add_argument("--seeds", type=_positive, default=5, metavar="N", help="seeds of a row (default: 5)")
     reproduce.add_argument(
         "--out",
         type=_path,
@@ -161,7 +161,9 @@ def _add_reproduce(commands: "argparse._SubParsersAction[_Parser]") -> None:
         metavar="FOLDER",
         help="real data: the folder of the data set, or of all of them",
     )
-    reproduce.add_argument("--jobs", type=_positive, default=1, help="processes that share the runs (default: 1)")
+    reproduce.add_argument(
+        "--jobs", type=_positive, default=1, metavar="N", help="processes that share the runs (default: 1)"
+    )
     reproduce.add_argument("--budget", type=_budget, metavar="TIME", help="stop after this time, such as 30m or 2h")
     reproduce.add_argument("--quick", action="store_true", help="one seed on easy data: minutes, and no verdicts")
     reproduce.add_argument("--list", action="store_true", help="list rows, the paper's figures and what is done")

@@ -11,6 +11,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from dnr_jax.config import ConfigError, DataConfig, ExperimentConfig, Network, TrainConfig, load_config, named
 from dnr_jax.config.parts import with_fields
 from dnr_jax.data.catalogue.demo import Difficulty, make_hard_demo
@@ -67,7 +69,6 @@ QUICK = {"gap": 6.0, "contrast": 1.0, "cast": 0.0, "exposure": 0.0, "noise": 4.0
 VAL_VIDEOS = 240
 REAL = Protocol(size=32, short_side=40, dropout=0.4)
 FOLDS = {"ut_interaction": 4}
-REAL_DATA = ("ut_interaction", "hockey_fights", "weizmann4_order")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,9 +97,9 @@ class Run:
         """Return all that the outcome depends on, as it is declared here and not as configurations spell it."""
         protocol = {} if self.scale == "paper" else dataclasses.asdict(protocol_of(self.data, self.setting.network))
         start = {"start": self.start.fingerprint} if self.start else {}
-        data: dict[str, Any] = {"data": self.data.partition(":")[0], "fold": self.fold}
+        data: dict[str, Any] = {"data": self.data, "fold": self.fold}
         if is_generated(self.data):
-            data["knobs"] = knobs_of(self.data)
+            data |= {"data": self.data.partition(":")[0], "knobs": knobs_of(self.data)}
         return {"setting": self.setting.declared(), **data, "scale": self.scale, "protocol": protocol, **start}
 
     @property
@@ -185,8 +186,9 @@ def why_not(run: Run, row: Row, folder: str) -> str:
         return "" if row.config else "the paper has no such row"
     if row.skipped:
         return row.skipped
-    if not is_generated(run.data) and not (pathlib.Path(folder) / run.data).is_dir():
-        return f"there is no folder {run.data} in --data {folder or '(not given)'}"
+    name = run.data.partition(":")[0]
+    if not is_generated(run.data) and not (pathlib.Path(folder) / name).is_dir():
+        return f"there is no folder {name} in --data {folder or '(not given)'}"
     return ""
 
 
@@ -261,10 +263,21 @@ def set_videos(data: DataConfig, run: Run, folder: str, runs: pathlib.Path) -> N
     if is_generated(run.data):
         data.source = Folder(_generate(knobs_of(run.data), data.crop_size, runs.parent / "data"))
         return
-    root = pathlib.Path(folder) / run.data
-    prefix = f"fold{run.fold}_" if run.data in FOLDS else ""
-    train, val = (str(root / f"{prefix}{split}_list.txt") for split in ("train", "val"))
-    data.source = Lists(str(root), train, val, label_map=str(root / "label_map.txt"))
+    name, _, count = run.data.partition(":")
+    root, prefix = pathlib.Path(folder) / name, f"fold{run.fold}_" if run.data in FOLDS else ""
+    training, validation = (root / f"{prefix}{split}_list.txt" for split in ("train", "val"))
+    if count:
+        training = _shorten(training, int(count), runs.parent / "data" / f"{name}_{count}.txt")
+    data.source = Lists(str(root), str(training), str(validation), label_map=str(root / "label_map.txt"))
+
+
+def _shorten(file: pathlib.Path, count: int, shorter: pathlib.Path) -> pathlib.Path:
+    """Write a list of some of the videos of a list; a longer one has those of a shorter one too."""
+    lines = file.read_text().splitlines()
+    chosen = np.random.default_rng(0).permutation(len(lines))[:count]
+    shorter.parent.mkdir(parents=True, exist_ok=True)
+    shorter.write_text("".join(f"{lines[i]}\n" for i in sorted(chosen)))
+    return shorter
 
 
 def set_root(data: DataConfig, folder: str) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import pathlib
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from dnr_jax.config import ConfigError
@@ -102,8 +103,8 @@ def blocks(table: Table, found: Sequence[Result]) -> list[Block]:
 
 
 def is_sweep(table: Table) -> bool:
-    """Return whether a table has few rows on many data sets, which are its lines then."""
-    return len(table.data) > 2
+    """Return whether a table has few rows on many data sets, which are its lines then, and no claims."""
+    return len(table.data) > 2 and not table.claims
 
 
 def _own_rows(table: Table, place: str) -> Sequence[Row]:
@@ -150,17 +151,23 @@ def _section(table: Table, measured: Sequence[Block], images: str) -> Iterator[s
         return
     for block in measured:
         yield f"{describe(block.data)}\n"
-        yield "| row | top-1 | seeds | top-1, paper |\n|---|---|---|---|"
-        for row in table.all_rows():
-            if values := block.rows.get(row.name):
-                paper = f"{row.accuracy[0]:.2f}" if row.accuracy else ""
-                yield f"| {row.name} | {interval(statistics.estimate(values))} | {len(values)} | {paper} |"
-        yield ""
+        yield from _rows(table, block)
         if block.verdicts:
             yield from _claims(block.verdicts)
         yield f"![{number} on {block.data}]({images}/{picture_name(table, block.data)})\n"
     if count := sum(len(block.verdicts) for block in measured):
         yield f"Holm's correction is for {count} contrasts."
+
+
+def _rows(table: Table, block: Block) -> Iterator[str]:
+    """Yield the accuracies of a table, beside the paper's where it has some."""
+    yield "| row | top-1 | seeds |" + " top-1, paper |" * bool(table.paper_data)
+    yield "|---|---|---|" + "---|" * bool(table.paper_data)
+    for row in table.all_rows():
+        if values := block.rows.get(row.name):
+            paper = (f" {row.accuracy[0]:.2f} |" if row.accuracy else " |") if table.paper_data else ""
+            yield f"| {row.name} | {interval(statistics.estimate(values))} | {len(values)} |{paper}"
+    yield ""
 
 
 def _sweep(table: Table, measured: Sequence[Block]) -> Iterator[str]:
@@ -188,9 +195,13 @@ def _claims(verdicts: Sequence[Verdict]) -> Iterator[str]:
         seeds, videos = verdict.found.over_seeds, verdict.found.over_videos
         yield (
             f"| {verdict.claim.text} | {interval(seeds, '+')} | {interval(videos, '+')} | {seeds.count} "
-            f"| {verdict.found.p:.3f} | {verdict.adjusted:.3f} | {verdict.verdict} |"
+            f"| {_p(verdict.found.p)} | {_p(verdict.adjusted)} | {verdict.verdict} |"
         )
     yield ""
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def interval(value: Estimate, sign: str = "") -> str:
@@ -202,7 +213,8 @@ def interval(value: Estimate, sign: str = "") -> str:
 def describe(data: str) -> str:
     """Return a sentence about a data set and the training on it."""
     if not is_generated(data):
-        return f"**{data.replace('_', ' ')}.** {_training(data)}."
+        name, _, count = data.replace("_", " ").partition(":")
+        return f"**{name}**{count and f', {count} training videos'}. {_training(data)}."
     knobs = ", ".join(f"{name} {value:g}" for name, value in knobs_of(data).items())
     return f"**Generated videos** ({knobs}). {_training(data)}."
 
@@ -227,7 +239,7 @@ Versions: {"; ".join(versions) or "none"}.
 
 def picture_name(table: Table, data: str = "") -> str:
     """Return the file name of a table's picture, on one data set or, of a sweep, on all."""
-    return f"results_{table.key}{data and '_' + data.partition(':')[0]}.png"
+    return f"results_{table.key}{data and '_' + data.replace(':', '_')}.png"
 
 
 def draw(block: Block, file: pathlib.Path) -> None:
@@ -236,9 +248,8 @@ def draw(block: Block, file: pathlib.Path) -> None:
     from matplotlib.figure import Figure
 
     verdicts = [verdict for verdict in block.verdicts if verdict.found]
-    figure = Figure(
-        figsize=(10 if verdicts else 6, 1.2 + 0.3 * max(len(block.rows), len(verdicts))), layout="constrained"
-    )
+    height = 1.2 + max(0.3 * len(block.rows), 0.5 * len(verdicts))
+    figure = Figure(figsize=(10 if verdicts else 6, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 2 if verdicts else 1, squeeze=False)[0]
     for place, values in enumerate(block.rows.values()):
@@ -250,7 +261,7 @@ def draw(block: Block, file: pathlib.Path) -> None:
         _point(axes[1], place, verdict.found.over_seeds, (), colour)
     if verdicts:
         axes[1].axvline(0, color="black", linewidth=0.8)
-        texts = [f"{verdict.claim.text}\n{verdict.verdict}" for verdict in verdicts]
+        texts = [f"{textwrap.fill(verdict.claim.text, 34)}\n{verdict.verdict}" for verdict in verdicts]
         _label(axes[1], texts, "points of top-1", "paired contrasts over seeds")
     _save(figure, file)
 

@@ -146,7 +146,9 @@ def _one(base: Mapping[str, Any], **norm: Any) -> dict[str, Any]:
 
 
 def _best(winner: str, others: tuple[str, ...], what: str) -> tuple[Claim, ...]:
-    return tuple(Claim(f"{what}: {winner} beats {other}", {winner: 1, other: -1}) for other in others)
+    """Return the claims that one value of a setting beats each of the others."""
+    best = winner.rpartition("=")[2]
+    return tuple(Claim(f"{what} {best} beats {other.rpartition('=')[2]}", {winner: 1, other: -1}) for other in others)
 
 
 _1A = (
@@ -374,9 +376,9 @@ TABLES = {
                 *_best(
                     "method=ct,relay_distance=4",
                     tuple(f"method=ct,relay_distance={d}" for d in (1, 2, 8)),
-                    "distance of CT",
+                    "CT: distance",
                 ),
-                *_best("method=cl,relay_distance=1", ("method=cl,relay_distance=2",), "distance of CL"),
+                *_best("method=cl,relay_distance=1", ("method=cl,relay_distance=2",), "CL: distance"),
             ),
             paper_data="Mini-Kinetics-200",
         ),
@@ -404,6 +406,13 @@ TABLES = {
                 *_best("depth=1", ("depth=2",), "depth"),
             ),
             paper_data="Mini-Kinetics-200",
+        ),
+        Table(
+            "hockey",
+            "The four arms on few videos of hockey fights",
+            (),
+            BEATS,
+            tuple(f"hockey_fights:{count}" for count in (100, 200, 400)),
         ),
         Table(
             "knobs",

@@ -123,3 +123,17 @@ def test_fine_tuning_of_the_papers_scale_starts_from_its_kinetics_run():
     config = make_config(run, "", pathlib.Path("/out/runs"))
     assert (run.start.config, run.start.data, run.data) == ("k400_tsn_dnr", "Kinetics-400", "Something-Something V2")
     assert (config.init_from, config.init.allow) == (f"/out/runs/{run.start.name}", "head")
+
+
+def test_few_videos_are_some_of_the_list_and_more_hold_them_too(tmp_path):
+    folder = tmp_path / "hockey_fights"
+    folder.mkdir()
+    (folder / "train_list.txt").write_text("".join(f"{number}.mp4 0\n" for number in range(500)))
+    table, chosen = TABLES["hockey"], []
+    for run in runs_of(table, ARMS[1], 1):
+        config = make_config(run, str(tmp_path), tmp_path / "runs")
+        chosen.append(set(pathlib.Path(config.data.train_list).read_text().splitlines()))
+        assert config.data.val_list == str(folder / "val_list.txt")
+    assert [len(videos) for videos in chosen] == [100, 200, 400]
+    assert chosen[0] < chosen[1] < chosen[2]
+    assert len({run.fingerprint for run in runs_of(table, ARMS[1], 1)}) == 3

@@ -50,7 +50,7 @@ def test_a_table_has_means_intervals_and_verdicts():
     accuracies = [100 * line.top1 for line in arms(5)[15:]]
     half = 2.776445 * np.std(accuracies, ddof=1) / np.sqrt(5)
     mean = np.mean(accuracies)
-    assert lines["dnr"] == f"| dnr | {mean:.1f} ({mean - half:.1f} to {mean + half:.1f}) | 5 |  |"
+    assert lines["dnr"] == f"| dnr | {mean:.1f} ({mean - half:.1f} to {mean + half:.1f}) | 5 |"
     assert lines["DNR beats BN"].endswith("| supported |")
     assert "Holm's correction is for 3 contrasts." in text
     assert "20 runs, 0.2 hours" in text
