@@ -83,7 +83,7 @@ def test_the_script_for_tpu_slices_starts_and_stops_the_command_on_all_hosts(tmp
         command = [SCRIPTS / "tpu_vm.sh", *words]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
-    words = ["--config=k400_tsn_dnr", "--config.data.root=gs://bucket/a folder"]
+    words = ["--config=k400_tsn_dnr", "--config.data.source.root=gs://bucket/a folder"]
     assert run("train", *words).returncode == 0
     wait_for(lambda: (tmp_path / "begun").exists(), 30)
     assert (tmp_path / "words").read_text().splitlines() == ["train", "--distributed", *words]

@@ -16,17 +16,16 @@ from annotated_types import Ge
 from flax import nnx
 
 from dnr_jax.dnr import functional
+from dnr_jax.dnr.aliases import Carry, ScaleShift
 from dnr_jax.dnr.functional import Affine, Moments
 from dnr_jax.dnr.inputs import as_features, check_width
 from dnr_jax.dnr.norm import explains_arguments
 from dnr_jax.dnr.relay import Prediction, RelayState
 from dnr_jax.dnr.scaling import (
-    Carry,
     KeyEncoder,
     LayerRelay,
     LearnedTransform,
     Mixture,
-    ScaleShift,
     TemporalRelay,
     normal_around,
 )

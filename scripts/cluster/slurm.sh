@@ -12,7 +12,7 @@
 #
 # Trains with 'dnr train' on the hosts of a Slurm job, and goes on in another job where the time did not suffice:
 #
-#   sbatch scripts/cluster/slurm.sh --config=k400_tsn_dnr --workdir=/shared/runs/k400_dnr --config.data.root=...
+#   sbatch scripts/cluster/slurm.sh --config=k400_tsn_dnr --workdir=/shared/runs/k400_dnr --config.data.source.root=...
 #
 # The folder of the run has to be on a disk that all hosts share. Edit the lines above for your cluster.
 set -uo pipefail

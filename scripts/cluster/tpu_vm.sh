@@ -5,7 +5,7 @@
 #   scripts/cluster/tpu_vm.sh create v5litepod-16 v2-alpha-tpuv5-lite
 #   scripts/cluster/tpu_vm.sh mount 10.0.0.2:/share      # the NFS share for the folders of runs
 #   scripts/cluster/tpu_vm.sh install
-#   scripts/cluster/tpu_vm.sh train --config=k400_tsn_dnr --workdir=/mnt/shared/runs/k400_dnr --config.data.root=gs://...
+#   scripts/cluster/tpu_vm.sh train --config=k400_tsn_dnr --workdir=/mnt/shared/runs/k400_dnr --config.data.source.root=gs://...
 #   scripts/cluster/tpu_vm.sh log | stop | delete
 set -euo pipefail
 : "${TPU_NAME:?names the TPU VM}" "${ZONE:?names its zone}"

@@ -61,7 +61,7 @@ def test_arms_differ_in_norms_and_interlacing_alone(arm, no_videos):
     config = make_config(Run(arm.setting, "generated", seed=7), "", pathlib.Path("/out/runs"))
     assert (config.model.interlace is not None) == (arm.name in ("dnr", "bn_interlace"))
     assert (config.model.norm.norm1 == "cl") == ("dnr" in arm.name)
-    assert (config.train.seed, config.data.root, config.train.batch_size) == (7, "/videos", 8)
+    assert (config.train.seed, config.data.source.root, config.train.batch_size) == (7, "/videos", 8)
     (cache, videos, validation, difficulty, size), protocol = no_videos[0], experiments.protocol_of("generated")
     assert cache == "/out/data" and (videos, validation) == (experiments.CHOSEN["videos"], 240)
     assert size == protocol.size and difficulty == demo.Difficulty(
@@ -78,7 +78,7 @@ def test_every_row_of_the_mini_scale_has_a_configuration_that_can_work(key, no_v
         run = runs_of(TABLES[key], row, 1)[0]
         if not row.skipped:
             config = make_config(dataclasses.replace(run, data="generated", start=None), "", tmp_path)
-            config.data.root = str(tmp_path)
+            config.data.source.root = str(tmp_path)
             validate(config, num_devices=1)
 
 
@@ -97,7 +97,7 @@ def test_the_papers_scale_is_the_configuration_of_the_row():
     (row,) = [row for row in TABLES["1c"].rows if row.name == "reduction=8"]
     (run,) = runs_of(TABLES["1c"], row, 1, "paper")
     config = make_config(run, "/k200", pathlib.Path("/out/runs"))
-    assert (config.model.norm.reduction, config.model.depth, config.data.root) == (8, 50, "/k200")
+    assert (config.model.norm.reduction, config.model.depth, config.data.source.root) == (8, 50, "/k200")
 
 
 def test_rows_of_the_papers_scale_that_are_the_same_network_are_one_run():
@@ -132,8 +132,8 @@ def test_few_videos_are_some_of_the_list_and_more_hold_them_too(tmp_path):
     table, chosen = TABLES["hockey"], []
     for run in runs_of(table, ARMS[1], 1):
         config = make_config(run, str(tmp_path), tmp_path / "runs")
-        chosen.append(set(pathlib.Path(config.data.train_list).read_text().splitlines()))
-        assert config.data.val_list == str(folder / "val_list.txt")
+        chosen.append(set(pathlib.Path(config.data.source.train_list).read_text().splitlines()))
+        assert config.data.source.val_list == str(folder / "val_list.txt")
     assert [len(videos) for videos in chosen] == [100, 200, 400]
     assert chosen[0] < chosen[1] < chosen[2]
     assert len({run.fingerprint for run in runs_of(table, ARMS[1], 1)}) == 3

@@ -169,6 +169,6 @@ def test_what_is_left_to_the_data_is_filled_in_and_the_callers_config_is_not_cha
     before = copy.deepcopy(config)
     found = resolve(config)
     assert config == before and config.model.num_classes == 0
-    assert (found.config.model.num_classes, found.config.data.root) == (3, str(videos))
+    assert (found.config.model.num_classes, found.config.data.source.root) == (3, str(videos))
     assert found.contents["classes"] == ["dark", "grey", "light"]
     assert (len(found.training), len(found.validation)) == (12, 7)

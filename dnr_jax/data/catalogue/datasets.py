@@ -338,7 +338,7 @@ def _missing(
     names = " or ".join(pattern.format(fold=fold) for pattern in patterns)
     return FileNotFoundError(
         f"{dataset.title}: the {what} are missing; expected {names} in {', '.join(map(str, folders))}. "
-        f"They come from {dataset.homepage}; --annotations (data.annotations) names another folder"
+        f"They come from {dataset.homepage}; --annotations (data.source.annotations) names another folder"
     )
 
 
