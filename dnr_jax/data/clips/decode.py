@@ -5,7 +5,8 @@ what it needs: demuxing is cheap (about 1 ms a clip), so all packets are listed 
 from them (:mod:`dnr_jax.data.clips.pictures`), and each group of pictures is decoded from its keyframe to the last
 frame wanted. Frames that nothing refers to and nobody asked for are skipped (``skip_frame = NONREF``), which saves a
 third of the work on Kinetics-like files. Where the packets leave a doubt, or what comes out of the decoder is not what
-they promised, the whole file is decoded and frames are counted instead.
+they promised, the whole file is decoded and frames are counted instead. Records of a prepared data set have the list
+with them (:mod:`dnr_jax.data.clips.packet_index`), and only the packets that are needed are looked at.
 
 A folder or archive of pictures is a video too (:mod:`dnr_jax.data.clips.frame_files`): of these only the files of the
 wanted frames are read, by OpenCV, and at a reduced size where they are much larger than needed.
@@ -184,12 +185,11 @@ def index_packets(content: bytes) -> bytes:
         return b""
     try:
         index = _index(content)
+        # What a container asks of its decoder, colours for example, it asks of all frames: the first one tells.
+        is_right = index is not None and _decodes_alike(content, index, lambda total: np.zeros(1, np.int64))
     except (av.FFmpegError, OSError) as error:
         raise DecodeError(str(error)) from error
-    if index is None:
-        return b""
-    alone = np.flatnonzero(np.isin(index.order, index.keys))[:1]
-    return index.to_bytes() if _decodes_alike(content, index, lambda total: alone) else b""
+    return index.to_bytes() if index is not None and is_right else b""
 
 
 def encode_video(
@@ -297,10 +297,7 @@ def _index(content: bytes) -> PacketIndex | None:
 
 
 def _decodes_alike(content: bytes, index: PacketIndex, pick: Pick) -> bool:
-    """Return whether frames come out alike with an index and without.
-
-    What a container may ask of its decoder, colours for example, it asks of all frames: one tells.
-    """
+    """Return whether frames come out alike with an index and without."""
     expected = _decode_stored(content, pick)
     try:
         found = _decode_indexed(content, index, pick)
@@ -431,14 +428,11 @@ def _decode_sparse(media: str | bytes, pick: Pick, probe: bool) -> Decoded:
         if not total:
             raise Doubt("the packets do not tell their frames")
         indices = _check(pick(FrameCount(total, average_rate(stream))), total)
-        if packets.kept is not None:
-            return _decode_runs(stream.codec_context, packets, _read_from(packets.kept), indices), indices, total
-        container, stream = stack.enter_context(open_video(media, probe))
-        return (
-            _decode_runs(stream.codec_context, packets, _read_from(demux(container, stream)), indices),
-            indices,
-            total,
-        )
+        source: Iterable[av.Packet] | None = packets.kept
+        if source is None:
+            container, stream = stack.enter_context(open_video(media, probe))
+            source = demux(container, stream)
+        return _decode_runs(stream.codec_context, packets, _read_from(source), indices), indices, total
 
 
 def _read_from(packets: Iterable[av.Packet]) -> Read:
