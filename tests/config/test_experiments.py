@@ -228,7 +228,7 @@ def test_every_network_takes_a_step_at_reduced_size(name, quick_compile, monkeyp
     argument = {"k400_slowfast.py": "bn", "something_something.py": "v1_tsm_bn"}.get(name, "")
     config = tiny.shrink(load(name, argument), monkeypatch)
     config.train.batch_size = 2
-    config.model.norm.base.clips_per_statistics = min(config.model.norm.clips_per_statistics, 2)
+    config.model.norm.base.clips_per_statistics = min(config.model.norm.base.clips_per_statistics, 2)
     state, metrics = tiny.take_step(config, create_model(config.model), num_devices=1)
     assert int(state.step) == 1
     assert all(np.isfinite(value) for value in metrics.values())
