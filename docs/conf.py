@@ -30,6 +30,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "_ext", "_static"]
 nitpicky = True
+suppress_warnings = ["ref.python"]  # several classes have a field of the same name, which is no broken reference
 smartquotes = False  # two hyphens begin a flag
 # Its files say what is where on a forge as well: what lies outside of docs/ is linked there.
 forge_url = _project.get("urls", {}).get("Repository", "https://github.com/dnr-jax/dnr_jax")

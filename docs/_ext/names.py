@@ -14,8 +14,6 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-import dnr_jax
-
 _TYPES = ("typing", "collections.abc", "types", "pathlib", "etils.epath", "jax", "numpy", "flax.linen", "optax", "chex")
 """Modules whose types stand in signatures by their short names."""
 
@@ -37,7 +35,10 @@ def _resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: no
             found = pkgutil.resolve_name(name)
         except (ImportError, AttributeError, ValueError):
             continue
-        return _link(app, env, node, content, found) or content
+        full = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
+        return _link(app, env, node, content, full) or content
+    if link := _link(app, env, node, content, target, anywhere=True):
+        return link
     if hasattr(builtins, target) or _is_variable(target) or _is_type(target):
         return content
     return None
@@ -79,25 +80,20 @@ def _owners(node: pending_xref) -> list[str]:
     return [f"{module}.{name}", *dict.fromkeys(base.__module__ for base in getattr(cls, "__mro__", ()))]
 
 
-def _link(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Node, found: Any) -> Any:
-    """Return a link to where an object is documented under its own name; None where it is not."""
-    module, name = getattr(found, "__module__", None), getattr(found, "__qualname__", None)
-    if not (isinstance(module, str) and isinstance(name, str) and module.startswith(dnr_jax.__name__)):
+def _link(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Node, name: str, anywhere: bool = False
+) -> nodes.Node | None:
+    """Return a link to what is documented under a name, which may be the end of a longer one; None without any."""
+    found = env.domains.python_domain.find_obj(env, None, None, name, None, int(anywhere))
+    found = [(full, entry) for full, entry in found if not (anywhere and entry.aliased)]
+    if len(found) > 1:  # the nearest one counts
+        room = ".".join((node.get("py:module") or "").split(".")[:2])
+        found = [(full, entry) for full, entry in found if full.startswith(f"{room}.")]
+    if len(found) != 1:
         return None
-    full = f"{module}.{name}"
-    domain = env.domains.python_domain
-    matches = domain.find_obj(env, None, None, full, None, 0)
-    if not matches:
-        return None
-    _, entry = matches[0]
-    return nodes.reference(
-        "",
-        "",
-        content,
-        internal=True,
-        refuri=app.builder.get_relative_uri(node["refdoc"], entry.docname) + f"#{entry.node_id}",
-        reftitle=full,
-    )
+    _, entry = found[0]
+    uri = f"{app.builder.get_relative_uri(node['refdoc'], entry.docname)}#{entry.node_id}"
+    return nodes.reference("", "", content, internal=True, refuri=uri, reftitle=name)
 
 
 def _is_variable(target: str) -> bool:
