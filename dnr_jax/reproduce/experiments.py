@@ -80,7 +80,7 @@ class Run:
       data: name of the data set.
       fold: of the data set.
       seed: of everything that is random.
-      scale: ``mini``, ``quick`` (which is ``mini`` on easier data, in fewer steps) or ``paper``.
+      scale: ``mini`` or ``paper``; the quick form is the mini scale on data of its own, in fewer steps.
       start: the run that it starts from; None: from scratch.
       config: configuration of the paper's scale, by which rows of several tables may name the same run.
     """
@@ -177,7 +177,7 @@ def start_of(table: Table, row: Row, seed: int, scale: str) -> Run | None:
     (first,) = (other for other in table.rows if other.name == row.start)
     if scale == "paper":
         return _paper_run(first, seed)
-    return Run(first.setting, data_of(table, first, scale)[0], seed=seed, scale=scale)
+    return Run(first.setting, data_of(table, first, scale)[0], seed=seed)
 
 
 def why_not(run: Run, row: Row, folder: str) -> str:
