@@ -6,6 +6,8 @@ from dnr_jax.config import ConfigError, ExperimentConfig, load_config, override,
 from dnr_jax.models import TSM, TSN, Interlace, SlowFast, TemporalShift
 from tests.paths import REPOSITORY
 
+pytestmark = pytest.mark.compat
+
 
 @pytest.mark.parametrize(
     ("arguments", "message"),

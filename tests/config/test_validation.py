@@ -10,6 +10,8 @@ from dnr_jax.data.sampling import Dense, Segments, Window
 from dnr_jax.data.transforms import RandomResizedCrop
 from tests.config.experiments import problems, valid_config
 
+pytestmark = pytest.mark.compat
+
 
 def test_the_defaults_need_only_data():
     validate(valid_config())

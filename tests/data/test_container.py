@@ -11,6 +11,8 @@ from dnr_jax.data import container, media
 from dnr_jax.data.decode import decode_frames
 from tests.data.videos import moving_frames
 
+pytestmark = pytest.mark.compat
+
 UNIT = 65536  # of a display matrix, in which numbers are 16.16 fixed point
 
 

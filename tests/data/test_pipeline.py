@@ -490,6 +490,8 @@ def test_flags_need_not_be_parsed(video_folder):
 from dnr_jax.config import DataConfig
 from dnr_jax.data.sampling import Dense
 from dnr_jax.data import pipeline, sources
+
+pytestmark = pytest.mark.compat
 data = DataConfig(source="folder", root={str(video_folder)!r}, sampler=Dense(2), crop_size=8, num_threads=1)
 with pipeline.train_iterator(sources.load_sources(data)[0], data, 2, seed=0) as batches:
     print(next(batches)["video"].shape)

@@ -12,7 +12,7 @@ from dnr_jax.dnr import CrossLayerDNR, CrossTemporalDNR, DNRSpec, RelayCell, int
 from dnr_jax.models.resnet import BottleneckBlock, Stage
 from tests import golden
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.compat, pytest.mark.usefixtures("x64")]
 
 NUM_FRAMES = 8
 
