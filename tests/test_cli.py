@@ -20,6 +20,8 @@ from dnr_jax.training import loop
 from tests.paths import REPOSITORY
 from tests.training import tiny
 
+pytestmark = pytest.mark.compat
+
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny_models():

@@ -3,8 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+
 import dnr_jax
 from tests.paths import REPOSITORY
+
+pytestmark = pytest.mark.compat
 
 # What the trainer needs and the layers do not: pyproject.toml says how to do without it.
 HEAVY = (

@@ -14,6 +14,8 @@ from dnr_jax.config import (
 from tests.config.experiments import valid_config
 from tests.paths import REPOSITORY
 
+pytestmark = pytest.mark.compat
+
 
 @pytest.mark.parametrize(
     ("content", "argument", "message"),

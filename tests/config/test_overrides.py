@@ -7,6 +7,8 @@ from dnr_jax.data.catalogue.sources import Dataset
 from dnr_jax.models import TSM, TSN, Interlace, SlowFast, TemporalShift
 from tests.paths import REPOSITORY
 
+pytestmark = pytest.mark.compat
+
 
 @pytest.mark.parametrize(
     ("arguments", "message"),

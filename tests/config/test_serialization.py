@@ -12,6 +12,8 @@ from dnr_jax.dnr import BatchNorm, BatchRenorm, GroupNorm
 from dnr_jax.models import TSN, SlowFast
 from tests.config.experiments import valid_config
 
+pytestmark = pytest.mark.compat
+
 
 def test_json_there_and_back():
     config = valid_config()

@@ -11,6 +11,8 @@ from dnr_jax.data.clips.sampling import Dense, Segments, Window
 from dnr_jax.data.clips.transforms import RandomResizedCrop
 from tests.config.experiments import problems, valid_config
 
+pytestmark = pytest.mark.compat
+
 
 @pytest.mark.parametrize(
     ("part", "name", "message"),

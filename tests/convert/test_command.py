@@ -47,6 +47,7 @@ def baseline(path, naming: str = "torchvision", classes: int = 5):
     return state
 
 
+@pytest.mark.compat
 def test_there_and_back_is_exact(tmp_path, capsys):
     state = baseline(tmp_path / "a.safetensors")
     names = [str(tmp_path / f"{letter}.safetensors") for letter in "abcd"]
@@ -147,6 +148,7 @@ def workdir(tmp_path_factory):
         yield folder
 
 
+@pytest.mark.compat
 def test_the_folder_of_a_run_is_converted(workdir, tmp_path):
     target = tmp_path / "a.safetensors"
     assert cli.main(["convert", str(workdir), str(target), "--checkpoint", "best"]) == 0
@@ -156,6 +158,7 @@ def test_the_folder_of_a_run_is_converted(workdir, tmp_path):
     np.testing.assert_array_equal(found.state["conv/kernel"], best["params"]["conv"]["kernel"])
 
 
+@pytest.mark.compat
 def test_an_exported_network_runs_without_this_package(workdir, tmp_path, capsys):
     """By the program that docs/weights.md shows, in a folder of its own."""
     out = tmp_path / "out"

@@ -12,6 +12,8 @@ from dnr_jax.dnr import CrossLayerDNR, CrossTemporalDNR, StaticNorm, precise_sta
 from tests.dnr import reference
 from tests.dnr.settings import C, features
 
+pytestmark = pytest.mark.compat
+
 Batch = without_carry(StaticNorm)
 
 

@@ -14,7 +14,7 @@ from dnr_jax.models.residual import BottleneckBlock, Stage
 from tests import golden
 from tests.nnx.as_linen import AsLinen
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.compat, pytest.mark.usefixtures("x64")]
 
 NUM_FRAMES = 8
 

@@ -17,6 +17,8 @@ from tests.dnr import reference
 from tests.dnr.reference import jit
 from tests.dnr.settings import C, features
 
+pytestmark = pytest.mark.compat
+
 
 def variables_of(layer: nn.Module, x: jax.Array, seed: int = 1):
     """Return random variables of a layer, as double as the features."""

@@ -12,6 +12,8 @@ from dnr_jax.dnr import RelayCell
 from dnr_jax.dnr.relay import RELAYS, Bottleneck
 from tests.dnr import reference
 
+pytestmark = pytest.mark.compat
+
 FEATURES = 6
 
 

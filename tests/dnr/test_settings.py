@@ -25,7 +25,10 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 
 def marked(rows):
-    return [pytest.param(row, id=settings.name(row), marks=() if row in QUICK else pytest.mark.slow) for row in rows]
+    return [
+        pytest.param(row, id=settings.name(row), marks=pytest.mark.compat if row in QUICK else pytest.mark.slow)
+        for row in rows
+    ]
 
 
 def test_any_two_levels_meet():

@@ -12,7 +12,7 @@ from dnr_jax.dnr import CrossLayerDNR, CrossTemporalDNR, StaticNorm, precise_sta
 from tests.dnr import reference
 from tests.dnr.settings import features
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.compat, pytest.mark.usefixtures("x64")]
 LAYERS = {
     "static": StaticNorm,
     "per frame": functools.partial(StaticNorm, statistics="frame"),

@@ -16,6 +16,8 @@ from dnr_jax.data.clips.decode import DecodeError
 from dnr_jax.evaluation import predict as module
 from dnr_jax.evaluation.predict import Prediction, find_videos, predict
 
+pytestmark = pytest.mark.compat
+
 
 @pytest.fixture
 def folder(tmp_path) -> pathlib.Path:

@@ -14,6 +14,8 @@ from dnr_jax.dnr import functional
 from dnr_jax.models.blocks import stack_blocks
 from dnr_jax.models.residual import BasicBlock, Stage
 
+pytestmark = pytest.mark.compat
+
 CLIPS = np.random.default_rng(0).normal(size=(2, 4, 8, 8, 3)).astype(np.float32)
 
 

@@ -44,6 +44,7 @@ def checkpoints(tmp_path):
         yield opened
 
 
+@pytest.mark.compat
 def test_a_checkpoint_is_the_state_and_the_progress(checkpoints):
     checkpoints.save(make_state(7), {"window": [{"loss": 0.1}], "failures": {"read": 3}}, 7)
     checkpoints.wait()
@@ -60,6 +61,7 @@ def save_as_one_item(folder, state: TrainState) -> None:
         manager.save(int(state.step), args=items)
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("older", [False, True])
 def test_the_variables_are_read_alone(older, tmp_path):
     state = make_state(4).replace(opt_state={"momentum": jnp.ones(3)})
@@ -74,6 +76,7 @@ def test_the_variables_are_read_alone(older, tmp_path):
     chex.assert_trees_all_equal(variables, state.variables)
 
 
+@pytest.mark.compat
 def test_a_checkpoint_of_the_older_form_goes_on(tmp_path):
     save_as_one_item(tmp_path, make_state(4))
     with contextlib.closing(Checkpoints(tmp_path)) as opened:
@@ -87,6 +90,7 @@ def test_a_checkpoint_of_the_older_form_goes_on(tmp_path):
     np.testing.assert_array_equal(jax.random.key_data(again.key), jax.random.key_data(jax.random.key(4)))
 
 
+@pytest.mark.compat
 def test_the_latest_and_the_best_are_kept(checkpoints, tmp_path):
     for step, top1 in [(1, 0.5), (2, 0.8), (3, None), (4, 0.8), (5, 0.3), (6, None)]:
         checkpoints.save(make_state(step), {}, step, top1)
@@ -102,6 +106,7 @@ def test_without_an_evaluation_the_best_is_the_latest(checkpoints):
     assert (checkpoints.latest_step, checkpoints.best_step) == (3, 3)
 
 
+@pytest.mark.compat
 def test_the_best_is_known_again_after_a_restart(tmp_path):
     with contextlib.closing(Checkpoints(tmp_path)) as first:
         first.save(make_state(1), {}, 1, 0.9)
@@ -110,6 +115,7 @@ def test_the_best_is_known_again_after_a_restart(tmp_path):
         assert (second.latest_step, second.best_step) == (2, 1)
 
 
+@pytest.mark.compat
 def test_a_state_that_is_donated_while_it_is_written_is_written_whole(checkpoints):
     state = make_state(5)
     advance = jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s.replace(key=None)), donate_argnums=0)

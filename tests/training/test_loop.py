@@ -70,6 +70,7 @@ def whole_run(videos, tmp_path_factory):
     return workdir, train(tiny_config(videos, checkpoint_every=3), workdir)
 
 
+@pytest.mark.compat
 def test_a_run_leaves_its_records(whole_run, videos):
     workdir, report = whole_run
     events = [path.name for path in workdir.glob("events.out.tfevents.*")]
@@ -116,6 +117,7 @@ def test_validations_are_printed_with_the_best_so_far(videos, tmp_path, capsys):
     ]
 
 
+@pytest.mark.compat
 class Signal(Hook):
     """Sends this process a signal after a step."""
 
@@ -146,6 +148,7 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.compat
 def test_being_stopped_says_how_to_go_on(videos, tmp_path, interruptible, capsys):
     with pytest.raises(SystemExit) as stopped:
         train(tiny_config(videos), tmp_path, Signal(signal.SIGINT, step=1))
@@ -177,6 +180,7 @@ def test_precise_statistics_are_those_of_the_first_batches(videos, tmp_path):
     np.testing.assert_allclose(stats["var"], features.var((0, 1, 2, 3)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.compat
 def test_a_finished_run_only_repeats_its_last_line(whole_run, videos, tmp_path, capsys):
     shutil.copytree(whole_run[0], tmp_path, dirs_exist_ok=True)
     report = train(tiny_config(videos, checkpoint_every=3), tmp_path)
@@ -344,6 +348,7 @@ def test_what_the_data_contradicts_is_refused_before_anything_is_written(videos,
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.compat
 def test_worker_processes_change_nothing(whole_run, videos, tmp_path):
     config = tiny_config(videos, checkpoint_every=3)
     config.data.num_workers = 1

@@ -63,7 +63,7 @@ def test_every_network_is_built_with_every_norm(network, norms, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("norms", NORMS)
+@pytest.mark.parametrize("norms", [pytest.param("dnr", marks=pytest.mark.compat), *NORMS[1:]])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_step_on_eight_devices_reaches_every_parameter(network, norms, quick_compile, monkeypatch):
     config = reduced(network, norms, monkeypatch)

@@ -10,6 +10,8 @@ from dnr_jax.config import ExperimentConfig, from_json, override, to_json
 from dnr_jax.training.adamw import AdamW
 from dnr_jax.training.optimizer import SGD, decay_mask, make_optimizer, make_schedule, peak_learning_rate
 
+pytestmark = pytest.mark.compat
+
 
 def literal_rate(config: SGD, batch_size: int, total: int, step: int) -> float:
     """mmcv's CosineAnnealing with target 0, and then its warm-up, written out."""

@@ -19,6 +19,8 @@ from dnr_jax.training.step import (
 )
 from tests.training.tiny import TinyNetwork, tiny_config
 
+pytestmark = pytest.mark.compat
+
 CLASSES = 3
 
 

@@ -13,6 +13,8 @@ from dnr_jax.data.clips import decode
 from tests.data import zoo
 from tests.paths import REPOSITORY
 
+pytestmark = pytest.mark.compat
+
 
 @pytest.fixture(scope="module")
 def prepared(video_folder, tmp_path_factory) -> records.Prepared:

@@ -12,6 +12,8 @@ from dnr_jax.data.clips import container
 from dnr_jax.data.clips.decode import decode_frames
 from tests.data.videos import moving_frames
 
+pytestmark = pytest.mark.compat
+
 UNIT = 65536  # of a display matrix, in which numbers are 16.16 fixed point
 
 

@@ -13,6 +13,8 @@ import pytest
 from dnr_jax.data.clips import decode
 from tests.data.videos import moving_frames, write_frames
 
+pytestmark = pytest.mark.compat
+
 DAMAGED = "decord_corrupted.mp4"
 CLIPS = """
 decord_flipping_a_pancake.mkv decord_unordered.mov decord_video_0.mov decord_video_180.mov decord_video_270.mov
