@@ -2,7 +2,7 @@
 
 import sys
 
-from dnr_jax import cli
+from dnr_jax.start import main
 
 if __name__ == "__main__":
-    sys.exit(cli.main())
+    sys.exit(main())

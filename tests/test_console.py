@@ -10,8 +10,7 @@ import sys
 
 import pytest
 
-import dnr_jax_start
-from dnr_jax import cli, console
+from dnr_jax import cli, console, start
 from dnr_jax.config import ConfigError, RunError
 from dnr_jax.training.metrics import NonFiniteError
 from tests.paths import REPOSITORY
@@ -87,7 +86,7 @@ def test_folders_are_told_from_files_and_buckets(tmp_path, monkeypatch):
 def test_ctrl_c_while_a_command_imports_is_a_plain_end(tmp_path):
     """A module whose import interrupts its own process, as a person would."""
     (tmp_path / "slow_module.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
-    program = "from dnr_jax_start import import_quietly\nimport_quietly('slow_module', 'dnr')\n"
+    program = "from dnr_jax.start import import_quietly\nimport_quietly('slow_module', 'dnr')\n"
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}
     ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "dnr: interrupted\n")
@@ -97,9 +96,9 @@ def test_ctrl_c_while_a_command_imports_is_a_plain_end(tmp_path):
 def test_what_ctrl_c_does_is_as_before_once_a_command_is_imported(handler, monkeypatch):
     before = signal.signal(signal.SIGINT, handler)
     try:
-        assert dnr_jax_start.import_quietly("dnr_jax.console", "dnr") is console
+        assert start.import_quietly("dnr_jax.console", "dnr") is console
         assert signal.getsignal(signal.SIGINT) is handler
         monkeypatch.setattr(cli, "main", lambda: 7)
-        assert dnr_jax_start.main() == 7
+        assert start.main() == 7
     finally:
         signal.signal(signal.SIGINT, before)

@@ -18,8 +18,12 @@ HEAVY = (
 )
 
 
-def test_import_loads_nothing_of_the_trainer():
-    program = f"import sys, dnr_jax; print(*sorted(set({HEAVY}) & set(sys.modules)))"
+@pytest.mark.parametrize(
+    ("uses", "absent"),
+    [("", ("jax", "flax", *HEAVY)), ("[getattr(dnr_jax, name) for name in dnr_jax.__all__]", HEAVY)],
+)
+def test_importing_loads_nothing_and_using_nothing_of_the_trainer(uses, absent):
+    program = f"import sys, dnr_jax\n{uses}\nprint(*sorted(set({absent}) & set(sys.modules)))"
     command = [sys.executable, "-c", program]
     loaded = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
     assert loaded.stdout.split() == []
@@ -33,3 +37,6 @@ def test_public_names():
         *("inspect", "plot_relays", "RelayTrace", "precise_statistics"),
     }
     assert all(getattr(dnr_jax, name).__doc__ for name in dnr_jax.__all__)
+    assert set(dnr_jax.__all__) < set(dir(dnr_jax))
+    with pytest.raises(AttributeError, match="module 'dnr_jax' has no attribute 'CrossTemporal'"):
+        _ = dnr_jax.CrossTemporal

@@ -1,7 +1,4 @@
-"""How the commands start: Ctrl-C ends them without a traceback even while they import, which takes seconds.
-
-A module beside the package, because importing anything of the package imports jax.
-"""
+"""How the commands start: Ctrl-C ends them without a traceback even while they import jax, which takes seconds."""
 
 import importlib
 import os
