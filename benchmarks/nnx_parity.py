@@ -1,7 +1,7 @@
 """Largest differences between the NNX layers and the Linen layers with the same weights, as a table.
 
-``python benchmarks/nnx_parity.py`` compiles a training step of each with either framework, and compares outputs, running
-statistics and gradients. Zero is equal to the last bit.
+``python benchmarks/nnx_parity.py`` compiles a training step of each with either framework, and compares outputs,
+running statistics and gradients. Zero is equal to the last bit.
 """
 
 import functools
