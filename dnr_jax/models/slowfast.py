@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 from annotated_types import Ge
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from dnr_jax.config import Depth, ZooNetwork, register
 from dnr_jax.dnr import DNRSpec
@@ -102,9 +102,7 @@ class SlowFastBackbone(nn.Module):
         return slow, fast
 
     @nn.nowrap
-    def pathways(
-        self, x: Float[Array, "n t h w c"]
-    ) -> tuple[Float[Array, "n t2 h2 w2 c2"], Float[Array, "n t3 h3 w3 c3"]]:
+    def pathways(self, x: Num[Array, "n t h w c"]) -> tuple[Num[Array, "n t2 h2 w2 c2"], Num[Array, "n t3 h3 w3 c3"]]:
         """Take the slow and the fast pathway's frames out of clips ``[N, T, H, W, C]``.
 
         Raises:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from annotated_types import Ge, Le
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from dnr_jax.config import ZooNetwork, register
 from dnr_jax.dnr import DNRSpec
@@ -36,7 +36,7 @@ SHIFT_DIVISOR = 8
 BIASED = Convolution(functools.partial(frame_conv, use_bias=True))
 
 
-def resize_nearest(x: Float[Array, "n t h w c"], height: int, width: int) -> Float[Array, "n t {height} {width} c"]:
+def resize_nearest(x: Num[Array, "n t h w c"], height: int, width: int) -> Num[Array, "n t {height} {width} c"]:
     """Resize frames ``[N, T, H, W, C]`` as torch's ``nearest`` does: to the pixel at ``floor(i * old / new)``.
 
     ``jax.image.resize`` takes the pixel nearest to the centre, which is another one where the factor is not whole.
@@ -232,9 +232,7 @@ class TDNBackbone(nn.Module):
         return x
 
     @nn.nowrap
-    def split(
-        self, x: Float[Array, "n t h w c"]
-    ) -> tuple[Float[Array, "n t2 h2 w2 c2"], Float[Array, "n t3 h3 w3 c3"]]:
+    def split(self, x: Num[Array, "n t h w c"]) -> tuple[Num[Array, "n t2 h2 w2 c2"], Num[Array, "n t3 h3 w3 c3"]]:
         """Return the middle frame of each segment, and the differences of neighbouring ones.
 
         Args:
