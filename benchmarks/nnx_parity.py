@@ -75,9 +75,8 @@ def main() -> None:
     print(f"| layer | {' | '.join(('output', 'running statistics', 'gradients'))} |\n|---|---|---|---|")
     for name, fields in LAYERS:
         settings = ", ".join(f"{field}={value!r}" for field, value in fields.items())
-        print(
-            f"| `{name}({settings})` | {' | '.join(f'{v:g}' for v in differences(name, fields).values())} |", flush=True
-        )
+        values = " | ".join(f"{value:g}" for value in differences(name, fields).values())
+        print(f"| `{name}({settings})` | {values} |", flush=True)
 
 
 if __name__ == "__main__":
