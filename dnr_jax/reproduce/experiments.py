@@ -136,7 +136,7 @@ def protocol_of(data: str, network: str = "tsn") -> Protocol:
 
 def _protocol(data: str) -> Protocol:
     if data == "quick":
-        return Protocol(steps=400)
+        return Protocol(steps=800)
     return Protocol() if is_generated(data) else REAL
 
 
