@@ -122,7 +122,7 @@ def test_predictions_are_the_scores_of_the_network(workdir, videos):
     (prediction,) = predict(workdir, [path], top=2, views=(2, 1))
     run = load_run(workdir, make_mesh(jax.devices()[:1]))
     clips = load_clip(path, run.config.data, EvaluationConfig(clips=2))
-    variables = jax.device_get(run.variables)
+    variables = jax.tree.map(jnp.asarray, jax.device_get(run.variables))
     logits = run.model.apply(variables, normalize(jnp.asarray(clips), run.config.data), train=False)
     expected = np.mean(jax.nn.softmax(logits), axis=0)
     order = np.argsort(-expected)[:2]

@@ -132,7 +132,7 @@ def test_a_mixed_step_has_the_loss_and_accuracy_of_its_soft_labels():
     model = TinyNetwork(CLASSES, dropout=0.0)
     schedule = make_schedule(config.optimizer, 8, 10)
     step = make_train_step(model, make_optimizer(config.optimizer, schedule), schedule, config, mesh)
-    batch, variables = make_batch(), jax.device_get(state.variables)
+    batch, variables = make_batch(), jax.tree.map(jnp.asarray, jax.device_get(state.variables))
     batch["weight"][2] = 0.0
     key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), 1)
     mixture = draw_mixture(key, jnp.asarray(batch["weight"]), (16, 16), config.train)
@@ -163,7 +163,7 @@ def test_views_are_averaged_as_the_config_says(average, num_devices):
     config.evaluation.average = average
     batch = make_batch(4, views=(3,))
     result = make_eval_step(model, config, mesh)(state.variables, place_batch(batch, mesh))
-    variables = jax.device_get(state.variables)
+    variables = jax.tree.map(jnp.asarray, jax.device_get(state.variables))
     logits = [
         model.apply(variables, normalize(jnp.asarray(batch["video"][:, view]), config.data), train=False)
         for view in range(3)
