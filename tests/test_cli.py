@@ -227,7 +227,8 @@ def test_missing_data_is_one_line(workdir, videos, tmp_path, capsys):
     text = (workdir / "config.json").read_text().replace(str(videos), "/nowhere/videos")
     (tmp_path / "config.json").write_text(text)
     assert cli.main(["evaluate", "--workdir", str(tmp_path)]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    said = capsys.readouterr().err.splitlines()
+    (line,) = [line for line in said if not line.startswith("WARNING:absl:Grain")]  # what it says of an older jaxlib
     assert "/nowhere/videos" in line
 
 
