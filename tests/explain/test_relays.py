@@ -52,7 +52,8 @@ def test_traces_are_the_numbers_that_made_the_output():
     def capture(module, _):
         return module.name in ("conv1", "conv2", "norm1", "norm2")
 
-    _, found = model.apply(variables, CLIPS, train=False, mutable=["intermediates"], capture_intermediates=capture)
+    fields = {"mutable": ["intermediates"], "capture_intermediates": capture}
+    _, found = model.apply(variables, jnp.asarray(CLIPS), train=False, **fields)
     for name, trace in traces.items():
         stage, block, norm = name.split("/")
         block = found["intermediates"][stage][block]
