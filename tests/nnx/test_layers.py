@@ -57,7 +57,7 @@ def test_fields_are_those_of_the_linen_layer(kind):
         {"base": "gn", "axis_name": "batch"},
         {"dtype": "int8"},
     ],
-    ids=str,
+    ids=lambda fields: " ".join(fields),
 )
 def test_refusals_are_those_of_the_linen_layer(fields):
     linen = refusal(lambda: dnr_jax.CrossTemporalDNR(**fields))
