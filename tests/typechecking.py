@@ -15,7 +15,7 @@ _check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 
 
 def checked(function: Any) -> Any:
-    """Check a function; but not how a dataclass is made, whose fields are checked by the validation, in its own words."""
+    """Check a function; but not how a dataclass is made, whose fields the validation checks, in its own words."""
     return function if function.__name__ == "__init__" else _check(function)
 
 
