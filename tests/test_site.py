@@ -59,7 +59,7 @@ def test_the_index_of_an_accented_letter_stands_beside_it(extensions):
 
 def test_signatures_of_classes_show_names_and_defaults(extensions):
     text = extensions["signatures"].signature(dnr_jax.CrossLayerDNR)
-    assert "relay_distance=" in text and "epsilon=1e-05" in text
+    assert "relay_distance=" in text and "base=BatchNorm()" in text
     assert "Annotated" not in text and "parent" not in text
     assert "norm=DNRSpec()" in extensions["signatures"].signature(registered(Network)["TSN"])
 

@@ -180,10 +180,11 @@ assert not [name for name in sys.modules if name.startswith(("dnr_jax", "flax"))
     done = subprocess.run(command, cwd=out, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     loaded = load_run(workdir, devices.make_mesh())
+    variables = jax.tree.map(jnp.asarray, jax.device_get(loaded.variables))
     for size in (1, 3):
         clips = np.random.default_rng(size).integers(0, 256, (size, *loaded.config.data.clip_shape), np.uint8)
         video = normalize(jnp.asarray(clips), loaded.config.data)
-        expected = jax.nn.softmax(loaded.model.apply(jax.device_get(loaded.variables), video, train=False))
+        expected = jax.nn.softmax(loaded.model.apply(variables, video, train=False))
         np.testing.assert_allclose(np.load(out / f"{size}.npy"), expected, rtol=1e-5, atol=1e-6)
 
 
