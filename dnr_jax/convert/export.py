@@ -29,7 +29,7 @@ def export_program(model: nn.Module, variables: Variables, config: ExperimentCon
 
     Args:
       model: maps normalised clips ``[N, T, H, W, 3]`` to scores ``[N, K]``.
-      variables: ``params`` and ``batch_stats``.
+      variables: ``params`` and ``batch_stats``, as arrays of JAX or NumPy.
       config: what clips look like and how they are normalised.
 
     Returns:
@@ -37,6 +37,7 @@ def export_program(model: nn.Module, variables: Variables, config: ExperimentCon
       more; ``T``, ``H`` and ``W`` are those of the configuration.
     """
     dtype = jnp.dtype(config.model.dtype)
+    variables = jax.tree.map(jnp.asarray, variables)
 
     def score(video: jax.Array) -> jax.Array:
         scores: Any = model.apply(variables, normalize(video, config.data, dtype), train=False)
