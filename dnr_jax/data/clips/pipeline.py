@@ -25,7 +25,6 @@ from dnr_jax.data.clips.transforms import TestTransform, TrainTransform
 
 _logger = logging.getLogger(__name__)
 
-Batch: TypeAlias = dict[str, np.ndarray]
 Sample: TypeAlias = dict[str, np.ndarray | np.generic]
 
 # How many of the following videos may stand in for one that cannot be decoded.
@@ -38,7 +37,7 @@ _CORES_A_WORKER = 8
 _MAX_THREADS = 16
 
 
-class BatchIterator(Iterator[Batch]):
+class BatchIterator(Iterator[dict[str, np.ndarray]]):
     """An iterator over batches that owns threads and processes: close it, or use it in a ``with`` statement."""
 
     def __init__(self, dataset: grain.IterDataset, num_batches: int | None = None):
@@ -49,7 +48,7 @@ class BatchIterator(Iterator[Batch]):
         self._num_batches = num_batches
         self._finalizer = weakref.finalize(self, _close_all, self._open)
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> dict[str, np.ndarray]:
         """Returns the next batch.
 
         Raises:
