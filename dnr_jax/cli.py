@@ -127,7 +127,7 @@ def _add_training_commands(commands: "argparse._SubParsersAction[_Parser]") -> N
 
 
 def _budget(text: str) -> float:
-    """The seconds of a text such as 90s, 30m or 2h."""
+    """Return the seconds of a text such as 90s, 30m or 2h."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
     if not match or not float(match[1]):
         raise argparse.ArgumentTypeError(f"{text!r} is no time such as 90s, 30m or 2h")
@@ -270,7 +270,7 @@ def _add_evaluated_data(evaluate: argparse.ArgumentParser) -> None:
 
 
 def _size(text: str) -> int | tuple[int, int]:
-    """A short side, or the height and width that a text WIDTHxHEIGHT names."""
+    """Return a short side, or the height and width that a text WIDTHxHEIGHT names."""
     if text.isdecimal():
         return int(text)
     match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)

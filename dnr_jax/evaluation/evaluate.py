@@ -81,7 +81,7 @@ class Report:
         }
 
     def __str__(self) -> str:
-        """The one line that a run ends with."""
+        """Return the one line that a run ends with."""
         return f"validation top-1 {self.top1:.1%} ({self.correct}/{len(self.labels)} videos)"
 
     def write(self, workdir: str | pathlib.Path, **details: Any) -> None:

@@ -44,7 +44,7 @@ class Prediction:
     error: str = ""
 
     def __str__(self) -> str:
-        """The path, and below it a line for each label; or the path and the reason."""
+        """Return the path, and below it a line for each label; or the path and the reason."""
         if self.error:
             return f"cannot decode {self.error}"
         lines = [f"  {score:6.1%}  {label}" for label, score in zip(self.labels, self.scores, strict=True)]

@@ -70,7 +70,7 @@ class Trajectory:
     size: np.ndarray
 
     def reversed(self) -> "Trajectory":
-        """The same poses in opposite order."""
+        """Return the same poses in opposite order."""
         return Trajectory(self.x[::-1], self.y[::-1], self.angle[::-1], self.size[::-1])
 
 
@@ -199,7 +199,7 @@ def _scene(path: Trajectory, size: int, rng: np.random.Generator) -> tuple[np.nd
 
 
 def _distort(pictures: np.ndarray, difficulty: Difficulty, rng: np.random.Generator) -> np.ndarray:
-    """Changes the contrast and the colours of a video ``[frames, size, size, 3]``, and its exposure over time."""
+    """Change the contrast and the colours of a video ``[frames, size, size, 3]``, and its exposure over time."""
     grey = rng.uniform(60, 160)
     contrast = difficulty.contrast ** -rng.uniform()
     cast = np.exp(difficulty.cast * rng.standard_normal(3))
@@ -210,7 +210,7 @@ def _distort(pictures: np.ndarray, difficulty: Difficulty, rng: np.random.Genera
 
 
 def make_demo(cache_dir: str, train_videos: int, val_videos: int, size: int = 40, frames: int = 24) -> str:
-    """Generates the data set unless it is there already.
+    """Generate the data set unless it is there already.
 
     The videos are written to a temporary folder that takes its final name when it is complete, so an interrupted run
     leaves nothing half-made. The same arguments give the same frames.
@@ -240,7 +240,7 @@ def make_demo(cache_dir: str, train_videos: int, val_videos: int, size: int = 40
 def make_hard_demo(
     cache_dir: str, train_videos: int, val_videos: int, difficulty: Difficulty, size: int = 32, frames: int = 24
 ) -> str:
-    """Generates a data set of the hard mode unless it is there already; arguments and result as :func:`make_demo`'s.
+    """Generate a data set of the hard mode unless it is there already; arguments and result as :func:`make_demo`'s.
 
     Raises:
       ValueError: As :func:`make_demo` and :func:`draw_hard` do.
@@ -262,7 +262,7 @@ def _make(
     size: int,
     video: Callable[[int, np.random.Generator], np.ndarray],
 ) -> str:
-    """Writes a data set into the folder ``name`` of the cache, of videos drawn by label and random stream."""
+    """Write a data set into the folder ``name`` of the cache, of videos drawn by label and random stream."""
     if min(train_videos, val_videos) < len(CLASSES) or size % 2:
         raise ValueError(
             f"a demo of {train_videos} training and {val_videos} validation videos of {size} pixels; expected at least "
@@ -304,7 +304,7 @@ def _write_split(
 
 
 def _publish(built: Path, folder: Path) -> None:
-    """Gives the data set its name, unless another process was faster."""
+    """Give the data set its name, unless another process was faster."""
     try:
         built.rename(folder)
     except OSError:
@@ -313,7 +313,7 @@ def _publish(built: Path, folder: Path) -> None:
 
 
 def _stencil(glyph: str) -> np.ndarray:
-    """The glyph in white on black, float32 ``[_STENCIL, _STENCIL]``, filling the square."""
+    """Return the glyph in white on black, float32 ``[_STENCIL, _STENCIL]``, filling the square."""
     picture = np.zeros((_STENCIL, _STENCIL), np.uint8)
     if glyph in _POLYGONS:
         cv2.fillPoly(picture, [np.round(np.array(_POLYGONS[glyph]) * (_STENCIL - 1)).astype(np.int32)], 255)

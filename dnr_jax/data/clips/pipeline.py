@@ -49,7 +49,7 @@ class BatchIterator(Iterator[dict[str, np.ndarray]]):
         self._finalizer = weakref.finalize(self, _close_all, self._open)
 
     def __next__(self) -> dict[str, np.ndarray]:
-        """Returns the next batch.
+        """Return the next batch.
 
         Raises:
           RunError: A worker process ended for want of shared memory.
@@ -78,7 +78,7 @@ class BatchIterator(Iterator[dict[str, np.ndarray]]):
         self._finalizer()
 
     def __enter__(self) -> "BatchIterator":
-        """Returns the iterator itself."""
+        """Return the iterator itself."""
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -261,7 +261,7 @@ class TrainTransform:
 
     @classmethod
     def from_config(cls, data: DataConfig, classes: Sequence[str]) -> "TrainTransform":
-        """Returns the transform that a configuration asks for, for classes of these names."""
+        """Return the transform that a configuration asks for, for classes of these names."""
         return cls(
             data.short_side,
             data.crop_size,
