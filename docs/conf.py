@@ -47,6 +47,7 @@ nitpick_ignore_regex = [
     ("py:(class|obj)", r"(typing\.|types\.)?(Annotated|Literal|Union|dict|tuple)(\[.*)?"),
     ("py:class", r"[\d.]+"),  # bounds in them
     ("py:class", r"jax\.jaxlib\._jax\.Array"),
+    ("py:class", r"jaxtyping\..*|lambda"),  # shapes of arrays; conditions of fields
 ]
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
