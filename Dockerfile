@@ -3,12 +3,12 @@
 # dnr_jax, with the set of packages that its tests are run with. Without arguments a container trains the demo:
 #
 #   docker build -t dnr-jax .
-#   docker run --rm -v "$PWD/runs:/work/runs" dnr-jax
+#   docker run --rm -v "$PWD/runs:/data/runs" dnr-jax
 #
 # On NVIDIA GPUs (driver 580 or later for cuda, 525 or later for cuda12; the host needs NVIDIA's container toolkit):
 #
 #   docker build -t dnr-jax:cuda --build-arg ACCELERATOR=cuda .
-#   docker run --rm --gpus all -v "$PWD/runs:/work/runs" dnr-jax:cuda
+#   docker run --rm --gpus all -v "$PWD/runs:/data/runs" dnr-jax:cuda
 #
 # Every command is one of dnr: docker run ... dnr-jax predict --workdir runs/demo video.mp4
 FROM python:3.11-slim-bookworm
@@ -31,9 +31,9 @@ RUN case "$ACCELERATOR" in \
     && dnr configs
 
 # Where runs/ and the demo's videos are written, by the user of the container or by any other (docker run --user).
-RUN useradd --create-home dnr && install -d -o dnr -m 1777 /work /work/runs
+RUN useradd --create-home dnr && install -d -o dnr -m 1777 /data /data/runs
 USER dnr
-WORKDIR /work
+WORKDIR /data
 
 ENTRYPOINT ["dnr"]
 CMD ["train"]

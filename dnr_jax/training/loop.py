@@ -18,14 +18,7 @@ import jax
 from etils import epath
 from jax.sharding import Mesh
 
-from dnr_jax.config import (
-    ConfigError,
-    ExperimentConfig,
-    RunError,
-    expand_path,
-    to_json,
-    validate,
-)
+from dnr_jax.config import ConfigError, ExperimentConfig, RunError, expand_path, to_json, validate
 from dnr_jax.data.catalogue import records
 from dnr_jax.data.clips.failures import FailureLog
 from dnr_jax.data.clips.pipeline import BatchIterator, train_iterator
