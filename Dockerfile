@@ -3,12 +3,13 @@
 # dnr_jax, with the set of packages that its tests are run with. Without arguments a container trains the demo:
 #
 #   docker build -t dnr-jax .
-#   docker run --rm -v "$PWD/runs:/data/runs" dnr-jax
+#   mkdir -p runs   # else Docker makes it, and root alone may write to it
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD/runs:/data/runs" dnr-jax
 #
 # On NVIDIA GPUs (driver 580 or later for cuda, 525 or later for cuda12; the host needs NVIDIA's container toolkit):
 #
 #   docker build -t dnr-jax:cuda --build-arg ACCELERATOR=cuda .
-#   docker run --rm --gpus all -v "$PWD/runs:/data/runs" dnr-jax:cuda
+#   docker run --rm --gpus all --user "$(id -u):$(id -g)" -v "$PWD/runs:/data/runs" dnr-jax:cuda
 #
 # Every command is one of dnr: docker run ... dnr-jax predict --workdir runs/demo video.mp4
 FROM python:3.11-slim-bookworm
@@ -30,8 +31,10 @@ RUN case "$ACCELERATOR" in \
     && pip install -c constraints.txt ".$extra" \
     && dnr configs
 
-# Where runs/ and the demo's videos are written, by the user of the container or by any other (docker run --user).
-RUN useradd --create-home dnr && install -d -o dnr -m 1777 /data /data/runs
+# Where runs/, the demo's videos and caches are written, by the user of the container or by any other (docker run --user),
+# who has no home of their own.
+ENV HOME=/data
+RUN useradd --no-create-home --home-dir /data dnr && install -d -o dnr -m 1777 /data /data/runs
 USER dnr
 WORKDIR /data
 

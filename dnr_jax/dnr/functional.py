@@ -141,10 +141,16 @@ def across_axis(moments: Moments, axis_name: str | tuple[str, ...]) -> tuple[Mom
     try:
         size = jax.lax.axis_size(axis_name)
     except NameError:
-        if mapped := jax.sharding.get_abstract_mesh().manual_axes:
+        if mapped := _mapped_axes():
             raise ValueError(f"axis_name: is {axis_name!r}; expected one of {', '.join(mapped)}") from None
         return moments, 1
     return jax.tree.map(lambda moment: jax.lax.pmean(moment, axis_name), moments), size
+
+
+def _mapped_axes() -> tuple[str, ...]:
+    if jax.__version_info__ < (0, 8):  # whose pmap has no mesh, and tells its axis here alone
+        return tuple(jax.core.unsafe_get_axis_names_DO_NOT_USE())
+    return jax.sharding.get_abstract_mesh().manual_axes
 
 
 def instance_moments(moments: Moments, num_runs: int = 1, num_groups: int = 0) -> Moments:

@@ -110,7 +110,6 @@ def test_statistics_over_an_axis_are_those_of_all_devices(x64):
     reference.assert_close(train(norm, x), expected)  # where nothing is mapped there is one batch
 
 
-@pytest.mark.skipif(jax.__version_info__ < (0, 8), reason="the jax.pmap of JAX 0.7 does not tell which axes it maps")
 def test_another_axis_is_named():
     norm = Batch(axis_name="data", use_running_average=False)
     x = jnp.ones((2, 2, 4, C), jnp.float32)

@@ -6,7 +6,7 @@ import io
 import logging
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import av
@@ -68,7 +68,7 @@ def _open(media: str | bytes, options: dict[str, str]) -> InputContainer:
 def _open_quickly(media: str | bytes, stack: contextlib.ExitStack) -> InputContainer | None:
     """Open a file without decoding its first frames; return ``None`` where they are needed to tell what is in it."""
     quick = {"skip_frame": "all"}
-    if _may_be_mp4(media):
+    if may_be_mp4(media):
         with contextlib.suppress(av.FFmpegError):
             container = stack.enter_context(_open(media, quick | {"probesize": "32"}))
             videos = container.streams.video
@@ -82,7 +82,8 @@ def _open_quickly(media: str | bytes, stack: contextlib.ExitStack) -> InputConta
     return None
 
 
-def _may_be_mp4(media: str | bytes) -> bool:
+def may_be_mp4(media: str | bytes) -> bool:
+    """Return whether a file is called like an MP4 file, or begins like one."""
     return media[4:8] == b"ftyp" if isinstance(media, bytes) else media.lower().endswith((".mp4", ".mov", ".m4v"))
 
 
@@ -106,8 +107,8 @@ def demux(container: InputContainer, stream: av.VideoStream, damaged: list[str] 
 
 def decode_packet(
     codec: av.VideoCodecContext, packet: av.Packet | None, damaged: list[str] | None = None
-) -> Iterator[VideoFrame]:
-    """Yield the frames that a packet makes the decoder give; a damaged one costs its own frame and not the video.
+) -> Sequence[VideoFrame]:
+    """Return the frames that a packet makes the decoder give; a damaged one costs its own frame and not the video.
 
     Args:
       codec: The decoder.
@@ -115,11 +116,12 @@ def decode_packet(
       damaged: Takes the reason where the packet cannot be decoded.
     """
     try:
-        yield from codec.decode(packet)
+        return codec.decode(packet)
     except av.FFmpegError as error:
         _logger.debug("damaged packet: %s", error)
         if damaged is not None:
             damaged.append(str(error))
+        return ()
 
 
 def decode_in_order(media: str | bytes, damaged: list[str] | None = None) -> Iterator[VideoFrame]:

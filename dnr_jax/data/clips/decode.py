@@ -5,8 +5,9 @@ what it needs: demuxing is cheap (about 1 ms a clip), so all packets are listed 
 from them (:mod:`dnr_jax.data.clips.pictures`), and each group of pictures is decoded from its keyframe to the last
 frame wanted. Frames that nothing refers to and nobody asked for are skipped (``skip_frame = NONREF``), which saves a
 third of the work on Kinetics-like files. Where the packets leave a doubt, or what comes out of the decoder is not what
-they promised, the whole file is decoded and frames are counted instead. Records of a prepared data set have the list
-with them (:mod:`dnr_jax.data.clips.packet_index`), and only the packets that are needed are looked at.
+they promised, the whole file is decoded and frames are counted instead. Of H.264 in an MP4 file nothing need be demuxed
+(:mod:`dnr_jax.data.clips.sample_table`). Records of a prepared data set have the list with them
+(:mod:`dnr_jax.data.clips.packet_index`), and only the packets that are needed are looked at.
 
 A folder or archive of pictures is a video too (:mod:`dnr_jax.data.clips.frame_files`): of these only the files of the
 wanted frames are read, by OpenCV, and at a reduced size where they are much larger than needed.
@@ -18,6 +19,9 @@ import dataclasses
 import functools
 import itertools
 import logging
+import os
+import pathlib
+import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import TypeAlias, cast
@@ -35,12 +39,15 @@ from dnr_jax.data.clips.container import (
     decode_in_order,
     decode_packet,
     demux,
+    is_url,
+    may_be_mp4,
     open_video,
     orientation,
 )
 from dnr_jax.data.clips.frame_files import BUCKETS, FrameFiles, has_frame_files
 from dnr_jax.data.clips.packet_index import Decoder, Doubt, PacketIndex, index_of
 from dnr_jax.data.clips.pictures import has_gap, picture_order
+from dnr_jax.data.clips.sample_table import sample_table
 
 __all__ = [
     "DecodeError",
@@ -140,7 +147,7 @@ def decode_frames(source: str | bytes, pick: Pick, short_side: int = 0) -> tuple
     try:
         if has_frame_files(source):
             return _decode_files(FrameFiles(source), pick, short_side)
-        media = _read_remote(source)
+        media = _fetch(source)
         frames, indices, total = _decode_stored(media, pick) or _decode_counting(media, pick, counted=0)
         return _to_rgb(frames, indices), total
     except (av.FFmpegError, OSError, DecodeError) as error:
@@ -162,8 +169,9 @@ def told_frames(media: str | bytes) -> int:
         if isinstance(media, StoredVideo) and media.packets:
             with contextlib.suppress(Doubt):
                 return len(PacketIndex.from_bytes(media.packets).order)
+        media = _fetch(media)
         with open_video(media) as (container, stream):
-            packets = _list_packets(container, stream)
+            packets = _list_samples(media, container, stream) or _list_packets(container, stream)
             return len(packets.order) if packets.delay <= stream.codec_context.reorder_depth else 0
     except (av.FFmpegError, OSError) as error:
         raise DecodeError(str(error)) from error
@@ -236,10 +244,27 @@ def _decode_files(video: FrameFiles, pick: Pick, short_side: int) -> tuple[np.nd
     return np.stack(frames)[positions], len(video)
 
 
-def _read_remote(source: str | bytes) -> str | bytes:
-    """FFmpeg opens paths itself, but does not know buckets: a file in one is fetched whole."""
-    in_bucket = isinstance(source, str) and source.startswith(BUCKETS)
-    return epath.Path(source).read_bytes() if in_bucket else source
+def _fetch(source: str | bytes) -> str | bytes:
+    """Return what FFmpeg is to open: a path, or the bytes of a file.
+
+    It opens paths itself, but does not know buckets: a file in one is fetched whole. So is a small MP4 file, of which
+    the sample table tells where in these bytes its packets are.
+    """
+    if isinstance(source, bytes):
+        return source
+    if source.startswith(BUCKETS):
+        return epath.Path(source).read_bytes()
+    if may_be_mp4(source) and not is_url(source) and _is_small_file(source):
+        return pathlib.Path(source).read_bytes()
+    return source
+
+
+def _is_small_file(path: str) -> bool:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False  # FFmpeg says what is wrong with it
+    return stat.S_ISREG(status.st_mode) and status.st_size <= _KEPT_BYTES
 
 
 def _check(indices: np.ndarray, total: int) -> np.ndarray:
@@ -263,6 +288,10 @@ Decoded: TypeAlias = tuple[dict[int, VideoFrame], np.ndarray, int]
 """Frames by index, the indices wanted, the number of frames in the video."""
 
 
+Read: TypeAlias = Callable[[int, int], Iterable[av.Packet]]
+"""Returns the packets from one position to another, both included; called with rising positions."""
+
+
 @dataclasses.dataclass(frozen=True)
 class _Packets:
     """The packets of a stream.
@@ -272,16 +301,14 @@ class _Packets:
       order: Positions of packets in the order of their frames; empty where the packets do not tell.
       delay: How many packets a decoder has to be fed before it can give the first of their frames.
       kept: The packets, where they take little memory; ``None`` of those of large files, and of those with an index.
+      read: What reads them by a sample table, where there is one.
     """
 
     keys: Sequence[int]
     order: Sequence[int]
     delay: int
     kept: Sequence[av.Packet] | None = None
-
-
-Read: TypeAlias = Callable[[int, int], Iterable[av.Packet]]
-"""Returns the packets from one position to another, both included; called with rising positions."""
+    read: Read | None = None
 
 
 def _index(content: bytes) -> PacketIndex | None:
@@ -308,6 +335,17 @@ def _decodes_alike(content: bytes, index: PacketIndex, pick: Pick) -> bool:
         return False
     ways, other_ways = ([orientation(frame) for frame in frames.values()] for frames, _, _ in (found, expected))
     return ways == other_ways and np.array_equal(_to_rgb(*found[:2]), _to_rgb(*expected[:2]))
+
+
+def _list_samples(media: str | bytes, container: InputContainer, stream: av.VideoStream) -> _Packets | None:
+    """List the packets by the sample table of the file; ``None`` where it has none that can be relied on."""
+    samples = sample_table(media, container, stream) if isinstance(media, bytes) else None
+    pictures = picture_order(stream.codec_context)
+    if samples is None or pictures is None:
+        return None
+    pictures.add(samples.views)
+    order = (pictures.order() if samples.keys[:1] == [0] else None) or ()
+    return _Packets(samples.keys, order, _delay(order), read=samples.read)
 
 
 def _list_packets(container: InputContainer, stream: av.VideoStream) -> _Packets:
@@ -423,16 +461,19 @@ def _decode_sparse(media: str | bytes, pick: Pick, probe: bool) -> Decoded:
       Doubt: The packets do not tell which frames they hold, or the decoder gives others.
     """
     with open_video(media, probe) as (container, stream), contextlib.ExitStack() as stack:
-        packets = _list_packets(container, stream)
+        packets = _list_samples(media, container, stream) or _list_packets(container, stream)
         total = len(packets.order)
         if not total:
             raise Doubt("the packets do not tell their frames")
         indices = _check(pick(FrameCount(total, average_rate(stream))), total)
-        source: Iterable[av.Packet] | None = packets.kept
-        if source is None:
-            container, stream = stack.enter_context(open_video(media, probe))
-            source = demux(container, stream)
-        return _decode_runs(stream.codec_context, packets, _read_from(source), indices), indices, total
+        read = packets.read
+        if read is None:
+            source: Iterable[av.Packet] | None = packets.kept
+            if source is None:
+                container, stream = stack.enter_context(open_video(media, probe))
+                source = demux(container, stream)
+            read = _read_from(source)
+        return _decode_runs(stream.codec_context, packets, read, indices), indices, total
 
 
 def _read_from(packets: Iterable[av.Packet]) -> Read:

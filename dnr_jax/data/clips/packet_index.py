@@ -139,13 +139,18 @@ class PacketIndex:
             data = view[start : start + size]
             if len(data) != size or zlib.adler32(data) != checksum:
                 raise Doubt(f"packet {position} is not where the index says")
-            packet = av.Packet(size)  # with the zeros behind its data that decoders need
-            memoryview(packet)[:] = data
-            packet.is_keyframe = position in keys
-            yield packet
+            yield packet_of(data, is_keyframe=position in keys)
 
 
 _ARRAYS = ("order", "keys", "starts", "sizes", "checksums")
+
+
+def packet_of(data: memoryview, is_keyframe: bool) -> av.Packet:
+    """Return a packet with a copy of its data."""
+    packet = av.Packet(len(data))  # with the zeros behind its data that decoders need
+    memoryview(packet)[:] = data
+    packet.is_keyframe = is_keyframe
+    return packet
 
 
 def index_of(

@@ -10,9 +10,13 @@ does not know: for an unknown codec, or a stream with anything unusual in it. Th
 import abc
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import av
 import numpy as np
+
+Packet: TypeAlias = av.Packet | memoryview
+"""A packet, or what it holds."""
 
 
 class PictureOrder(abc.ABC):
@@ -27,7 +31,7 @@ class PictureOrder(abc.ABC):
     tells_losses = True
 
     @abc.abstractmethod
-    def add(self, packets: Sequence[av.Packet]) -> None:
+    def add(self, packets: Sequence[Packet]) -> None:
         """Look at the next packets of the stream."""
 
     @abc.abstractmethod
@@ -71,7 +75,7 @@ class PicturesAsStored(PictureOrder):
         """Start at the first packet."""
         self._count = 0
 
-    def add(self, packets: Sequence[av.Packet]) -> None:
+    def add(self, packets: Sequence[Packet]) -> None:
         """Count them."""
         self._count += len(packets)
 
@@ -98,7 +102,7 @@ class VisiblePictures(PictureOrder):
         self._shown = shown
         self._counts: list[int] = []
 
-    def add(self, packets: Sequence[av.Packet]) -> None:
+    def add(self, packets: Sequence[Packet]) -> None:
         """Count the pictures of each."""
         self._counts += [self._shown(memoryview(packet)) for packet in packets]
 
@@ -155,7 +159,7 @@ class TypedPictures(PictureOrder):
         self._types_of = picture_types
         self._types: list[str] = []
 
-    def add(self, packets: Sequence[av.Packet]) -> None:
+    def add(self, packets: Sequence[Packet]) -> None:
         """Note the types of their pictures."""
         found = (self._types_of(bytes(packet)) for packet in packets)
         self._types += [types[0] if len(types) == 1 else "?" for types in found]
@@ -257,10 +261,10 @@ class CountedPictures(PictureOrder):
         self._heads: list[bytes] = []
         self._unusual = not syntax.is_known
 
-    def add(self, packets: Sequence[av.Packet]) -> None:
+    def add(self, packets: Sequence[Packet]) -> None:
         """Note the start of the first slice of each, and the parameter sets before it."""
         if not self._unusual:
-            heads = [self._syntax.head(memoryview(packet)) for packet in packets]
+            heads = self._syntax.heads(packets)
             self._heads += heads
             self._unusual = not all(heads)
 
@@ -398,11 +402,17 @@ class _Syntax(abc.ABC):
     def counts(self, heads: np.ndarray) -> Counts | None:
         """Read slices; ``None`` where the parameter sets are none that are understood."""
 
-    def head(self, packet: memoryview) -> bytes:
-        """Return the start of a packet's first slice; nothing where there is none or something changes before it."""
+    def heads(self, packets: Sequence[Packet]) -> list[bytes]:
+        """Return the start of the first slice of each; nothing where there is none or something changes before it."""
+        width, end, slices = self._width, self._width + _HEAD, self._slice_bytes
+        # Of most packets it is the first unit.
+        return [
+            bytes(view[width:end]) if width and len(view) > width and view[width] in slices else self._head(view)
+            for view in (memoryview(packet) for packet in packets)
+        ]
+
+    def _head(self, packet: memoryview) -> bytes:
         width = self._width
-        if width and len(packet) > width and packet[width] in self._slice_bytes:
-            return bytes(packet[width : width + _HEAD])
         for unit in _split_by_size(packet, width) if width else _split_at_start_codes(bytes(packet), self._is_slice):
             if self._is_slice(unit):
                 return bytes(unit[:_HEAD])
