@@ -490,7 +490,8 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 def _predict(args: argparse.Namespace) -> int:
     with stage("importing"):
-        from dnr_jax.evaluation.predict import find_videos, predict
+        from dnr_jax.evaluation.inputs import find_videos
+        from dnr_jax.evaluation.predict import predict
 
     paths = find_videos(args.videos)
     failures = 0
