@@ -62,7 +62,7 @@ class Explainer:
         self.run = run
         self.batch_size = batch_size
         self._score = jax.jit(self._scores)
-        self._differentiate = jax.jit(self._differentiated, static_argnames="layer")
+        self._differentiate = jax.jit(self._differentiated, static_argnames="layers")
 
     @functools.cached_property
     def layers(self) -> Mapping[str, Layer]:
@@ -91,14 +91,25 @@ class Explainer:
           ValueError: for clips or classes that are none of this network, and for a layer that there is not, naming the
             nearest ones.
         """
-        found = find_layer(self.layers, layer)
+        (explanation,) = self.grad_cams(clips, [layer], classes, plus).values()
+        return explanation
+
+    def grad_cams(
+        self, clips: np.ndarray, layers: Sequence[str], classes: Classes = None, plus: bool = False
+    ) -> dict[str, Explanation]:
+        """Return what :meth:`grad_cam` does for several layers, by their names, from one program."""
+        found = tuple(find_layer(self.layers, layer) for layer in layers)
         clips = _batch(clips, self.run)
         wanted = self._wanted(classes, len(clips))
         weights = maps.grad_cam_pp_weights if plus else maps.grad_cam_weights
-        at_layer = self._differentiate(self.run.variables, clips, wanted, layer=found)
-        values = maps.class_activation(at_layer.features, at_layer.gradients, weights=weights, shape=clips.shape[1:4])
-        probabilities = jax.nn.softmax(at_layer.scores)
-        return Explanation(maps.scaled(np.asarray(values)), *map(np.asarray, (at_layer.classes, probabilities)))
+        at = self._differentiate(self.run.variables, clips, wanted, layers=found)
+        chosen, probabilities = map(np.asarray, (at.classes, jax.nn.softmax(at.scores)))
+        values = [
+            maps.class_activation(*pair, weights=weights, shape=clips.shape[1:4])
+            for pair in zip(at.features, at.gradients, strict=True)
+        ]
+        scaled = [maps.scaled(np.asarray(value)) for value in values]
+        return {layer: Explanation(value, chosen, probabilities) for layer, value in zip(layers, scaled, strict=True)}
 
     def occlusion(
         self,
@@ -145,9 +156,11 @@ class Explainer:
         scores: Any = self.run.model.apply(variables, normalize(clips, self.run.config.data, self._dtype), train=False)
         return jax.nn.log_softmax(scores)
 
-    def _differentiated(self, variables: Variables, clips: jax.Array, classes: jax.Array, *, layer: Layer) -> Gradients:
+    def _differentiated(
+        self, variables: Variables, clips: jax.Array, classes: jax.Array, *, layers: tuple[Layer, ...]
+    ) -> Gradients:
         video = normalize(clips, self.run.config.data, self._dtype)
-        return gradients(self.run.model, variables, video, classes, layer)
+        return gradients(self.run.model, variables, video, classes, layers)
 
     def _wanted(self, classes: Classes, clips: int) -> np.ndarray:
         """Return a class for each clip, -1 for the best one."""

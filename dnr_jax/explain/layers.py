@@ -51,8 +51,8 @@ class Gradients(NamedTuple):
 
     scores: Float[Array, "n k"]
     classes: Int[Array, " n"]
-    features: list[jax.Array]
-    gradients: list[jax.Array]
+    features: list[list[jax.Array]]
+    gradients: list[list[jax.Array]]
 
 
 def find_layers(model: nn.Module, variables: Variables, clips: Any) -> dict[str, Layer]:
@@ -96,36 +96,40 @@ def find_layer(layers: Mapping[str, Layer], name: str = "") -> Layer:
 
 
 def gradients(
-    model: nn.Module, variables: Variables, clips: Float[Array, "n t h w 3"], classes: Int[Array, " n"], layer: Layer
+    model: nn.Module,
+    variables: Variables,
+    clips: Float[Array, "n t h w 3"],
+    classes: Int[Array, " n"],
+    layers: Sequence[Layer],
 ) -> Gradients:
-    """Differentiate scores at the features of a layer; call it under ``jax.jit``.
+    """Differentiate scores at the features of layers; call it under ``jax.jit``.
 
     Args:
       model: called as ``model.apply(variables, clips, train=False)``; returns scores ``[N, K]``.
       variables: of the model.
       clips: normalised.
       classes: whose score is differentiated for each clip; below 0: the best one.
-      layer: of :func:`find_layers`.
+      layers: of :func:`find_layers`.
     """
+    paths = {layer.path for layer in layers}
 
-    def forward(perturbations: Any) -> tuple[jax.Array, Any]:
-        given = {**variables, PERTURBATIONS: perturbations} if perturbations else variables
-        with _intercepted(layer.path.__eq__):
+    def forward(perturbations: Mapping[Path, Any]) -> tuple[jax.Array, dict[Path, Any]]:
+        nested = traverse_util.unflatten_dict({(*path, _NAME): zeros for path, zeros in perturbations.items()})
+        given = {**variables, PERTURBATIONS: nested} if nested else variables
+        with _intercepted(paths.__contains__):
             scores, updates = model.apply(given, clips, train=False, mutable=["intermediates"])
-        return scores, _sown(updates)[layer.path]
+        return scores, _sown(updates)
 
     _, shapes = jax.eval_shape(lambda: forward({}))
     zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-    scores, pullback, features = jax.vjp(
-        lambda zeros: forward(traverse_util.unflatten_dict({(*layer.path, _NAME): zeros})), zeros, has_aux=True
-    )
+    scores, pullback, features = jax.vjp(forward, zeros, has_aux=True)
     classes = jnp.where(classes < 0, jnp.argmax(scores, axis=-1).astype(classes.dtype), classes)
     (found,) = pullback(jax.nn.one_hot(classes, scores.shape[-1], dtype=scores.dtype))
 
-    def of_block(array: jax.Array) -> jax.Array:
-        return array if layer.block is None else array[layer.block]
+    def at(arrays: Mapping[Path, Any], layer: Layer) -> list[jax.Array]:
+        return [leaf if layer.block is None else leaf[layer.block] for leaf in jax.tree.leaves(arrays[layer.path])]
 
-    return Gradients(scores, classes, *(list(map(of_block, jax.tree.leaves(tree))) for tree in (features, found)))
+    return Gradients(scores, classes, *([at(arrays, layer) for layer in layers] for arrays in (features, found)))
 
 
 @contextlib.contextmanager
