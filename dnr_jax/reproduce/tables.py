@@ -24,6 +24,10 @@ class Setting:
       interlace: whether channels are interlaced, in networks that can.
       clips: that share statistics; of the paper's scale also the batch of a device.
       rate: factor of the learning rate.
+      steps: factor of the number of steps; the warm-up stays as long as it is.
+      warmup: factor of the steps of the warm-up.
+      decay: factor of the weight decay.
+      precise: training batches from which running statistics are estimated anew for evaluation; 0: none.
     """
 
     network: str = "tsn"
@@ -31,6 +35,10 @@ class Setting:
     interlace: bool = True
     clips: int = 8
     rate: float = 1.0
+    steps: int = 1
+    warmup: int = 1
+    decay: float = 1.0
+    precise: int = 0
 
     def declared(self) -> dict[str, Any]:
         """Return what differs from the defaults, by name."""
@@ -302,6 +310,36 @@ _RATES = tuple(
     for row in (ARMS[1], ARMS[3])
     for rate in RATES
 )
+LENGTHS = (2, 4)
+"""Factors of the number of steps."""
+GAIN = {"gain": 4.0}
+"""Lets the predicted scales start near 1."""
+_SCHEDULE = tuple(
+    Row(f"{row.name},steps={steps}", dataclasses.replace(row.setting, steps=steps))
+    for steps in reversed(LENGTHS)
+    for row in (ARMS[3], ARMS[1], _arm("dnr,gain=4", norm=GAIN), ARMS[2], ARMS[0])
+    if steps == max(LENGTHS) or not row.setting.norm.get("gain")
+)
+_WHY = (
+    _arm("dnr,gain=4", norm=GAIN),
+    _arm("dnr_no_interlace,gain=4", norm=GAIN, interlace=False),
+    _arm("dnr,warmup=4", warmup=4),
+    _arm("dnr,decay=0", decay=0.0),
+    _arm("dnr,precise=60", precise=60),
+    _arm("dnr,statistics=clip", norm={"statistics": "clip"}),
+)
+
+
+def _doublings(row: str, against: str) -> dict[str, float]:
+    """Return the weights of the slope of a row's margin, in points a doubling of the steps."""
+    return {
+        f"{name}{length}": sign * value
+        for length, value in (("", -0.5), (",steps=2", 0.0), (",steps=4", 0.5))
+        for name, sign in ((row, 1), (against, -1))
+        if value
+    }
+
+
 KNOBS = {
     "gap": (0, 3, 6),
     "contrast": (1, 3, 6),
@@ -334,6 +372,43 @@ TABLES = {
         Table("arms", "The four arms", (), BEATS),
         Table("ut", "The four arms on UT-Interaction", (), BEATS, ("ut_interaction",)),
         Table("rates", "Learning rates", _RATES, seeds=(100, 101, 102), arms=False),
+        Table(
+            "why",
+            "Suspected reasons, each changed alone",
+            _WHY,
+            (
+                Claim("a start near 1 is better than DNR", {"dnr,gain=4": 1, "dnr": -1}),
+                Claim(
+                    "a start near 1 is better than DNR, both without interlacing",
+                    {"dnr_no_interlace,gain=4": 1, "dnr_no_interlace": -1},
+                ),
+                Claim("a longer warm-up is better than DNR", {"dnr,warmup=4": 1, "dnr": -1}),
+                Claim("no weight decay is better than DNR", {"dnr,decay=0": 1, "dnr": -1}),
+                Claim("precise statistics are better than DNR", {"dnr,precise=60": 1, "dnr": -1}),
+                Claim("statistics of whole clips are better than DNR", {"dnr,statistics=clip": 1, "dnr": -1}),
+                Claim("a start near 1 beats BN with interlacing", {"dnr,gain=4": 1, "bn_interlace": -1}),
+            ),
+        ),
+        Table(
+            "schedule",
+            "Longer training",
+            _SCHEDULE,
+            (
+                Claim("the margin over BN with interlacing grows with the steps", _doublings("dnr", "bn_interlace")),
+                Claim(
+                    "DNR beats BN with interlacing in 4 times the steps",
+                    {"dnr,steps=4": 1, "bn_interlace,steps=4": -1},
+                ),
+                Claim(
+                    "DNR without interlacing beats BN in 4 times the steps",
+                    {"dnr_no_interlace,steps=4": 1, "bn,steps=4": -1},
+                ),
+                Claim(
+                    "a start near 1 beats BN with interlacing in 4 times the steps",
+                    {"dnr,gain=4,steps=4": 1, "bn_interlace,steps=4": -1},
+                ),
+            ),
+        ),
         Table(
             "3",
             "Clips that share statistics",

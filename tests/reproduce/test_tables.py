@@ -51,6 +51,16 @@ def test_the_slope_is_that_of_a_line_through_the_margins():
     assert slope == pytest.approx(np.polyfit(x, y, 1)[0])
 
 
+def test_the_slope_over_steps_is_that_of_a_line_through_the_margins():
+    weights = tables._doublings("dnr", "bn_interlace")
+    margins = {"": -20.0, ",steps=2": -3.0, ",steps=4": 4.0}
+    slope = sum(weights.get(f"dnr{length}", 0) * margin for length, margin in margins.items())
+    assert slope == pytest.approx(np.polyfit([0, 1, 2], [*margins.values()], 1)[0])
+    assert {
+        name.replace("dnr", "bn_interlace"): -w for name, w in weights.items() if "dnr" in name
+    }.items() <= weights.items()
+
+
 def test_the_same_network_in_several_tables_is_the_same_run():
     rows = {(table.key, row.name): row for table, row in ROWS}
     same = [("arms", "dnr"), ("1a", "method=cl+ct"), ("1c", "reduction=4"), ("1c", "depth=1"), ("2", "resnet50+dnr")]
