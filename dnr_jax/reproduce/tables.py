@@ -79,7 +79,7 @@ class Claim:
 
     Attributes:
       text: the claim, as a short sentence.
-      weights: of rows, by name.
+      weights: of rows, by name; in a sweep by name and data set, ``dnr@generated:gap=3``.
     """
 
     text: str
@@ -100,6 +100,8 @@ class Table:
       seeds: of the mini scale, where it has some of its own; empty: 0, 1, ...
       arms: whether the four arms stand beside its rows.
       elsewhere: what makes it, where that is not this command.
+      sweep: whether its data sets are the lines, and its claims are about all of them together.
+      asks: whether its claims are questions of the reproduction, which the paper does not answer.
     """
 
     key: str
@@ -111,6 +113,8 @@ class Table:
     seeds: tuple[int, ...] = ()
     arms: bool = True
     elsewhere: str = ""
+    sweep: bool = False
+    asks: bool = False
 
     def all_rows(self) -> tuple[Row, ...]:
         """Return the arms and the table's own rows."""
@@ -350,6 +354,17 @@ KNOBS = {
 }
 """Values of each knob of the generated data that are swept, all others at the chosen difficulty."""
 
+
+def _trend(knob: str) -> Claim:
+    """Return the claim that DNR's margin grows with a knob: its slope, in points from one value to the next."""
+    places = [f"{DATA}:{knob}={value:g}" for value in KNOBS[knob]]
+    ends = ((places[0], -0.5), (places[-1], 0.5))  # in a line through three points, the middle one has no weight
+    weights = {
+        f"{row}@{place}": sign * value for place, value in ends for row, sign in (("dnr", 1), ("bn_interlace", -1))
+    }
+    return Claim(f"the margin over BN with interlacing grows with {knob}", weights)
+
+
 TRIES = tuple(
     f"{DATA}:gap={gap},contrast={contrast:g},cast={cast:g},exposure={exposure:g},noise={noise:g},videos={videos}"
     for gap, contrast, cast, exposure, noise, videos in (
@@ -368,7 +383,9 @@ TRIES = tuple(
 TABLES = {
     table.key: table
     for table in (
-        Table("difficulty", "Choice of the difficulty", ARMS[1::-1], data=TRIES, seeds=(200, 201), arms=False),
+        Table(
+            "difficulty", "Choice of the difficulty", ARMS[1::-1], data=TRIES, seeds=(200, 201), arms=False, sweep=True
+        ),
         Table("arms", "The four arms", (), BEATS),
         Table("ut", "The four arms on UT-Interaction", (), BEATS, ("ut_interaction",)),
         Table("rates", "Learning rates", _RATES, seeds=(100, 101, 102), arms=False),
@@ -388,6 +405,7 @@ TABLES = {
                 Claim("statistics of whole clips are better than DNR", {"dnr,statistics=clip": 1, "dnr": -1}),
                 Claim("a start near 1 beats BN with interlacing", {"dnr,gain=4": 1, "bn_interlace": -1}),
             ),
+            asks=True,
         ),
         Table(
             "schedule",
@@ -408,6 +426,7 @@ TABLES = {
                     {"dnr,gain=4,steps=4": 1, "bn_interlace,steps=4": -1},
                 ),
             ),
+            asks=True,
         ),
         Table(
             "3",
@@ -493,7 +512,10 @@ TABLES = {
             "knobs",
             "Knobs of the generated data",
             (),
+            tuple(_trend(knob) for knob in KNOBS),
             data=tuple(f"{DATA}:{k}={v:g}" for k, vs in KNOBS.items() for v in vs),
+            sweep=True,
+            asks=True,
         ),
         Table(
             "2",
