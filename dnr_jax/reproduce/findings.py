@@ -29,6 +29,8 @@ NAMES = {
     "bn_interlace": "BN with interlacing",
     "dnr_no_interlace": "DNR without interlacing",
     "dnr": "DNR",
+    "dnr,gain=4": "DNR that starts near 1",
+    "dnr_no_interlace,gain=4": "DNR that starts near 1, without interlacing",
 }
 _SAID = {
     "supported": "supported",
@@ -42,11 +44,13 @@ FAIR = BEATS[1]
 
 
 class Figures:
-    """What finished runs say about the rows of a table, on the generated data at the chosen difficulty."""
+    """What finished runs say about the rows of tables, on the generated data at the chosen difficulty."""
 
-    def __init__(self, table: str, found: Sequence[Result]):
+    def __init__(self, found: Sequence[Result], *tables: str):
         """Look the rows up."""
-        self.rows: dict[str, Outcome] = report.by_place(TABLES[table], found)[DATA]
+        self.rows: dict[str, Outcome] = {}
+        for table in tables:
+            self.rows |= report.by_place(TABLES[table], found)[DATA]
 
     def top1(self, row: str) -> Estimate | None:
         """Return the accuracy of a row in per cent; None where no run is finished."""
@@ -131,7 +135,7 @@ def _where(table: Table, data: str) -> str:
 
 def arms(found: Sequence[Result]) -> str:
     """Return the accuracies of the four arms as a table."""
-    figures = Figures("arms", found)
+    figures = Figures(found, "arms")
     lines = ["| | top-1, % | seeds |", "|---|---|---|"]
     for row in ARMS:
         if top1 := figures.top1(row.name):
@@ -165,17 +169,51 @@ def advice(judgements: Sequence[Judgement]) -> str:
 
 def lengths(found: Sequence[Result]) -> str:
     """Return the arms over the length of training as a table, and what follows."""
-    figures = Figures("schedule", found)
-    lines = ["| steps | BN with interlacing | DNR | DNR - BN with interlacing |", "|---|---|---|---|"]
-    change = None
-    for length in (1, *LENGTHS):
-        ending = "" if length == 1 else f",steps={length}"
-        dnr, baseline = f"dnr{ending}", f"bn_interlace{ending}"
-        if margin := figures.margin(dnr, baseline):
-            cells = [interval(top1) for row in (baseline, dnr) if (top1 := figures.top1(row))]
-            lines.append(f"| {length} x | {' | '.join(cells)} | {points(margin)} |")
-            change = figures.contrast({dnr: 1, baseline: -1, "dnr": -1, "bn_interlace": 1}) if ending else None
-    return "\n".join([*lines, "", _about_change(change)])
+    figures, all_lengths = Figures(found, "schedule", "why"), (1, *LENGTHS)
+    lines = [f"| | {' | '.join(f'{length} x' for length in all_lengths)} |", f"|{'---|' * (1 + len(all_lengths))}"]
+    for arm, name in NAMES.items():
+        cells = [figures.top1(_longer(arm, length)) for length in all_lengths]
+        lines.append(f"| {name} | {' | '.join(_counted(cell) for cell in cells)} |")
+    margins = [_margin_at(figures, length) for length in all_lengths]
+    lines.append(f"| DNR - BN with interlacing | {' | '.join(points(one) if one else '' for one in margins)} |")
+    return "\n".join([*lines, "", _about_change(_change(figures))])
+
+
+def _longer(arm: str, length: int) -> str:
+    """Return the row of an arm in some times the steps."""
+    if length > 1:
+        return f"{arm},steps={length}"
+    return arm
+
+
+def _counted(value: Estimate | None) -> str:
+    return f"{interval(value)}; {value.count}" if value else ""
+
+
+def _margin_at(figures: Figures, length: int) -> Contrast | None:
+    """Return the margin of DNR over BN with interlacing in some times the steps."""
+    return figures.margin(_longer("dnr", length), _longer("bn_interlace", length))
+
+
+def _change(figures: Figures) -> Contrast | None:
+    """Return how the margin changes to the longest training that was run, over seeds that have both lengths."""
+    run = [length for length in LENGTHS if _margin_at(figures, length)]
+    if not run:
+        return None
+    dnr, baseline = _longer("dnr", max(run)), _longer("bn_interlace", max(run))
+    return figures.contrast({dnr: 1, baseline: -1, "dnr": -1, "bn_interlace": 1})
+
+
+def longest(found: Sequence[Result]) -> str:
+    """Return the margin over BN with interlacing in the longest training, as a sentence; empty where there is none."""
+    figures = Figures(found, "schedule")
+    margins = {length: margin for length in LENGTHS if (margin := _margin_at(figures, length))}
+    if not margins:
+        return ""
+    length, margin = max(margins.items())
+    tops = {arm: figures.top1(_longer(arm, length)) for arm in ("dnr", "bn_interlace")}
+    accuracies = ", ".join(f"{NAMES[arm]} {interval(top1)}" for arm, top1 in tops.items() if top1)
+    return f"In {length} times the steps: {accuracies}; the difference is {points(margin)}."
 
 
 def _about_change(change: Contrast | None) -> str:
@@ -183,7 +221,9 @@ def _about_change(change: Contrast | None) -> str:
     if change is None:
         return "Longer runs are not finished yet."
     seeds = change.over_seeds
-    if seeds.count < 2 or seeds.low <= 0 <= seeds.high:
+    if seeds.count < 2:
+        return f"Longer training changes the margin by {points(change)}; one seed is a hint and no proof."
+    if seeds.low <= 0 <= seeds.high:
         return f"Longer training changes the margin by {points(change)}, which is no more than seeds may differ."
     what = "DNR catches up with longer training" if seeds.mean > 0 else "Longer training is no help to DNR"
     return f"{what}: the margin changes by {points(change)}."
@@ -191,7 +231,7 @@ def _about_change(change: Contrast | None) -> str:
 
 def reasons(found: Sequence[Result]) -> str:
     """Return what each suspected reason changes, the largest change first."""
-    figures = Figures("why", found)
+    figures = Figures(found, "why")
     changes = [
         (row.name, margin)
         for row in TABLES["why"].rows
@@ -208,7 +248,7 @@ def _clear(margin: Contrast) -> str:
 
 def rates(found: Sequence[Result]) -> str:
     """Return the accuracies of both arms over learning rates as a table."""
-    figures = Figures("rates", found)
+    figures = Figures(found, "rates")
     lines = [f"| | {' | '.join(f'{rate:g} x' for rate in RATES)} |", f"|{'---|' * (1 + len(RATES))}"]
     for arm in ("bn_interlace", "dnr"):
         found_here = [figures.top1(f"{arm},rate={rate:g}") for rate in RATES]
@@ -238,6 +278,7 @@ def fields(found: Sequence[Result]) -> dict[str, Callable[[], str]]:
         "summary": lambda: summary(judgements()),
         "advice": lambda: advice(judgements()),
         "questions": lambda: questions(judgements()),
+        "longest": lambda: longest(found),
         "lengths": lambda: lengths(found),
         "reasons": lambda: reasons(found),
         "rates": lambda: rates(found),

@@ -128,8 +128,8 @@ def _judge(claims: Sequence[tuple[Claim, Mapping[str, Outcome]]]) -> list[Verdic
 def _own_rows(table: Table, place: str) -> Sequence[Row]:
     """Return the rows that no other table has on a data set; of one without rows of its own, the arms."""
     arms = [row.setting for row in ARMS]
-    if table.sweep and table.arms and knobs_of(place) == knobs_of("generated"):
-        return []  # a knob at the value that was chosen
+    if table.sweep:  # where a knob is at the value that was chosen, the rows are those of other tables
+        return [] if table.arms and knobs_of(place) == knobs_of("generated") else table.all_rows()
     return [row for row in table.rows if row.start or row.setting not in arms] or table.all_rows()
 
 

@@ -318,15 +318,17 @@ LENGTHS = (2, 4)
 """Factors of the number of steps."""
 GAIN = {"gain": 4.0}
 """Lets the predicted scales start near 1."""
+_NEAR_1 = _arm("dnr,gain=4", norm=GAIN)
+_NEAR_1_ALONE = _arm("dnr_no_interlace,gain=4", norm=GAIN, interlace=False)
 _SCHEDULE = tuple(
     Row(f"{row.name},steps={steps}", dataclasses.replace(row.setting, steps=steps))
     for steps in reversed(LENGTHS)
-    for row in (ARMS[3], ARMS[1], _arm("dnr,gain=4", norm=GAIN), ARMS[2], ARMS[0])
-    if steps == max(LENGTHS) or not row.setting.norm.get("gain")
+    for row in (ARMS[3], ARMS[1], _NEAR_1, ARMS[2], ARMS[0], _NEAR_1_ALONE)
+    if steps == max(LENGTHS) or row in ARMS
 )
 _WHY = (
-    _arm("dnr,gain=4", norm=GAIN),
-    _arm("dnr_no_interlace,gain=4", norm=GAIN, interlace=False),
+    _NEAR_1,
+    _NEAR_1_ALONE,
     _arm("dnr,warmup=4", warmup=4),
     _arm("dnr,decay=0", decay=0.0),
     _arm("dnr,precise=60", precise=60),
@@ -511,7 +513,7 @@ TABLES = {
         Table(
             "knobs",
             "Knobs of the generated data",
-            (),
+            (_NEAR_1,),
             tuple(_trend(knob) for knob in KNOBS),
             data=tuple(f"{DATA}:{k}={v:g}" for k, vs in KNOBS.items() for v in vs),
             sweep=True,

@@ -110,13 +110,17 @@ def test_a_trend_over_a_knob_is_a_claim_of_all_values():
     [
         (0.9, 3, "DNR catches up with longer training: the margin changes by +"),
         (0.4, 3, "Longer training is no help to DNR: the margin changes by -"),
-        (0.9, 1, "no more than seeds may differ"),
+        (0.9, 1, "; one seed is a hint and no proof."),
+        (0.65, 3, "+0.0 points (+0.0 to +0.0; 3 seeds), which is no more than seeds may differ."),
     ],
 )
 def test_what_longer_training_changes_is_said_as_far_as_it_is_known(dnr, seeds, said):
     shares = ARMS | {"dnr,steps=4": dnr, "bn_interlace,steps=4": 0.85}
     text = findings.fill("{{lengths}}", runs("schedule", seeds, shares))
-    assert said in text and "| 4 x | 8" in text
+    assert said in text and "| | 1 x | 2 x | 4 x |" in text
+    assert re.search(r"\| BN with interlacing \| [78].*; \d \|  \| 8.*; \d \|", text)
+    assert "In 4 times the steps: DNR" in findings.fill("{{longest}}", runs("schedule", seeds, shares))
+    assert findings.fill("{{longest}}", runs("schedule", 3, ARMS)) == ""
     assert "not finished yet" in findings.fill("{{lengths}}", runs("schedule", 3, ARMS))
 
 
