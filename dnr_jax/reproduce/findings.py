@@ -44,13 +44,13 @@ FAIR = BEATS[1]
 
 
 class Figures:
-    """What finished runs say about the rows of tables, on the generated data at the chosen difficulty."""
+    """What finished runs say about the rows of tables on one data set."""
 
-    def __init__(self, found: Sequence[Result], *tables: str):
-        """Look the rows up."""
+    def __init__(self, found: Sequence[Result], *tables: str, data: str = DATA):
+        """Look the rows up; without a name of the data, on the generated ones at the chosen difficulty."""
         self.rows: dict[str, Outcome] = {}
         for table in tables:
-            self.rows |= report.by_place(TABLES[table], found)[DATA]
+            self.rows |= report.by_place(TABLES[table], found)[data]
 
     def top1(self, row: str) -> Estimate | None:
         """Return the accuracy of a row in per cent; None where no run is finished."""
@@ -246,6 +246,32 @@ def _clear(margin: Contrast) -> str:
     return "" if seeds.count < 2 or seeds.low <= 0 <= seeds.high else ", more than the seeds differ"
 
 
+def start(found: Sequence[Result]) -> str:
+    """Return what a start near 1 changes, as a sentence; empty where no run says so."""
+    figures = Figures(found, "why")
+    top1, change = figures.top1("dnr,gain=4"), figures.margin("dnr,gain=4", "dnr")
+    fair = figures.margin("dnr,gain=4", "bn_interlace")
+    if not top1 or not change or not fair:
+        return ""
+    return (
+        "With predicted scales that start near 1 (`model.norm.gain=4`, which the paper does not have) DNR has "
+        f"{interval(top1)}: against DNR as published {points(change)}, against BN with interlacing {points(fair)}."
+    )
+
+
+def knobs(found: Sequence[Result]) -> str:
+    """Return the margins over BN with interlacing for each value of the knobs that was run, as a table."""
+    lines = ["| data | BN with interlacing | DNR - that | DNR that starts near 1 - that |", "|---|---|---|---|"]
+    for data in TABLES["knobs"].data:
+        figures = Figures(found, "knobs", data=data)
+        baseline = figures.top1("bn_interlace")
+        margins = [figures.margin(row, "bn_interlace") for row in ("dnr", "dnr,gain=4")]
+        if baseline and any(margins):
+            cells = " | ".join(points(margin) if margin else "" for margin in margins)
+            lines.append(f"| {data.partition(':')[2]} | {_counted(baseline)} | {cells} |")
+    return "\n".join(lines) if len(lines) > 2 else NOTHING
+
+
 def rates(found: Sequence[Result]) -> str:
     """Return the accuracies of both arms over learning rates as a table."""
     figures = Figures(found, "rates")
@@ -281,6 +307,8 @@ def fields(found: Sequence[Result]) -> dict[str, Callable[[], str]]:
         "longest": lambda: longest(found),
         "lengths": lambda: lengths(found),
         "reasons": lambda: reasons(found),
+        "start": lambda: start(found),
+        "knobs": lambda: knobs(found),
         "rates": lambda: rates(found),
         "not run": lambda: not_run(found),
     }

@@ -124,6 +124,27 @@ def test_what_longer_training_changes_is_said_as_far_as_it_is_known(dnr, seeds, 
     assert "not finished yet" in findings.fill("{{lengths}}", runs("schedule", 3, ARMS))
 
 
+def test_a_start_near_1_is_compared_with_both():
+    text = findings.fill("{{start}}", runs("why", 3, ARMS | {"dnr,gain=4": 0.75}))
+    assert re.search(
+        r"DNR has 75\.0 \(.*\): against DNR as published \+15\.0 .*, against BN with inter.* -5\.0 points", text
+    )
+    assert findings.fill("{{start}}", runs("why", 3, ARMS)) == ""
+
+
+def test_margins_stand_beside_the_knobs():
+    table, shares = TABLES["knobs"], ARMS | {"dnr,gain=4": 0.9}
+    found = [
+        result(run, np.arange(100) < round(100 * shares[row.name]))
+        for row in table.all_rows()
+        for run in runs_of(table, row, 2)
+        if run.data == "generated:gap=6"
+    ]
+    (line,) = findings.fill("{{knobs}}", found).splitlines()[2:]
+    assert line.startswith("| gap=6 | 80.0 (80.0 to 80.0); 2 | -20.0 points (") and "| +10.0 points (" in line
+    assert findings.fill("{{knobs}}", []) == findings.NOTHING
+
+
 def test_reasons_are_in_the_order_of_what_they_change():
     shares = ARMS | {"dnr,decay=0": 0.6, "dnr,gain=4": 0.7, "dnr_no_interlace,gain=4": 0.45}
     lines = findings.fill("{{reasons}}", runs("why", 3, shares)).splitlines()
