@@ -520,6 +520,28 @@ TABLES = {
             asks=True,
         ),
         Table(
+            "far",
+            "Order that is told far apart, and longer training",
+            (
+                _NEAR_1,
+                *(
+                    row
+                    for row in _SCHEDULE
+                    if row.name in ("bn_interlace,steps=4", "dnr,steps=4", "dnr,gain=4,steps=4")
+                ),
+            ),
+            (
+                *BEATS,
+                Claim("a start near 1 beats BN with interlacing", {"dnr,gain=4": 1, "bn_interlace": -1}),
+                Claim(
+                    "DNR beats BN with interlacing in 4 times the steps",
+                    {"dnr,steps=4": 1, "bn_interlace,steps=4": -1},
+                ),
+            ),
+            (f"{DATA}:gap={max(KNOBS['gap'])}",),
+            asks=True,
+        ),
+        Table(
             "2",
             "Backbones",
             _2,
