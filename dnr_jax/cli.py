@@ -169,7 +169,7 @@ def _add_reproduce(commands: "argparse._SubParsersAction[_Parser]") -> None:
     reproduce.add_argument("--quick", action="store_true", help="one seed on easy data: minutes, and no verdicts")
     reproduce.add_argument("--list", action="store_true", help="list rows, the paper's figures and what is done")
     reproduce.add_argument(
-        "--report", action="store_true", help="write docs/results.md and its pictures, and do nothing else"
+        "--report", action="store_true", help="write docs/results.md and what follows from it, and do nothing else"
     )
     reproduce.set_defaults(run=_reproduce)
 

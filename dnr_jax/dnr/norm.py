@@ -156,9 +156,8 @@ class _DynamicNorm(Prediction, Norm):
     """A norm whose scale and shift a relay cell predicts, which is set by the fields of :class:`Prediction`."""
 
     def _own_cell(self, features: int, name: str) -> RelayCell:
-        return RelayCell(
-            features, self.reduction, self.depth, self.param_dtype, self.relay, self.initial_state, name=name
-        )
+        settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(Prediction)}
+        return RelayCell(features, param_dtype=self.param_dtype, **settings, name=name)
 
 
 class CrossTemporalDNR(TemporalRelay, _DynamicNorm):

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Protocol
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
 from dnr_jax.dnr import functional
 from dnr_jax.dnr.aliases import Dtype, FloatDtype
@@ -182,6 +182,7 @@ Mechanism = Annotated[Literal["lstm", "se", "fc", "none"], _IN_USE, _OWN]
 Reduction = Annotated[int, Ge(1), _IN_USE, _OWN, Needs("relay", "lstm", "se", "none")]
 Depth = Annotated[int, Ge(1), _IN_USE, _OWN]
 InitialState = Annotated[Literal["zeros", "learned"], _IN_USE, _OWN, Needs("relay", "lstm", "se", "fc")]
+Gain = Annotated[float, Gt(0), _IN_USE, _OWN]
 
 
 @dataclasses.dataclass(repr=False, eq=False)
@@ -196,6 +197,9 @@ class Prediction:
     """Layers ``d``, stacked: each reads the hidden state of the one below, the last one's state is used."""
     initial_state: InitialState = "zeros"
     """State before the first step: ``zeros``, or ``learned``, which starts its training there."""
+    gain: Gain = 1.0
+    """Factor of the predicted scale; what is relayed stays without it. At 1, the paper's, scales are in (0, 1) and
+    start near 0.25 (``lstm``, ``none``) or 0.5 (``se``, ``fc``): 4 or 2 lets them start near 1."""
 
 
 @dataclasses.dataclass(repr=False, eq=False)
@@ -214,6 +218,8 @@ class CellSettings:
     """See :attr:`Prediction.relay`."""
     initial_state: InitialState = Prediction.initial_state
     """See :attr:`Prediction.initial_state`."""
+    gain: Gain = Prediction.gain
+    """See :attr:`Prediction.gain`."""
 
     def check(self, carry: Any, descriptors: jax.Array, batch_shape: tuple[int, ...]) -> None:
         """Raise ValueError for descriptors of another width, or a carry that is not the cell's."""
@@ -227,6 +233,11 @@ class CellSettings:
             zeros = jnp.zeros(shape, dtype)
             return ((zeros, zeros),) * self.depth
         return tuple((jnp.broadcast_to(h, shape), jnp.broadcast_to(c, shape)) for h, c in start.astype(dtype))
+
+    def scale_and_shift(self, state: State) -> State:
+        """Return the scale and shift that a hidden and a cell state stand for."""
+        h, c = state
+        return (h if self.gain == 1 else self.gain * h), c
 
 
 class Layer(Protocol):
@@ -323,13 +334,14 @@ class RelayCell(CellSettings, nn.Module):
           descriptor: ``[..., C]``, pooled un-normalised features.
 
         Returns:
-          The new carry and ``(scale, shift)``, each ``[..., C]``: scale = h in (0, 1), shift = c.
+          The new carry and ``(scale, shift)``, each ``[..., C]``: scale = gain * h in (0, gain), shift = c.
 
         Raises:
           ValueError: for a descriptor of another width, or a carry that is not the cell's.
         """
         self.check(carry, descriptor, descriptor.shape[:-1])
-        return advance(self.layer, carry, descriptor)
+        carry, state = advance(self.layer, carry, descriptor)
+        return carry, self.scale_and_shift(state)
 
     def unroll(self, carry: RelayState, descriptors: jax.Array, *, reverse: bool = False) -> tuple[RelayState, State]:
         """Take one step for each entry of the second axis, in order.
@@ -359,4 +371,5 @@ class RelayCell(CellSettings, nn.Module):
             reverse=reverse,
             unroll=UNROLLED,
         )
-        return unroll(self.layer, carry, descriptors, None if self.relay == "none" else scan, reverse)
+        carry, states = unroll(self.layer, carry, descriptors, None if self.relay == "none" else scan, reverse)
+        return carry, self.scale_and_shift(states)

@@ -182,15 +182,8 @@ class _DynamicNorm(Prediction, Norm):
     LINEN_NAMES: ClassVar[dict[str, str]] = {"relay_cell": "relay"}
 
     def _own_cell(self, rngs: nnx.Rngs) -> RelayCell:
-        return RelayCell(
-            self.num_features,
-            self.reduction,
-            self.depth,
-            self.param_dtype,
-            self.relay,
-            self.initial_state,
-            rngs=rngs,
-        )
+        settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(Prediction)}
+        return RelayCell(self.num_features, param_dtype=self.param_dtype, **settings, rngs=rngs)
 
 
 @_layer

@@ -209,13 +209,14 @@ class RelayCell(CellSettings, nnx.Module):
           descriptor: ``[..., C]``, pooled un-normalised features.
 
         Returns:
-          The new carry and ``(scale, shift)``, each ``[..., C]``: scale = h in (0, 1), shift = c.
+          The new carry and ``(scale, shift)``, each ``[..., C]``: scale = gain * h in (0, gain), shift = c.
 
         Raises:
           ValueError: for a descriptor of another width, or a carry that is not the cell's.
         """
         self.check(carry, descriptor, descriptor.shape[:-1])
-        return advance(self.layers, carry, descriptor)
+        carry, state = advance(self.layers, carry, descriptor)
+        return carry, self.scale_and_shift(state)
 
     def unroll(self, carry: RelayState, descriptors: jax.Array, *, reverse: bool = False) -> tuple[RelayState, State]:
         """Take one step for each entry of the second axis, in order, as :meth:`dnr_jax.RelayCell.unroll` does.
@@ -233,4 +234,5 @@ class RelayCell(CellSettings, nnx.Module):
         """
         self.check(carry, descriptors, (descriptors.shape[0], *descriptors.shape[2:-1]))
         scan = None if self.relay == "none" else functools.partial(_scan, reverse)
-        return unroll(self.layers, carry, descriptors, scan, reverse)
+        carry, states = unroll(self.layers, carry, descriptors, scan, reverse)
+        return carry, self.scale_and_shift(states)

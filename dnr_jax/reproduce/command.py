@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from dnr_jax.config import ConfigError
-from dnr_jax.reproduce import report, results
+from dnr_jax.reproduce import findings, report, results
 from dnr_jax.reproduce.experiments import Run, runs_of, why_not
 from dnr_jax.reproduce.queue import Job, with_starts, work
 from dnr_jax.reproduce.tables import TABLES, Row, Table, find_rows, find_table
@@ -104,8 +104,12 @@ def reproduce(jobs: Sequence[Job], out: pathlib.Path, data: str, seconds: float 
 
 
 def report_committed(docs: pathlib.Path = pathlib.Path("docs")) -> int:
-    """Write the page of results and its pictures of the committed lines; return the exit status."""
-    for path in report.write(docs, *report.committed(docs)):
+    """Write what is made of the committed lines: the page of results, its pictures, and the pages of what follows.
+
+    Returns the exit status.
+    """
+    found, sections = report.committed(docs)
+    for path in [*report.write(docs, found, sections), *findings.write(docs, found)]:
         print(f"wrote {path}")
     return 0
 

@@ -235,12 +235,14 @@ def _mini(run: Run, folder: str, runs: pathlib.Path) -> ExperimentConfig:
         optimizer=SGD(
             learning_rate=protocol.learning_rate * setting.rate,
             base_batch_size=protocol.batch,
-            warmup_steps=protocol.warmup,
+            warmup_steps=protocol.warmup * setting.warmup,
+            weight_decay=SGD.weight_decay * setting.decay,
         ),
         train=TrainConfig(
             batch_size=protocol.batch,
-            steps=protocol.steps,
-            eval_every=protocol.steps,
+            steps=protocol.steps * setting.steps,
+            eval_every=protocol.steps * setting.steps,
+            precise_statistics=setting.precise,
             checkpoint_every=100,
             log_every=50,
             seed=run.seed,

@@ -73,45 +73,63 @@ def outcomes(table: Table, row: Row, data: str, done: Mapping[str, Sequence[Resu
 
 def blocks(table: Table, found: Sequence[Result]) -> list[Block]:
     """Return a table on each of its data sets on which a run is finished, beside those that it shares with the arms."""
-    done: dict[str, list[Result]] = {}
-    for result in found:
-        done.setdefault(result.fingerprint, []).append(result)
-    rows = table.all_rows()
-    places = list(dict.fromkeys(place for row in rows for place in data_of(table, row, "mini")))
-    by_place = {
-        place: {row.name: outcomes(table, row, place, done) for row in rows if place in data_of(table, row, "mini")}
-        for place in places
-    }
-    pairs = [(place, claim) for place in places for claim in table.claims if set(claim.weights) <= set(by_place[place])]
-    contrasts = [statistics.contrast(by_place[place], claim.weights) for place, claim in pairs]
-    adjusted = statistics.holm([contrast.p if contrast else 1.0 for contrast in contrasts])
-    verdicts = [
-        (place, Verdict(claim, contrast, p, statistics.verdict(contrast, p)))
-        for (place, claim), contrast, p in zip(pairs, contrasts, adjusted, strict=True)
-    ]
+    places = by_place(table, found)
+    claims = () if table.sweep else table.claims
+    pairs = [(place, claim) for place in places for claim in claims if set(claim.weights) <= set(places[place])]
+    verdicts = _judge([(claim, places[place]) for place, claim in pairs])
     measured = {
         place: Block(
             place,
-            {name: accuracies(outcome) for name, outcome in by_place[place].items() if outcome},
-            [verdict for other, verdict in verdicts if other == place],
+            {name: accuracies(outcome) for name, outcome in rows.items() if outcome},
+            [verdict for (other, _), verdict in zip(pairs, verdicts, strict=True) if other == place],
         )
-        for place in places
-        if any(by_place[place].values())
+        for place, rows in places.items()
+        if any(rows.values())
     }
-    has_own = any(by_place[place].get(row.name) for place in measured for row in _own_rows(table, place))
+    has_own = any(places[place].get(row.name) for place in measured for row in _own_rows(table, place))
     return list(measured.values()) if has_own else []
 
 
-def is_sweep(table: Table) -> bool:
-    """Return whether a table has few rows on many data sets, which are its lines then, and no claims."""
-    return len(table.data) > 2 and not table.claims
+def trends(table: Table, found: Sequence[Result]) -> list[Verdict]:
+    """Return what became of the claims of a sweep, which are about all of its data sets together; of others none."""
+    if not table.sweep:
+        return []
+    named = {
+        f"{name}@{place}": outcome
+        for place, rows in by_place(table, found).items()
+        for name, outcome in rows.items()
+        if outcome
+    }
+    return _judge([(claim, named) for claim in table.claims])
+
+
+def by_place(table: Table, found: Sequence[Result]) -> dict[str, dict[str, Outcome]]:
+    """Return the outcomes of a table's rows, by data set and name."""
+    done: dict[str, list[Result]] = {}
+    for result in found:
+        done.setdefault(result.fingerprint, []).append(result)
+    rows = [(row, data_of(table, row, "mini")) for row in table.all_rows()]
+    places = dict.fromkeys(place for _, data in rows for place in data)
+    return {
+        place: {row.name: outcomes(table, row, place, done) for row, data in rows if place in data} for place in places
+    }
+
+
+def _judge(claims: Sequence[tuple[Claim, Mapping[str, Outcome]]]) -> list[Verdict]:
+    """Return the verdicts on the claims of a table, each beside the outcomes that it is about."""
+    contrasts = [statistics.contrast(rows, claim.weights) for claim, rows in claims]
+    adjusted = statistics.holm([contrast.p if contrast else 1.0 for contrast in contrasts])
+    return [
+        Verdict(claim, contrast, p, statistics.verdict(contrast, p))
+        for (claim, _), contrast, p in zip(claims, contrasts, adjusted, strict=True)
+    ]
 
 
 def _own_rows(table: Table, place: str) -> Sequence[Row]:
     """Return the rows that no other table has on a data set; of one without rows of its own, the arms."""
     arms = [row.setting for row in ARMS]
-    if is_sweep(table) and table.arms and knobs_of(place) == knobs_of("generated"):
-        return []  # a knob at the value that was chosen
+    if table.sweep:  # where a knob is at the value that was chosen, the rows are those of other tables
+        return [] if table.arms and knobs_of(place) == knobs_of("generated") else table.all_rows()
     return [row for row in table.rows if row.start or row.setting not in arms] or table.all_rows()
 
 
@@ -133,20 +151,24 @@ def page(found: Sequence[Result], sections: Sequence[str] = (), images: str = IM
     parts = [_HEAD]
     for table in TABLES.values():
         if measured := blocks(table, found):
-            parts.append("\n".join(_section(table, measured, images)) + "\n")
+            parts.append("\n".join(_section(table, measured, trends(table, found), images)) + "\n")
     parts.append(_origin(found))
     return "\n".join([*parts, *sections])
 
 
-def _section(table: Table, measured: Sequence[Block], images: str) -> Iterator[str]:
-    """Yield the lines of a table."""
+def _section(table: Table, measured: Sequence[Block], over_all: Sequence[Verdict], images: str) -> Iterator[str]:
+    """Yield the lines of a table; ``over_all`` are the verdicts about all data sets of a sweep."""
     number = f"Table {table.key}: {table.title[0].lower()}{table.title[1:]}" if table.paper_data else table.title
     yield f"## {number}\n"
     if table.paper_data:
         yield f"The paper's figures are of {table.paper_data}; ours, of the mini scale, compare among themselves.\n"
     yield f"```bash\ndnr reproduce --table {table.key}\n```\n"
-    if is_sweep(table):
+    if table.sweep:
         yield from _sweep(table, measured)
+        if over_all:
+            yield "The points are from one value of the knob to the next.\n"
+            yield from _claims(over_all)
+            yield f"Holm's correction is for {len(over_all)} contrasts.\n"
         yield f"![{number}]({images}/{picture_name(table)})\n"
         return
     for block in measured:
@@ -313,7 +335,7 @@ def write(folder: pathlib.Path, found: Sequence[Result], sections: Sequence[str]
     files = [folder / PAGE]
     for table in TABLES.values():
         measured = blocks(table, found)
-        if measured and is_sweep(table):
+        if measured and table.sweep:
             files.append(folder / IMAGES / picture_name(table))
             draw_sweep(table, measured, files[-1])
             continue

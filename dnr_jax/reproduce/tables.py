@@ -24,6 +24,10 @@ class Setting:
       interlace: whether channels are interlaced, in networks that can.
       clips: that share statistics; of the paper's scale also the batch of a device.
       rate: factor of the learning rate.
+      steps: factor of the number of steps; the warm-up stays as long as it is.
+      warmup: factor of the steps of the warm-up.
+      decay: factor of the weight decay.
+      precise: training batches from which running statistics are estimated anew for evaluation; 0: none.
     """
 
     network: str = "tsn"
@@ -31,6 +35,10 @@ class Setting:
     interlace: bool = True
     clips: int = 8
     rate: float = 1.0
+    steps: int = 1
+    warmup: int = 1
+    decay: float = 1.0
+    precise: int = 0
 
     def declared(self) -> dict[str, Any]:
         """Return what differs from the defaults, by name."""
@@ -71,7 +79,7 @@ class Claim:
 
     Attributes:
       text: the claim, as a short sentence.
-      weights: of rows, by name.
+      weights: of rows, by name; in a sweep by name and data set, ``dnr@generated:gap=3``.
     """
 
     text: str
@@ -92,6 +100,8 @@ class Table:
       seeds: of the mini scale, where it has some of its own; empty: 0, 1, ...
       arms: whether the four arms stand beside its rows.
       elsewhere: what makes it, where that is not this command.
+      sweep: whether its data sets are the lines, and its claims are about all of them together.
+      asks: whether its claims are questions of the reproduction, which the paper does not answer.
     """
 
     key: str
@@ -103,6 +113,8 @@ class Table:
     seeds: tuple[int, ...] = ()
     arms: bool = True
     elsewhere: str = ""
+    sweep: bool = False
+    asks: bool = False
 
     def all_rows(self) -> tuple[Row, ...]:
         """Return the arms and the table's own rows."""
@@ -302,6 +314,38 @@ _RATES = tuple(
     for row in (ARMS[1], ARMS[3])
     for rate in RATES
 )
+LENGTHS = (2, 4)
+"""Factors of the number of steps."""
+GAIN = {"gain": 4.0}
+"""Lets the predicted scales start near 1."""
+_NEAR_1 = _arm("dnr,gain=4", norm=GAIN)
+_NEAR_1_ALONE = _arm("dnr_no_interlace,gain=4", norm=GAIN, interlace=False)
+_SCHEDULE = tuple(
+    Row(f"{row.name},steps={steps}", dataclasses.replace(row.setting, steps=steps))
+    for steps in reversed(LENGTHS)
+    for row in (ARMS[3], ARMS[1], _NEAR_1, ARMS[2], ARMS[0], _NEAR_1_ALONE)
+    if steps == max(LENGTHS) or row in ARMS
+)
+_WHY = (
+    _NEAR_1,
+    _NEAR_1_ALONE,
+    _arm("dnr,warmup=4", warmup=4),
+    _arm("dnr,decay=0", decay=0.0),
+    _arm("dnr,precise=60", precise=60),
+    _arm("dnr,statistics=clip", norm={"statistics": "clip"}),
+)
+
+
+def _doublings(row: str, against: str) -> dict[str, float]:
+    """Return the weights of the slope of a row's margin, in points a doubling of the steps."""
+    return {
+        f"{name}{length}": sign * value
+        for length, value in (("", -0.5), (",steps=2", 0.0), (",steps=4", 0.5))
+        for name, sign in ((row, 1), (against, -1))
+        if value
+    }
+
+
 KNOBS = {
     "gap": (0, 3, 6),
     "contrast": (1, 3, 6),
@@ -311,6 +355,17 @@ KNOBS = {
     "videos": (120, 240, 480),
 }
 """Values of each knob of the generated data that are swept, all others at the chosen difficulty."""
+
+
+def _trend(knob: str) -> Claim:
+    """Return the claim that DNR's margin grows with a knob: its slope, in points from one value to the next."""
+    places = [f"{DATA}:{knob}={value:g}" for value in KNOBS[knob]]
+    ends = ((places[0], -0.5), (places[-1], 0.5))  # in a line through three points, the middle one has no weight
+    weights = {
+        f"{row}@{place}": sign * value for place, value in ends for row, sign in (("dnr", 1), ("bn_interlace", -1))
+    }
+    return Claim(f"the margin over BN with interlacing grows with {knob}", weights)
+
 
 TRIES = tuple(
     f"{DATA}:gap={gap},contrast={contrast:g},cast={cast:g},exposure={exposure:g},noise={noise:g},videos={videos}"
@@ -330,10 +385,51 @@ TRIES = tuple(
 TABLES = {
     table.key: table
     for table in (
-        Table("difficulty", "Choice of the difficulty", ARMS[1::-1], data=TRIES, seeds=(200, 201), arms=False),
+        Table(
+            "difficulty", "Choice of the difficulty", ARMS[1::-1], data=TRIES, seeds=(200, 201), arms=False, sweep=True
+        ),
         Table("arms", "The four arms", (), BEATS),
         Table("ut", "The four arms on UT-Interaction", (), BEATS, ("ut_interaction",)),
         Table("rates", "Learning rates", _RATES, seeds=(100, 101, 102), arms=False),
+        Table(
+            "why",
+            "Suspected reasons, each changed alone",
+            _WHY,
+            (
+                Claim("a start near 1 is better than DNR", {"dnr,gain=4": 1, "dnr": -1}),
+                Claim(
+                    "a start near 1 is better than DNR, both without interlacing",
+                    {"dnr_no_interlace,gain=4": 1, "dnr_no_interlace": -1},
+                ),
+                Claim("a longer warm-up is better than DNR", {"dnr,warmup=4": 1, "dnr": -1}),
+                Claim("no weight decay is better than DNR", {"dnr,decay=0": 1, "dnr": -1}),
+                Claim("precise statistics are better than DNR", {"dnr,precise=60": 1, "dnr": -1}),
+                Claim("statistics of whole clips are better than DNR", {"dnr,statistics=clip": 1, "dnr": -1}),
+                Claim("a start near 1 beats BN with interlacing", {"dnr,gain=4": 1, "bn_interlace": -1}),
+            ),
+            asks=True,
+        ),
+        Table(
+            "schedule",
+            "Longer training",
+            _SCHEDULE,
+            (
+                Claim("the margin over BN with interlacing grows with the steps", _doublings("dnr", "bn_interlace")),
+                Claim(
+                    "DNR beats BN with interlacing in 4 times the steps",
+                    {"dnr,steps=4": 1, "bn_interlace,steps=4": -1},
+                ),
+                Claim(
+                    "DNR without interlacing beats BN in 4 times the steps",
+                    {"dnr_no_interlace,steps=4": 1, "bn,steps=4": -1},
+                ),
+                Claim(
+                    "a start near 1 beats BN with interlacing in 4 times the steps",
+                    {"dnr,gain=4,steps=4": 1, "bn_interlace,steps=4": -1},
+                ),
+            ),
+            asks=True,
+        ),
         Table(
             "3",
             "Clips that share statistics",
@@ -417,8 +513,33 @@ TABLES = {
         Table(
             "knobs",
             "Knobs of the generated data",
-            (),
+            (_NEAR_1,),
+            tuple(_trend(knob) for knob in KNOBS),
             data=tuple(f"{DATA}:{k}={v:g}" for k, vs in KNOBS.items() for v in vs),
+            sweep=True,
+            asks=True,
+        ),
+        Table(
+            "far",
+            "Order that is told far apart, and longer training",
+            (
+                _NEAR_1,
+                *(
+                    row
+                    for row in _SCHEDULE
+                    if row.name in ("bn_interlace,steps=4", "dnr,steps=4", "dnr,gain=4,steps=4")
+                ),
+            ),
+            (
+                *BEATS,
+                Claim("a start near 1 beats BN with interlacing", {"dnr,gain=4": 1, "bn_interlace": -1}),
+                Claim(
+                    "DNR beats BN with interlacing in 4 times the steps",
+                    {"dnr,steps=4": 1, "bn_interlace,steps=4": -1},
+                ),
+            ),
+            (f"{DATA}:gap={max(KNOBS['gap'])}",),
+            asks=True,
         ),
         Table(
             "2",

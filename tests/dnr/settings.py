@@ -30,7 +30,12 @@ RENORM = {"limits": (1.5, 0.5), "steps": (2, 6, 10)}
 BASES = {base.alias: base for base in registered(Base).values()}
 RUNNING = tuple(name for name, base in BASES.items() if issubclass(base, BatchBase))
 STANDARDIZATION = {"base": ("bn", "gn", "in", "ln", "brn", "sn"), "statistics": ("group", "clip", "frame", "token")}
-PREDICTION = {"relay": ("lstm", "se", "fc", "none"), "depth": (1, 2), "initial_state": ("zeros", "learned")}
+PREDICTION = {
+    "relay": ("lstm", "se", "fc", "none"),
+    "depth": (1, 2),
+    "initial_state": ("zeros", "learned"),
+    "gain": (1, 4),
+}
 AXES = {
     "static": {},
     "ilm": {},
@@ -47,39 +52,39 @@ CHOSEN = """
     static in group 0
     static ln token 0
     static gn clip 0
-    cl gn group 0 fc 2 learned 1 shared
-    cl bn clip 2 none 1 zeros 1 own
-    cl brn frame 1 lstm 2 learned 2 own
-    cl bn clip 1 se 1 zeros 1 shared
-    cl ln token 0 se 1 learned 2 own
-    cl sn frame 2 lstm 1 zeros 1 shared
-    cl in group 0 fc 1 zeros 1 own
-    cl in clip 0 none 1 zeros 1 shared
-    cl ln token 0 none 1 zeros 1 shared
-    cl gn token 0 fc 1 zeros 2 own
-    cl brn group 0 fc 1 zeros 1 shared
-    cl sn group 0 se 1 zeros 2 own
-    cl bn clip 2 lstm 1 zeros 2 shared
-    cl ln frame 0 none 1 zeros 1 shared
-    cl in group 0 lstm 1 zeros 2 shared
-    ct bn group 0 lstm 1 zeros forward group 1
-    ct brn clip 2 se 2 learned bidirectional frame 2
-    ct sn frame 1 fc 1 zeros bidirectional frame 4
-    ct in frame 0 se 2 learned forward group 4
-    ct ln token 0 none 2 zeros forward frame 2
-    ct sn clip 2 fc 2 learned forward group 1
-    ct gn token 0 lstm 1 zeros bidirectional group 2
-    ct brn group 1 none 1 zeros bidirectional group 1
-    ct bn group 2 lstm 2 learned bidirectional frame 4
-    ct gn frame 0 se 1 zeros forward frame 1
-    ct bn frame 1 fc 1 zeros forward group 2
-    ct ln clip 0 lstm 1 zeros bidirectional group 4
-    ct in group 0 lstm 1 zeros bidirectional frame 1
-    ct gn token 0 none 1 zeros forward group 4
-    ct ln token 0 fc 1 zeros forward group 1
-    ct brn group 0 lstm 1 zeros forward group 4
-    ct sn group 0 none 1 zeros forward group 2
-    ct in group 0 lstm 1 zeros forward group 2
+    cl gn group 0 fc 2 learned 1 1 shared
+    cl bn clip 2 none 1 zeros 4 1 own
+    cl brn frame 1 lstm 2 learned 4 2 own
+    cl bn clip 1 se 1 zeros 1 1 shared
+    cl ln token 0 se 1 learned 4 2 own
+    cl sn frame 2 lstm 1 zeros 1 1 shared
+    cl in group 0 fc 1 zeros 1 1 own
+    cl in clip 0 none 1 zeros 1 1 shared
+    cl ln token 0 none 1 zeros 1 1 shared
+    cl gn token 0 fc 1 zeros 1 2 own
+    cl brn group 0 fc 1 zeros 4 1 shared
+    cl sn group 0 se 1 zeros 1 2 own
+    cl bn clip 2 lstm 1 zeros 1 2 shared
+    cl ln frame 0 none 1 zeros 4 1 shared
+    cl in group 0 lstm 1 zeros 4 2 shared
+    ct bn group 0 lstm 1 zeros 1 forward group 1
+    ct brn clip 2 se 2 learned 4 bidirectional frame 2
+    ct sn frame 1 fc 1 zeros 4 bidirectional frame 4
+    ct in frame 0 se 2 learned 1 forward group 4
+    ct ln token 0 none 2 zeros 4 forward frame 2
+    ct sn clip 2 fc 2 learned 1 forward group 1
+    ct gn token 0 lstm 1 zeros 4 bidirectional group 2
+    ct brn group 1 none 1 zeros 4 bidirectional group 1
+    ct bn group 2 lstm 2 learned 1 bidirectional frame 4
+    ct gn frame 0 se 1 zeros 4 forward frame 1
+    ct bn frame 1 fc 1 zeros 4 forward group 2
+    ct ln clip 0 lstm 1 zeros 1 bidirectional group 4
+    ct in group 0 lstm 1 zeros 4 bidirectional frame 1
+    ct gn token 0 none 1 zeros 1 forward group 4
+    ct ln token 0 fc 1 zeros 1 forward group 1
+    ct brn group 0 lstm 1 zeros 1 forward group 4
+    ct sn group 0 none 1 zeros 1 forward group 2
+    ct in group 0 lstm 1 zeros 4 forward group 2
     ilm brn group 0
     ilm bn clip 2
     ilm sn frame 1
@@ -93,8 +98,8 @@ CHOSEN = """
     an in group 0
     an ln token 0
 """
-"""kind, base, statistics, clips; for DNR relay, depth, initial state; for CL distance and cell; for CT direction,
-granularity and groups."""
+"""kind, base, statistics, clips; for DNR relay, depth, initial state and gain; for CL distance and cell; for CT
+direction, granularity and groups."""
 
 Row = dict[str, object]
 
@@ -255,6 +260,7 @@ def literal(row: Row, params: dict, stats: dict, x: jax.Array, train: bool) -> t
         else:
             fields = {axis: row[axis] for axis in ("groups", "granularity", "direction", "relay")}
             scales, shifts = reference.cross_temporal(params, x, **fields)
+            scales = [row["gain"] * scale for scale in scales]
         y, stats = norm(params, stats, x, scales, shifts)
         return y, {"norm": stats} if stats else {}
     states, new_stats = [], {}
@@ -263,7 +269,7 @@ def literal(row: Row, params: dict, stats: dict, x: jax.Array, train: bool) -> t
         cell = params["cell"] if row["cell"] == "shared" else own["relay"]
         chain = {"relay": row["relay"], "relay_distance": row["distance"]}
         states, scale, shift = reference.cross_layer(cell, states, x, **chain)
-        repeated = [scale] * x.shape[1], [shift] * x.shape[1]
+        repeated = [row["gain"] * scale] * x.shape[1], [shift] * x.shape[1]
         y, new_stats[f"norm{i}"] = norm(own, stats.get(f"norm{i}", {}), x, *repeated)
         x = jnp.tanh(y) + x
     return x, {name: leaf for name, leaf in new_stats.items() if leaf}

@@ -89,6 +89,26 @@ def test_a_learned_start_begins_at_zero_and_learns(x64):
     assert (jax.grad(shift)(variables)["params"]["initial_state"] != 0).any((1, 2)).all()
 
 
+def test_a_gain_multiplies_the_scale_and_nothing_that_is_relayed(x64):
+    plain, variables = build(2)
+    cell, _ = build(2, gain=4.0)
+    xs, start = descriptors(2, 3), cell.initialize_carry((2,), jnp.float64)
+    carry, (scale, shift) = plain.apply(variables, start, xs, method="unroll")
+    found = cell.apply(variables, start, xs, method="unroll")
+    reference.assert_close(found, (carry, (4.0 * scale, shift)))
+    carry, (scale, shift) = plain.apply(variables, start, xs[:, 0])
+    reference.assert_close(cell.apply(variables, start, xs[:, 0]), (carry, (4.0 * scale, shift)))
+
+
+@pytest.mark.parametrize(("relay", "gain"), [("lstm", 4.0), ("none", 4.0), ("se", 2.0), ("fc", 2.0)])
+def test_a_gain_lets_the_scales_of_a_new_cell_start_near_1(relay, gain):
+    cell = RelayCell(64, relay=relay, gain=gain)
+    xs = jax.random.normal(jax.random.key(1), (16, 64))
+    start = cell.initialize_carry((16,))
+    (_, (scale, _)), _ = cell.init_with_output(jax.random.key(0), start, xs)
+    assert abs(float(scale.mean()) - 1) < 0.1
+
+
 def test_gates_are_handed_out_after_their_activations(x64):
     cell, variables = build()
     xs, start = descriptors(2, 3), cell.initialize_carry((2,), jnp.float64)

@@ -113,6 +113,7 @@ REFUSED = {
     "reduction": [(0, "at least 1")],
     "depth": [(0, "at least 1"), (-1, "at least 1")],
     "initial_state": [("ones", "one of zeros, learned")],
+    "gain": [(0.0, "more than 0"), (-1.0, "more than 0"), ("4", "a number")],
     "relay_distance": [(0, "at least 1"), (-1, "at least 1"), ("4", "a whole number")],
     "num_groups": [(-1, "at least 0")],
     "granularity": [("Frame", "one of group, frame (did you mean 'frame'?)")],
@@ -233,7 +234,7 @@ def test_a_chain_that_relays_nothing_has_no_length():
 
 
 @pytest.mark.parametrize(
-    "fields", [{"relay": "se"}, {"reduction": 2}, {"depth": 2}, {"initial_state": "learned"}], ids=str
+    "fields", [{"relay": "se"}, {"reduction": 2}, {"depth": 2}, {"initial_state": "learned"}, {"gain": 4.0}], ids=str
 )
 def test_a_layer_with_a_given_cell_has_none_to_set(fields):
     ((name, value),) = fields.items()
@@ -301,7 +302,7 @@ STANDARDIZATION = {
         steps=(1, 2, 3),
     )
 }
-PREDICTION = {"relay": "se", "reduction": 5, "depth": 6, "initial_state": "learned"}
+PREDICTION = {"relay": "se", "reduction": 5, "depth": 6, "initial_state": "learned", "gain": 4.0}
 TEMPORAL = {"num_groups": 3, "granularity": "frame", "direction": "bidirectional"}
 SPEC = DNRSpec(**STANDARDIZATION, **PREDICTION, **TEMPORAL, layer_distance=8)
 SHARED = STANDARDIZATION | {"param_dtype": jnp.float16, "name": "norm"}

@@ -3,7 +3,7 @@ import pathlib
 
 import pytest
 
-from dnr_jax.config import ConfigError, validate
+from dnr_jax.config import ConfigError, flatten, validate
 from dnr_jax.data.catalogue import demo
 from dnr_jax.reproduce import experiments
 from dnr_jax.reproduce.experiments import Run, make_config, runs_of, why_not
@@ -31,6 +31,33 @@ def test_fingerprints_tell_what_is_declared_and_not_the_seed():
     ]
     assert len({run.fingerprint, *(other.fingerprint for other in changed)}) == 1 + len(changed)
     assert run.name == f"{run.fingerprint}-0"
+
+
+def test_runs_that_were_done_keep_their_fingerprints():
+    """New settings are declared where they differ from their defaults alone, so that finished lines stay valid."""
+    fingerprints = [Run(arm.setting, "generated").fingerprint for arm in ARMS]
+    assert fingerprints == ["7c3835eb93ac", "64dc9f3ae6f1", "675f59d5d973", "286a351de260"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "name", "expected"),
+    [
+        ("rate", 2.0, "optimizer.learning_rate", 0.1),
+        ("steps", 4, "train.steps", 2400),
+        ("steps", 2, "train.eval_every", 1200),
+        ("warmup", 4, "optimizer.warmup_steps", 200),
+        ("decay", 0.0, "optimizer.weight_decay", 0.0),
+        ("precise", 60, "train.precise_statistics", 60),
+    ],
+)
+def test_what_a_setting_changes_is_in_the_configuration(field, value, name, expected, no_videos, tmp_path):
+    before, after = (
+        flatten(make_config(Run(setting, "generated"), "", tmp_path))
+        for setting in (Setting(), Setting(**{field: value}))
+    )
+    assert after[name] == expected
+    assert {key for key in after if after[key] != before[key]} <= {name, "train.steps", "train.eval_every"}
+    assert (after["optimizer.warmup_steps"] == 50) == (field != "warmup")
 
 
 def test_a_knob_at_the_chosen_value_is_the_chosen_data():

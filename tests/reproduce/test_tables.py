@@ -20,7 +20,8 @@ def test_names_are_unique_and_claims_name_rows_with_weights_that_cancel():
         names = [row.name for row in table.all_rows()]
         assert len(set(names)) == len(names)
         for claim in table.claims:
-            assert set(claim.weights) <= set(names), claim
+            rows = {f"{name}@{data}" for name in names for data in table.data} if table.sweep else set(names)
+            assert set(claim.weights) <= rows, claim
             assert sum(claim.weights.values()) == pytest.approx(0)
 
 
@@ -49,6 +50,16 @@ def test_the_slope_is_that_of_a_line_through_the_margins():
     x, y = np.arange(4), np.array([1.0, 4.0, 2.0, 8.0])
     slope = sum(weights[f"base=bn,method=dnr,batch={clips}"] * y[i] for i, clips in enumerate(margins))
     assert slope == pytest.approx(np.polyfit(x, y, 1)[0])
+
+
+def test_the_slope_over_steps_is_that_of_a_line_through_the_margins():
+    weights = tables._doublings("dnr", "bn_interlace")
+    margins = {"": -20.0, ",steps=2": -3.0, ",steps=4": 4.0}
+    slope = sum(weights.get(f"dnr{length}", 0) * margin for length, margin in margins.items())
+    assert slope == pytest.approx(np.polyfit([0, 1, 2], [*margins.values()], 1)[0])
+    assert {
+        name.replace("dnr", "bn_interlace"): -w for name, w in weights.items() if "dnr" in name
+    }.items() <= weights.items()
 
 
 def test_the_same_network_in_several_tables_is_the_same_run():

@@ -1,0 +1,349 @@
+"""What follows from the results, for readers who decide: ``docs/when_dnr_helps.md`` and a section of ``README.md``.
+
+The words stand in ``docs/results/*.in``, with a name in double braces where figures belong. Whatever depends on a run
+is made here, from the finished runs: figures, verdicts, and sentences that are said only where the figures bear them.
+"""
+
+import dataclasses
+import functools
+import pathlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import get_args
+
+from dnr_jax.config import ConfigError
+from dnr_jax.reproduce import report, statistics
+from dnr_jax.reproduce.experiments import protocol_of
+from dnr_jax.reproduce.report import interval
+from dnr_jax.reproduce.results import Result
+from dnr_jax.reproduce.statistics import Contrast, Estimate, Outcome
+from dnr_jax.reproduce.tables import ARMS, BEATS, DATA, LENGTHS, RATES, TABLES, Claim, Table
+
+PAGE = "when_dnr_helps.md.in"
+SECTION = "README.md.in"
+MARKS = ("<!-- results: made by dnr reproduce --report -->\n", "<!-- end of results -->\n")
+"""What stands around the section of ``README.md``."""
+
+NAMES = {
+    "bn": "BN",
+    "bn_interlace": "BN with interlacing",
+    "dnr_no_interlace": "DNR without interlacing",
+    "dnr": "DNR",
+    "dnr,gain=4": "DNR that starts near 1",
+    "dnr_no_interlace,gain=4": "DNR that starts near 1, without interlacing",
+}
+_SAID = {
+    "supported": "supported",
+    "contradicted": "contradicted: it was the other way round",
+    "not seen here": "not seen here",
+    "open": "open",
+}
+NOTHING = "Nothing so far."
+FAIR = BEATS[1]
+"""The claim on which the advice depends: interlacing is nearly free, so that it belongs to the baseline."""
+
+
+class Figures:
+    """What finished runs say about the rows of tables on one data set."""
+
+    def __init__(self, found: Sequence[Result], *tables: str, data: str = DATA):
+        """Look the rows up; without a name of the data, on the generated ones at the chosen difficulty."""
+        self.rows: dict[str, Outcome] = {}
+        for table in tables:
+            self.rows |= report.by_place(TABLES[table], found)[data]
+
+    def top1(self, row: str) -> Estimate | None:
+        """Return the accuracy of a row in per cent; None where no run is finished."""
+        outcome = self.rows.get(row)
+        return statistics.estimate(report.accuracies(outcome)) if outcome else None
+
+    def margin(self, row: str, against: str) -> Contrast | None:
+        """Return the paired difference of two rows in points; None where no seed has both."""
+        return self.contrast({row: 1, against: -1})
+
+    def contrast(self, weights: Mapping[str, float]) -> Contrast | None:
+        """Return a weighted sum of rows in points; None where no seed has all."""
+        return statistics.contrast(self.rows, weights)
+
+
+def bullets(lines: Sequence[str], none: str = NOTHING) -> str:
+    """Return a Markdown list, or what to say where there is nothing."""
+    return "\n".join(f"- {line}" for line in lines) or none
+
+
+def points(found: Contrast) -> str:
+    """Return a contrast as people read it: ``+1.2 points (-0.3 to +2.7; 5 seeds)``."""
+    seeds = found.over_seeds
+    spread = "" if seeds.count < 2 else f"{seeds.low:+.1f} to {seeds.high:+.1f}; "
+    return f"{seeds.mean:+.1f} points ({spread}{seeds.count} seed{'s' * (seeds.count > 1)})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """What became of a claim of a table on a data set, about which at least one seed says something.
+
+    Attributes:
+      table: of the claim.
+      data: name of the data set.
+      claim: of the table.
+      found: its contrast.
+      verdict: by the rule.
+    """
+
+    table: Table
+    data: str
+    claim: Claim
+    found: Contrast
+    verdict: statistics.Verdict
+
+
+def judge(found: Sequence[Result]) -> list[Judgement]:
+    """Return what became of the claims of all tables."""
+    measured = [(table, block) for table in TABLES.values() for block in report.blocks(table, found)]
+    verdicts = [(table, block.data, verdict) for table, block in measured for verdict in block.verdicts]
+    sweeps = dict.fromkeys(table for table, _ in measured if table.sweep)
+    verdicts += [(table, DATA, verdict) for table in sweeps for verdict in report.trends(table, found)]
+    return [Judgement(table, data, v.claim, v.found, v.verdict) for table, data, v in verdicts if v.found]
+
+
+def claims(judgements: Sequence[Judgement], verdict: str) -> str:
+    """Return the paper's claims with a verdict, as a list."""
+    return bullets(
+        [
+            f"{_where(one.table, one.data)}: {one.claim.text}: {points(one.found)}"
+            for one in judgements
+            if one.verdict == verdict and not one.table.asks
+        ]
+    )
+
+
+def questions(judgements: Sequence[Judgement]) -> str:
+    """Return what the reproduction asks beside the paper's claims, each with its verdict, as a list."""
+    return bullets(
+        [
+            f"{one.table.title}: {one.claim.text}: {points(one.found)}, *{_SAID[one.verdict]}*"
+            for one in judgements
+            if one.table.asks
+        ]
+    )
+
+
+def _where(table: Table, data: str) -> str:
+    name = f"Table {table.key}" if table.paper_data else table.title
+    return name if data == DATA or len(table.data) == 1 else f"{name}, {data.replace('_', ' ').replace(':', ' ')}"
+
+
+def arms(found: Sequence[Result]) -> str:
+    """Return the accuracies of the four arms as a table."""
+    figures = Figures(found, "arms")
+    lines = ["| | top-1, % | seeds |", "|---|---|---|"]
+    for row in ARMS:
+        if top1 := figures.top1(row.name):
+            lines.append(f"| {NAMES[row.name]} | {interval(top1)} | {top1.count} |")
+    return "\n".join(lines)
+
+
+def summary(judgements: Sequence[Judgement]) -> str:
+    """Return what became of the claims that DNR beats its baselines, as a list."""
+    about_arms = [one for one in judgements if one.table.key == "arms"]
+    return bullets([f"{one.claim.text}: {points(one.found)}, *{_SAID[one.verdict]}*" for one in about_arms])
+
+
+_ADVICE = {
+    "supported": "On this data DNR beats the baseline that is nearly free, BN with interlacing: try it where order "
+    "matters, and keep the baseline beside it.",
+    "contradicted": "On this data, in this budget, BN with interlacing is the better choice: it is nearly free, and "
+    "more accurate than DNR. Take DNR only where it beats that baseline on data of your own.",
+    "not seen here": "Between DNR and BN with interlacing these runs show no difference that would bear a choice; the "
+    "second is nearly free. Take DNR only where it beats that baseline on data of your own.",
+    "open": "There are not seeds enough for advice. BN with interlacing is nearly free: take DNR only where it beats "
+    "that baseline on data of your own.",
+}
+
+
+def advice(judgements: Sequence[Judgement]) -> str:
+    """Return what to do, by the verdict on DNR against BN with interlacing."""
+    fair = [one.verdict for one in judgements if one.table.key == "arms" and one.claim == FAIR]
+    return _ADVICE[fair[0] if fair else "open"]
+
+
+def lengths(found: Sequence[Result]) -> str:
+    """Return the arms over the length of training as a table, and what follows."""
+    figures, all_lengths = Figures(found, "schedule", "why"), (1, *LENGTHS)
+    lines = [f"| | {' | '.join(f'{length} x' for length in all_lengths)} |", f"|{'---|' * (1 + len(all_lengths))}"]
+    for arm, name in NAMES.items():
+        cells = [figures.top1(_longer(arm, length)) for length in all_lengths]
+        lines.append(f"| {name} | {' | '.join(_counted(cell) for cell in cells)} |")
+    margins = [_margin_at(figures, length) for length in all_lengths]
+    lines.append(f"| DNR - BN with interlacing | {' | '.join(points(one) if one else '' for one in margins)} |")
+    return "\n".join([*lines, "", _about_change(_change(figures))])
+
+
+def _longer(arm: str, length: int) -> str:
+    """Return the row of an arm in some times the steps."""
+    if length > 1:
+        return f"{arm},steps={length}"
+    return arm
+
+
+def _counted(value: Estimate | None) -> str:
+    return f"{interval(value)}; {value.count}" if value else ""
+
+
+def _margin_at(figures: Figures, length: int) -> Contrast | None:
+    """Return the margin of DNR over BN with interlacing in some times the steps."""
+    return figures.margin(_longer("dnr", length), _longer("bn_interlace", length))
+
+
+def _change(figures: Figures) -> Contrast | None:
+    """Return how the margin changes to the longest training that was run, over seeds that have both lengths."""
+    run = [length for length in LENGTHS if _margin_at(figures, length)]
+    if not run:
+        return None
+    dnr, baseline = _longer("dnr", max(run)), _longer("bn_interlace", max(run))
+    return figures.contrast({dnr: 1, baseline: -1, "dnr": -1, "bn_interlace": 1})
+
+
+def longest(found: Sequence[Result]) -> str:
+    """Return the margin over BN with interlacing in the longest training, as a sentence; empty where there is none."""
+    figures = Figures(found, "schedule")
+    margins = {length: margin for length in LENGTHS if (margin := _margin_at(figures, length))}
+    if not margins:
+        return ""
+    length, margin = max(margins.items())
+    tops = {arm: figures.top1(_longer(arm, length)) for arm in ("dnr", "bn_interlace")}
+    accuracies = ", ".join(f"{NAMES[arm]} {interval(top1)}" for arm, top1 in tops.items() if top1)
+    return f"In {length} times the steps: {accuracies}; the difference is {points(margin)}."
+
+
+def _about_change(change: Contrast | None) -> str:
+    """Return the sentence that the change of the margin, from the shortest to the longest training, bears."""
+    if change is None:
+        return "Longer runs are not finished yet."
+    seeds = change.over_seeds
+    if seeds.count < 2:
+        return f"Longer training changes the margin by {points(change)}; one seed is a hint and no proof."
+    if seeds.low <= 0 <= seeds.high:
+        return f"Longer training changes the margin by {points(change)}, which is no more than seeds may differ."
+    what = "DNR catches up with longer training" if seeds.mean > 0 else "Longer training is no help to DNR"
+    return f"{what}: the margin changes by {points(change)}."
+
+
+def reasons(found: Sequence[Result]) -> str:
+    """Return what each suspected reason changes, the largest change first."""
+    figures = Figures(found, "why")
+    changes = [
+        (row.name, margin)
+        for row in TABLES["why"].rows
+        if (margin := figures.margin(row.name, row.name.partition(",")[0]))
+    ]
+    changes.sort(key=lambda change: -change[1].over_seeds.mean)
+    return bullets([f"`{name}`: {points(margin)}{_clear(margin)}" for name, margin in changes])
+
+
+def _clear(margin: Contrast) -> str:
+    seeds = margin.over_seeds
+    return "" if seeds.count < 2 or seeds.low <= 0 <= seeds.high else ", more than the seeds differ"
+
+
+def start(found: Sequence[Result]) -> str:
+    """Return what a start near 1 changes, as a sentence; empty where no run says so."""
+    figures = Figures(found, "why")
+    top1, change = figures.top1("dnr,gain=4"), figures.margin("dnr,gain=4", "dnr")
+    fair = figures.margin("dnr,gain=4", "bn_interlace")
+    if not top1 or not change or not fair:
+        return ""
+    return (
+        "With predicted scales that start near 1 (`model.norm.gain=4`, which the paper does not have) DNR has "
+        f"{interval(top1)}: against DNR as published {points(change)}, against BN with interlacing {points(fair)}."
+    )
+
+
+def knobs(found: Sequence[Result]) -> str:
+    """Return the margins over BN with interlacing for each value of the knobs that was run, as a table."""
+    lines = ["| data | BN with interlacing | DNR - that | DNR that starts near 1 - that |", "|---|---|---|---|"]
+    for data in TABLES["knobs"].data:
+        figures = Figures(found, "knobs", data=data)
+        baseline = figures.top1("bn_interlace")
+        margins = [figures.margin(row, "bn_interlace") for row in ("dnr", "dnr,gain=4")]
+        if baseline and any(margins):
+            cells = " | ".join(points(margin) if margin else "" for margin in margins)
+            lines.append(f"| {data.partition(':')[2]} | {_counted(baseline)} | {cells} |")
+    return "\n".join(lines) if len(lines) > 2 else NOTHING
+
+
+def rates(found: Sequence[Result]) -> str:
+    """Return the accuracies of both arms over learning rates as a table."""
+    figures = Figures(found, "rates")
+    lines = [f"| | {' | '.join(f'{rate:g} x' for rate in RATES)} |", f"|{'---|' * (1 + len(RATES))}"]
+    for arm in ("bn_interlace", "dnr"):
+        found_here = [figures.top1(f"{arm},rate={rate:g}") for rate in RATES]
+        if any(found_here):
+            lines.append(f"| {NAMES[arm]} | {' | '.join(interval(top1) if top1 else '' for top1 in found_here)} |")
+    return "\n".join(lines) if len(lines) > 2 else NOTHING
+
+
+def not_run(found: Sequence[Result]) -> str:
+    """Return the tables without a finished run of their own, as a list."""
+    return bullets(
+        [
+            f"Table {table.key}, {table.title[0].lower()}{table.title[1:]}" if table.paper_data else table.title
+            for table in TABLES.values()
+            if not table.elsewhere and not report.blocks(table, found)
+        ],
+        "None: all were begun.",
+    )
+
+
+def fields(found: Sequence[Result]) -> dict[str, Callable[[], str]]:
+    """Return what makes each text that a page may ask for, by name."""
+    judgements = functools.cache(lambda: judge(found))
+    made: dict[str, Callable[[], str]] = {
+        "steps": lambda: str(protocol_of(DATA).steps),
+        "arms": lambda: arms(found),
+        "summary": lambda: summary(judgements()),
+        "advice": lambda: advice(judgements()),
+        "questions": lambda: questions(judgements()),
+        "longest": lambda: longest(found),
+        "lengths": lambda: lengths(found),
+        "reasons": lambda: reasons(found),
+        "start": lambda: start(found),
+        "knobs": lambda: knobs(found),
+        "rates": lambda: rates(found),
+        "not run": lambda: not_run(found),
+    }
+    for verdict in get_args(statistics.Verdict):
+        made[verdict] = lambda verdict=verdict: claims(judgements(), verdict)  # type: ignore[misc]
+    return made
+
+
+def fill(text: str, found: Sequence[Result]) -> str:
+    """Return a text with its fields in place; raises ConfigError for one that there is not."""
+    made = fields(found)
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in made:
+            raise ConfigError(f"{{{{{match[1]}}}}}: there is no such field; fields: {', '.join(made)}")
+        return made[match[1]]()
+
+    return re.sub(r"\{\{(.*?)\}\}", value, text)
+
+
+def between(text: str, section: str) -> str:
+    """Return a page with another section between :data:`MARKS`; raises ConfigError where these are not in it."""
+    before, first, rest = text.partition(MARKS[0])
+    _, last, after = rest.partition(MARKS[1])
+    if not first or not last:
+        raise ConfigError(f"README.md has no place for the results: {MARKS[0].strip()} and {MARKS[1].strip()}")
+    return f"{before}{first}{section}{last}{after}"
+
+
+def write(docs: pathlib.Path, found: Sequence[Result]) -> list[pathlib.Path]:
+    """Write what has a text in ``docs/results``; return the files."""
+    written = []
+    for source in sorted((docs / "results").glob("*.md.in")):
+        text = fill(source.read_text(), found)
+        page = docs.parent / "README.md" if source.name == SECTION else docs / source.name.removesuffix(".in")
+        page.write_text(between(page.read_text(), text) if source.name == SECTION else text)
+        written.append(page)
+    return written

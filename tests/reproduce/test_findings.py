@@ -1,0 +1,173 @@
+import re
+
+import numpy as np
+import pytest
+
+from dnr_jax.config import ConfigError
+from dnr_jax.reproduce import findings, report
+from dnr_jax.reproduce.experiments import runs_of
+from dnr_jax.reproduce.tables import TABLES
+from tests.paths import REPOSITORY
+from tests.reproduce.finished import result
+
+DOCS = REPOSITORY / "docs"
+TEXTS = sorted((DOCS / "results").glob("*.md.in"))
+
+
+def runs(table: str, seeds: int, shares: dict[str, float]) -> list:
+    """Results of 200 videos of the rows that have a share, which is that of seed 1; a point more with each seed."""
+    rng = np.random.default_rng(0)
+    return [
+        result(run, rng.permutation(200) < round(200 * share) + 2 * run.seed - 2)
+        for row in TABLES[table].all_rows()
+        if (share := shares.get(row.name)) is not None
+        for run in runs_of(TABLES[table], row, seeds)
+    ]
+
+
+ARMS = {"bn": 0.4, "bn_interlace": 0.8, "dnr_no_interlace": 0.5, "dnr": 0.6}
+
+
+def test_the_pages_are_those_of_the_committed_lines(tmp_path):
+    """``dnr reproduce --report`` makes them; no figure of a run in them is typed."""
+    found, _ = report.committed(DOCS)
+    docs = tmp_path / "docs"
+    (docs / "results").mkdir(parents=True)
+    for text in TEXTS:
+        (docs / "results" / text.name).write_text(text.read_text())
+    (tmp_path / "README.md").write_text((REPOSITORY / "README.md").read_text())
+    written = findings.write(docs, found)
+    assert {path.relative_to(tmp_path).as_posix() for path in written} == {"README.md", "docs/when_dnr_helps.md"}
+    for path in written:
+        assert path.read_text() == (REPOSITORY / path.relative_to(tmp_path)).read_text()
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.name)
+def test_figures_in_the_words_were_measured(text):
+    """They are of benchmarks and of runs before the command, and stand in the sections of the results."""
+    measured = " ".join(part.read_text() for part in (DOCS / "results").glob("*.part"))
+    figures = set(re.findall(r"\d+\.\d+", text.read_text()))
+    assert figures - set(re.findall(r"\d+\.\d+", measured)) <= {"0.25"}  # which tests of the cells' gain hold
+
+
+def test_arms_have_their_accuracies_and_verdicts_in_words():
+    found = runs("arms", 5, ARMS)
+    text = findings.fill("{{arms}}\n{{summary}}", found)
+    assert "| BN with interlacing | 81.0 (79.0 to 83.0) | 5 |" in text
+    assert re.search(
+        r"- DNR beats BN with interlacing: -20\.0 points \(.*; 5 seeds\), \*contradicted: it was the other way", text
+    )
+    assert re.search(r"- DNR beats BN: \+20\.0 points \(.*; 5 seeds\), \*supported\*", text)
+
+
+@pytest.mark.parametrize(
+    ("dnr", "seeds", "said"),
+    [
+        (0.95, 5, "DNR beats the baseline"),
+        (0.6, 5, "BN with interlacing is the better choice"),
+        (0.8, 5, "show no difference"),
+        (0.95, 4, "not seeds enough"),
+    ],
+)
+def test_advice_follows_the_fair_baseline(dnr, seeds, said):
+    found = runs("arms", seeds, ARMS | {"dnr": dnr})
+    assert said in findings.fill("{{advice}}", found)
+
+
+def test_there_is_advice_before_any_run():
+    assert "not seeds enough" in findings.fill("{{advice}}", [])
+    assert findings.fill("{{supported}}{{reasons}}{{rates}}", []) == 3 * findings.NOTHING
+
+
+def test_claims_stand_below_their_verdicts():
+    found = runs("arms", 5, ARMS)
+    assert "The four arms: DNR beats BN: +20.0" in findings.fill("{{supported}}", found)
+    assert "The four arms: DNR beats BN with interlacing: -20.0" in findings.fill("{{contradicted}}", found)
+    assert findings.fill("{{open}}", found) == findings.NOTHING
+    assert "The four arms: DNR beats BN: +20.0" in findings.fill("{{open}}", runs("arms", 2, ARMS))
+
+
+def test_a_trend_over_a_knob_is_a_claim_of_all_values():
+    table, rng = TABLES["knobs"], np.random.default_rng(0)
+    margins = {"generated:contrast=1": 0, "generated:contrast=3": 10, "generated:contrast=6": 30}
+    found = [
+        result(run, rng.permutation(200) < 100 + (margins[run.data] + 2 * run.seed if row.name == "dnr" else 0))
+        for row in table.all_rows()
+        if row.name in ("dnr", "bn_interlace")
+        for run in runs_of(table, row, 5)
+        if run.data in margins
+    ]
+    (verdict,) = [verdict for verdict in report.trends(table, found) if verdict.found]
+    assert verdict.claim.text.endswith("grows with contrast")
+    assert verdict.found.over_seeds.mean == pytest.approx(7.5)  # 15 points over two steps
+    assert "grows with contrast: +7.5 points" in findings.fill("{{questions}}", found)
+    assert "contrast" not in findings.fill("{{supported}}", found)  # the paper says nothing about it
+    assert "grows with contrast | +7.5" in report.page(found)
+
+
+@pytest.mark.parametrize(
+    ("dnr", "seeds", "said"),
+    [
+        (0.9, 3, "DNR catches up with longer training: the margin changes by +"),
+        (0.4, 3, "Longer training is no help to DNR: the margin changes by -"),
+        (0.9, 1, "; one seed is a hint and no proof."),
+        (0.65, 3, "+0.0 points (+0.0 to +0.0; 3 seeds), which is no more than seeds may differ."),
+    ],
+)
+def test_what_longer_training_changes_is_said_as_far_as_it_is_known(dnr, seeds, said):
+    shares = ARMS | {"dnr,steps=4": dnr, "bn_interlace,steps=4": 0.85}
+    text = findings.fill("{{lengths}}", runs("schedule", seeds, shares))
+    assert said in text and "| | 1 x | 2 x | 4 x |" in text
+    assert re.search(r"\| BN with interlacing \| [78].*; \d \|  \| 8.*; \d \|", text)
+    assert "In 4 times the steps: DNR" in findings.fill("{{longest}}", runs("schedule", seeds, shares))
+    assert findings.fill("{{longest}}", runs("schedule", 3, ARMS)) == ""
+    assert "not finished yet" in findings.fill("{{lengths}}", runs("schedule", 3, ARMS))
+
+
+def test_a_start_near_1_is_compared_with_both():
+    text = findings.fill("{{start}}", runs("why", 3, ARMS | {"dnr,gain=4": 0.75}))
+    assert re.search(
+        r"DNR has 75\.0 \(.*\): against DNR as published \+15\.0 .*, against BN with inter.* -5\.0 points", text
+    )
+    assert findings.fill("{{start}}", runs("why", 3, ARMS)) == ""
+
+
+def test_margins_stand_beside_the_knobs():
+    table, shares = TABLES["knobs"], ARMS | {"dnr,gain=4": 0.9}
+    found = [
+        result(run, np.arange(100) < round(100 * shares[row.name]))
+        for row in table.all_rows()
+        for run in runs_of(table, row, 2)
+        if run.data == "generated:gap=6"
+    ]
+    (line,) = findings.fill("{{knobs}}", found).splitlines()[2:]
+    assert line.startswith("| gap=6 | 80.0 (80.0 to 80.0); 2 | -20.0 points (") and "| +10.0 points (" in line
+    assert findings.fill("{{knobs}}", []) == findings.NOTHING
+
+
+def test_reasons_are_in_the_order_of_what_they_change():
+    shares = ARMS | {"dnr,decay=0": 0.6, "dnr,gain=4": 0.7, "dnr_no_interlace,gain=4": 0.45}
+    lines = findings.fill("{{reasons}}", runs("why", 3, shares)).splitlines()
+    assert [re.search("`(.*)`: (.*?) points", line).groups() for line in lines] == [
+        ("dnr,gain=4", "+10.0"),
+        ("dnr,decay=0", "+0.0"),
+        ("dnr_no_interlace,gain=4", "-5.0"),
+    ]
+
+
+def test_learning_rates_are_a_table_of_both_arms():
+    text = findings.fill("{{rates}}", runs("rates", 3, {"dnr,rate=2": 0.6, "bn_interlace,rate=0.5": 0.7}))
+    assert re.search(r"\| BN with interlacing \| \d+\.\d \(.*\) \|  \|  \|", text)
+    assert re.search(r"\| DNR \|  \|  \| \d+\.\d \(.*\) \|", text)
+
+
+def test_tables_without_a_run_are_named():
+    text = findings.fill("{{not run}}", runs("arms", 1, ARMS))
+    assert "- Table 1b, relay distance" in text and "- Longer training" in text and "The four arms\n" not in text
+
+
+def test_what_cannot_be_filled_is_refused():
+    with pytest.raises(ConfigError, match=r"\{\{arm\}\}: there is no such field; fields: steps, arms"):
+        findings.fill("{{arm}}", [])
+    with pytest.raises(ConfigError, match=r"README.md has no place for the results"):
+        findings.between("# Title\n", "figures")
