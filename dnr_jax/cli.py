@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from etils import epath
 
-from dnr_jax import console, explain_command
+from dnr_jax import console, explain_command, report_command
 from dnr_jax.config import ConfigError, expand_path, list_configs, with_views
 from dnr_jax.data.clips.cores import available_cores
 from dnr_jax.progress import Progress, stage
@@ -112,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_training_commands(commands)
     _add_run_commands(commands)
     explain_command.add(commands)
+    report_command.add_report(commands)
     _add_weight_commands(commands)
     _add_data_commands(commands)
     for command in commands.choices.values():
@@ -449,6 +450,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         from dnr_jax.data.catalogue.records import why_not_writable
         from dnr_jax.evaluation.evaluate import evaluate, undecoded_note, views
         from dnr_jax.evaluation.videos import open_data
+        from dnr_jax.report.recipe import versions
         from dnr_jax.runs.devices import make_mesh
         from dnr_jax.runs.folder import load_run
 
@@ -480,7 +482,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     print(report, flush=True)
     if not problem:
         scored = {"root": config.data.source.place, "split": args.split, "fingerprint": source.fingerprint()}
-        details = {"step": run.step, "checkpoint": args.checkpoint, "views": protocol}
+        details = {"step": run.step, "checkpoint": args.checkpoint, "views": protocol, "versions": versions()}
         try:
             report.write(folder, **details, **scored)
         except OSError as error:

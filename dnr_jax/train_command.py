@@ -33,6 +33,9 @@ _PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the whole config
 _PROFILE_STEPS = flags.DEFINE_string(
     "profile_steps", None, "Steps A:B, counted from 1, of which a trace is written into the folder's profile/."
 )
+_REPORT = flags.DEFINE_bool(
+    "report", True, "Write report.html into the folder at the end; --noreport: dnr report can do so later."
+)
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
     False,
@@ -94,14 +97,17 @@ def _train(parsed: tuple[str, ExperimentConfig]) -> None:
         import jax
 
         from dnr_jax.runs.devices import enable_compilation_cache
+        from dnr_jax.training.hooks import Hook
         from dnr_jax.training.loop import train
         from dnr_jax.training.profiling import ProfileSteps
+        from dnr_jax.training.report import WritePage
     if _DISTRIBUTED.value:
         with stage("waiting for the other processes"):
             jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     enable_compilation_cache()
     print(f"{'configuration':<14} {path}", flush=True)
-    train(config, workdir, hooks=[ProfileSteps(pathlib.Path(workdir), *steps)] if steps else [])
+    hooks: list[Hook] = [ProfileSteps(pathlib.Path(workdir), *steps)] if steps else []
+    train(config, workdir, hooks=[*hooks, *([WritePage(pathlib.Path(workdir))] if _REPORT.value else [])])
 
 
 def _steps(text: str | None) -> tuple[int, int] | None:
@@ -143,6 +149,7 @@ def _own_flags() -> dict[str, str]:
         _FIELDS,
         _PRINT_CONFIG,
         _PROFILE_STEPS,
+        _REPORT,
         _DISTRIBUTED,
         _COORDINATOR,
         _NUM_PROCESSES,

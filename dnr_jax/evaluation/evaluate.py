@@ -30,6 +30,8 @@ class Report:
       names: names of the videos.
       classes: names of the classes.
       undecoded: names of the videos that could not be decoded; they do not count.
+      by_views: best class of each video by the first view, the first two, ..., all of them: int32 ``[videos, views]``;
+        None where that is not known.
     """
 
     scores: np.ndarray
@@ -37,6 +39,7 @@ class Report:
     names: tuple[str, ...]
     classes: tuple[str, ...]
     undecoded: tuple[str, ...] = ()
+    by_views: np.ndarray | None = None
 
     @property
     def top1(self) -> float:
@@ -87,7 +90,23 @@ class Report:
     def write(self, workdir: str | pathlib.Path, **details: Any) -> None:
         """Write the files of an evaluation: see :func:`dnr_jax.evaluation.outputs.write`, which ``details`` go to."""
         content = details | self.summary() | {"undecoded_videos": self.undecoded}
-        outputs.write(pathlib.Path(workdir), content, self.scores, self.labels, self.names, self.classes)
+        if self.by_views is not None:
+            content["top1_by_views"] = np.mean(self.by_views == self.labels[:, None], axis=0).tolist()
+        scored = (self.scores, self.labels, self.names, self.classes)
+        outputs.write(pathlib.Path(workdir), content, *scored, self.by_views)
+
+
+def read_report(folder: str | pathlib.Path) -> Report:
+    """Return the report whose files :meth:`Report.write` left in a folder.
+
+    Raises:
+      FileNotFoundError: where its scores are not there.
+      ValueError: where they are damaged.
+    """
+    folder = pathlib.Path(folder)
+    scores, labels, names, classes, by_views = outputs.read_scores(folder / outputs.SCORES_FILE)
+    undecoded = outputs.read_numbers(folder).get("undecoded_videos", ())
+    return Report(scores, labels, names, classes, tuple(undecoded), by_views)
 
 
 def score_videos(
@@ -142,6 +161,7 @@ def _report(results: list[dict[str, np.ndarray]], source: VideoSource) -> Report
         names=tuple(source.names[i] for i in joined["index"][order]),
         classes=tuple(source.classes),
         undecoded=tuple(source.names[i] for i in sorted(joined["failed"][joined["failed"] >= 0])),
+        by_views=joined["by_views"][order],
     )
 
 

@@ -1,10 +1,12 @@
-"""The files of an evaluation: numbers as JSON and CSV, and the picture of the confusion matrix."""
+"""The files of an evaluation: numbers as JSON and CSV, scores as arrays, the picture of the confusion matrix."""
 
 import csv
+import io
 import json
 import pathlib
 import textwrap
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from typing import IO, Any
 
@@ -20,7 +22,8 @@ PREDICTIONS_FILE = "predictions.csv"
 CONFUSION_FILE = "confusion.csv"
 CLASSES_FILE = "per_class.csv"
 PICTURE_FILE = "confusion_matrix.png"
-FILES = (REPORT_FILE, PREDICTIONS_FILE, CONFUSION_FILE, CLASSES_FILE, PICTURE_FILE)
+SCORES_FILE = "scores.npz"
+FILES = (REPORT_FILE, PREDICTIONS_FILE, CONFUSION_FILE, CLASSES_FILE, PICTURE_FILE, SCORES_FILE)
 """What :func:`write` writes."""
 
 _NUMBERED, _NAMED = 30, 50
@@ -36,6 +39,7 @@ def write(
     labels: np.ndarray,
     names: Sequence[str],
     classes: Sequence[str],
+    by_views: np.ndarray | None = None,
 ) -> None:
     """Write :data:`FILES`.
 
@@ -46,6 +50,7 @@ def write(
       labels: int32 ``[videos]``.
       names: names of the videos.
       classes: names of the classes.
+      by_views: best class of each video by its first views: int32 ``[videos, views]``, where that is known.
 
     Raises:
       OSError: some cannot be written, which the error names; all others are.
@@ -62,6 +67,7 @@ def write(
         CONFUSION_FILE: lambda file: _write_csv(file, _confusion_rows(confusion, classes)),
         CLASSES_FILE: lambda file: _write_csv(file, _class_rows(confusion, classes)),
         PICTURE_FILE: lambda file: plot_confusion(confusion, classes, file),
+        SCORES_FILE: lambda file: _write_scores(file, scores, labels, names, classes, by_views),
     }
     failed: dict[str, OSError] = {}
     for name, write_to in writers.items():
@@ -78,6 +84,57 @@ def _write_csv(path: pathlib.Path, rows: Iterable[Sequence[object]]) -> None:
     # Names that are no valid text on this system come out as the bytes that they went in as.
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def _write_scores(
+    path: pathlib.Path,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+    classes: Sequence[str],
+    by_views: np.ndarray | None,
+) -> None:
+    views = np.zeros((len(labels), 0), np.int32) if by_views is None else by_views
+    texts = _as_bytes(names), _as_bytes(classes)
+    with path.open("wb") as file:  # of a path, NumPy would change the name
+        np.savez(file, scores=scores, labels=labels, names=texts[0], classes=texts[1], by_views=views)
+
+
+def _as_bytes(names: Sequence[str]) -> np.ndarray:
+    """Return names as bytes of JSON: an array of texts has room for the longest in each of its entries."""
+    return np.frombuffer(json.dumps(list(names)).encode(), np.uint8)
+
+
+Scored = tuple[np.ndarray, np.ndarray, tuple[str, ...], tuple[str, ...], np.ndarray | None]
+"""Scores, labels, names, classes and ``by_views``, as :func:`write` takes them."""
+
+
+def read_scores(path: pathlib.Path) -> Scored:
+    """Return what :func:`write` wrote into :data:`SCORES_FILE`.
+
+    Raises:
+      FileNotFoundError: where there is no such file.
+      ValueError: where it is damaged.
+    """
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            names, classes = (tuple(json.loads(arrays[name].tobytes())) for name in ("names", "classes"))
+            by_views = arrays["by_views"]
+            scored = arrays["scores"], arrays["labels"], names, classes, by_views if by_views.shape[1] else None
+    except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
+        raise ValueError(f"'{path}' is damaged ({error}); dnr evaluate writes it anew") from error
+    if scored[0].shape != (len(names), len(classes)) or scored[1].shape != (len(names),):
+        raise ValueError(f"'{path}' is damaged (its arrays do not fit together); dnr evaluate writes it anew")
+    return scored
+
+
+def read_numbers(folder: pathlib.Path) -> dict[str, Any]:
+    """Return the content of ``evaluation.json``; empty where it is missing or damaged."""
+    try:
+        content = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _prediction_rows(

@@ -4,8 +4,8 @@ import dataclasses
 import functools
 import os
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any
 
 import flax.linen as nn
 import jax
@@ -67,17 +67,29 @@ def inspect(model: nn.Module, variables: Mapping[str, Any], clips: jax.Array, **
       A trace for each layer with a relay, by its path (``backbone/layer1/block0/norm2``), in the order of the network.
       With ``scan_blocks``, the gates of a cell that blocks share are known for the first block only.
     """
+    return inspector(model, **kwargs)(variables, clips)
+
+
+Inspect = Callable[[Mapping[str, Any], jax.Array], dict[str, RelayTrace]]
+
+
+def inspector(model: nn.Module, **kwargs: Any) -> Inspect:
+    """Return :func:`inspect` of one network, as a function of variables and clips that is compiled once."""
     kwargs = kwargs or {"train": False}
     layers: dict[Path, _Layer] = {}
 
+    @jax.jit
     def forward(variables: Mapping[str, Any], clips: jax.Array) -> Any:
         with nn.intercept_methods(functools.partial(_note_relays, layers)):
             _, updates = model.apply(variables, clips, mutable=["intermediates"], **kwargs)
         flat = traverse_util.flatten_dict(updates.get("intermediates", {}))
         return {path: leaf for path, leaf in flat.items() if path[-1] in ("scale", "shift", "gates")}
 
-    sown = jax.device_get(jax.jit(forward)(variables, clips))
-    return {"/".join(path): trace for layer in layers.values() for path, trace in _traces(layer, sown)}
+    def traces(variables: Mapping[str, Any], clips: jax.Array) -> dict[str, RelayTrace]:
+        sown = jax.device_get(forward(variables, clips))
+        return {"/".join(path): trace for layer in layers.values() for path, trace in _traces(layer, sown)}
+
+    return traces
 
 
 def _note_relays(layers: dict[Path, _Layer], call: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -115,7 +127,7 @@ def _traces(layer: _Layer, sown: Mapping[Path, Any]) -> Iterator[tuple[Path, Rel
         yield path, RelayTrace(scale[i], shift[i], {name: g[i] for name, g in gates.items()}, layer.crosses)
 
 
-def plot_relays(traces: Mapping[str, RelayTrace], path: str | os.PathLike[str]) -> None:
+def plot_relays(traces: Mapping[str, RelayTrace], path: str | os.PathLike[str] | IO[bytes]) -> None:
     """Draw scales, shifts and gates over time and depth, averaged over clips and channels.
 
     The upper row is what the relays across time predict, a line a layer and a column a frame group; the lower row what
@@ -123,7 +135,7 @@ def plot_relays(traces: Mapping[str, RelayTrace], path: str | os.PathLike[str]) 
 
     Args:
       traces: of :func:`inspect`.
-      path: of the picture; its suffix says the format.
+      path: of the picture; its suffix says the format. Or a file that is open for writing, for a PNG.
 
     Raises:
       ValueError: where there is no trace.

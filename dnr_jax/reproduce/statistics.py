@@ -8,48 +8,14 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
+from dnr_jax.evaluation.intervals import ALPHA
+from dnr_jax.evaluation.intervals import Estimate as Estimate
+from dnr_jax.evaluation.intervals import estimate as estimate
+
 Verdict = Literal["supported", "not seen here", "contradicted", "open"]
 
-ALPHA = 0.05
-"""Level of the tests after Holm's correction; intervals are of 95%."""
 MIN_SEEDS = 5
 """Fewer seeds bear no verdict."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """A mean with its 95% t interval; without bounds where there is one value only.
-
-    Attributes:
-      mean: of the values.
-      half: half the width of the interval; NaN with one value.
-      count: number of values.
-    """
-
-    mean: float
-    half: float
-    count: int
-
-    @property
-    def low(self) -> float:
-        """Lower end of the interval."""
-        return self.mean - self.half
-
-    @property
-    def high(self) -> float:
-        """Upper end of the interval."""
-        return self.mean + self.half
-
-
-def estimate(values: Sequence[float]) -> Estimate:
-    """Return the mean of independent values with its 95% t interval; raises ValueError where there are none."""
-    if not len(values):
-        raise ValueError("there are no values to take the mean of")
-    count = len(values)
-    half = math.nan
-    if count > 1:
-        half = float(stats.t.ppf(1 - ALPHA / 2, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
-    return Estimate(float(np.mean(values)), half, count)
 
 
 def p_value(differences: Sequence[float]) -> float:

@@ -21,6 +21,7 @@ from dnr_jax.runs.devices import replicated
 
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.txt"
+METRICS_FILE = "metrics.jsonl"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,6 +76,18 @@ def read_config(workdir: pathlib.Path) -> ExperimentConfig:
         ) from error
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
+
+
+def read_metrics(path: str | pathlib.Path) -> list[dict[str, Any]]:
+    """Return the rows of a metrics file; a last line that a killed run left half-written is ignored."""
+    path = pathlib.Path(path)
+    rows: list[dict[str, Any]] = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
 
 
 def saved_classes(workdir: pathlib.Path, progress: Mapping[str, Any], count: int) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from dnr_jax.config import DataConfig, ExperimentConfig
@@ -26,6 +27,15 @@ def normalize(video: jax.Array, data: DataConfig, dtype: jnp.dtype = jnp.float32
     return ((video.astype(jnp.float32) - mean) / std).astype(dtype)
 
 
+def spread(count: int) -> np.ndarray:
+    """Return ``0 ... count - 1`` in an order of which every beginning is spread evenly: int64 ``[count]``.
+
+    The multiples of the golden ratio, modulo 1, are; the order of views is that of time, so few of them see all of a
+    video.
+    """
+    return np.argsort(np.arange(count) * (np.sqrt(5) - 1) / 2 % 1)
+
+
 def make_eval_step(model: nn.Module, config: ExperimentConfig, mesh: Mesh) -> EvalStep:
     """Return the jitted evaluation step ``(variables, batch) -> result``.
 
@@ -33,8 +43,9 @@ def make_eval_step(model: nn.Module, config: ExperimentConfig, mesh: Mesh) -> Ev
     The views are scored one after the other, so that memory does not grow with ``V``, and averaged:
     ``config.evaluation.average`` says whether as probabilities or as logits.
 
-    The result is a copy on every device and process: the batch's other entries, and ``scores`` float32 ``[B, K]``, the
-    probabilities of the classes.
+    The result is a copy on every device and process: the batch's other entries; ``scores`` float32 ``[B, K]``, the
+    probabilities of the classes; ``by_views`` int32 ``[B, V]``, the best class of the average over the first view, the
+    first two, ..., all of them, in the order of :func:`spread`.
 
     Args:
       model: maps ``[N, T, H, W, 3]`` to scores before the softmax ``[N, K]``.
@@ -54,8 +65,11 @@ def make_eval_step(model: nn.Module, config: ExperimentConfig, mesh: Mesh) -> Ev
             logits = jax.lax.with_sharding_constraint(logits, along_batch(mesh))
             return jax.nn.softmax(logits) if of_probabilities else logits
 
-        average = jnp.mean(jax.lax.map(score, jnp.arange(views.shape[1])), axis=0)
+        scores_of_views = jax.lax.map(score, jnp.arange(views.shape[1]))
+        average = jnp.mean(scores_of_views, axis=0)
         scores = average if of_probabilities else jax.nn.softmax(average)
-        return {name: array for name, array in batch.items() if name != "video"} | {"scores": scores}
+        by_views = jnp.argmax(jnp.cumsum(scores_of_views[spread(views.shape[1])], axis=0), axis=-1).T
+        others = {name: array for name, array in batch.items() if name != "video"}
+        return others | {"scores": scores, "by_views": by_views.astype(jnp.int32)}
 
     return jax.jit(step, in_shardings=(replicated(mesh), along_batch(mesh)), out_shardings=replicated(mesh))

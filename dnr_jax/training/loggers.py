@@ -25,6 +25,7 @@ from tensorboardX import SummaryWriter
 from dnr_jax.config import ConfigError, ExperimentConfig, flatten
 from dnr_jax.evaluation.evaluate import Report
 from dnr_jax.evaluation.outputs import plot_confusion
+from dnr_jax.report.relays import RelayMaps
 from dnr_jax.runs.devices import Batch
 from dnr_jax.training.hooks import Hook, Row
 from dnr_jax.training.mix import draw_mixture
@@ -36,6 +37,8 @@ _logger = logging.getLogger(__name__)
 
 _CLIPS, _FRAMES = 8, 8
 """Clips of a batch, and frames of a clip, in the picture of what the network sees."""
+_RELAY_CLIPS = 4
+"""Clips over which the picture of the relays is averaged."""
 
 
 class Logger(abc.ABC):
@@ -192,15 +195,21 @@ _OFFLINE = {"wandb": "WANDB_MODE=offline writes into the run's folder alone. "}
 
 
 class Loggers(Hook):
-    """Hands rows to loggers, and pictures: the first clips as the network sees them, and each confusion matrix."""
+    """Hands rows to loggers, and pictures.
+
+    These are the first clips as the network sees them, and of each evaluation the confusion matrix and, where the
+    network has relays, what they predict for the first clips that were read.
+    """
 
     def __init__(self, loggers: Mapping[str, Callable[[], Logger]]):
         """Take what opens each logger, by name; one that fails later on is left out from then on."""
         self._open = dict(loggers)
         self._loggers: dict[str, Logger] = {}
+        self._clips: np.ndarray | None = None
+        self._relays: RelayMaps | None = None
 
     def start(self, trainer: Trainer) -> None:
-        """Open the loggers.
+        """Open the loggers, and get ready to draw relays.
 
         Raises:
           ConfigError: where one does not open, such as for want of a login.
@@ -217,8 +226,13 @@ class Loggers(Hook):
                     f"--config.train.loggers={others}"
                 ) from error
 
+        if self._loggers:
+            self._relays = RelayMaps(trainer.model, trainer.config)
+
     def before_step(self, trainer: Trainer, batch: Batch) -> None:
-        """Show the clips of the very first batch."""
+        """Show the clips of the very first batch; keep some of the first that is seen."""
+        if self._clips is None:
+            self._clips = np.array(batch["video"][:_RELAY_CLIPS])
         if trainer.step == 0 and self._loggers:
             self._hand(lambda logger: logger.picture(0, "clips", clips_seen(trainer, batch)))
 
@@ -228,10 +242,25 @@ class Loggers(Hook):
         self._hand(lambda logger: logger.scalars(row.step, values))
 
     def after_evaluation(self, trainer: Trainer, report: Report) -> None:
-        """Show the confusion matrix."""
+        """Show the confusion matrix and the relays."""
         if self._loggers:
             picture = confusion_picture(report)
             self._hand(lambda logger: logger.picture(trainer.step, "confusion", picture))
+            self._show_relays(trainer)
+
+    def _show_relays(self, trainer: Trainer) -> None:
+        """Show the picture of the relays; where there are none, or it cannot be drawn, it is not tried again."""
+        if self._relays is None or self._clips is None:
+            return
+        try:
+            drawn = self._relays.draw(trainer.state.evaluated, self._clips)
+        except Exception as error:
+            _logger.warning("the relays cannot be drawn (%s); the run goes on", error)
+            drawn = b""
+        if drawn:
+            self._hand(lambda logger: logger.picture(trainer.step, "relays", _pixels(drawn)))
+        else:
+            self._relays = None
 
     def close(self) -> None:
         """Close the loggers."""
@@ -266,4 +295,8 @@ def confusion_picture(report: Report) -> np.ndarray:
     """Return the picture of a confusion matrix: uint8 ``[H, W, 3]``."""
     file = io.BytesIO()
     plot_confusion(report.confusion, report.classes, file)
-    return np.asarray(cv2.imdecode(np.frombuffer(file.getvalue(), np.uint8), cv2.IMREAD_COLOR_RGB), np.uint8)
+    return _pixels(file.getvalue())
+
+
+def _pixels(png: bytes) -> np.ndarray:
+    return np.asarray(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB), np.uint8)

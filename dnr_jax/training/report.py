@@ -1,35 +1,29 @@
-"""What a run leaves in its folder for people and programs: ``metrics.jsonl``, the curve, the final evaluation."""
+"""What a run leaves in its folder for people and programs: ``metrics.jsonl``, the curve, the evaluation, the page."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import pathlib
 from typing import TYPE_CHECKING, Any, TextIO
 
+import jax
 from matplotlib.figure import Figure
 
 from dnr_jax.evaluation.evaluate import Report, views
+from dnr_jax.progress import stage
+from dnr_jax.report.recipe import versions
+from dnr_jax.runs.folder import METRICS_FILE, Run, read_metrics
 from dnr_jax.training.hooks import Hook, Row
 
 if TYPE_CHECKING:
     from dnr_jax.training.trainer import Trainer
 
-METRICS_FILE = "metrics.jsonl"
+_logger = logging.getLogger(__name__)
+
 CURVE_FILE = "training_curve.png"
-
-
-def read_metrics(path: str | pathlib.Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics file; a last line that a killed run left half-written is ignored."""
-    path = pathlib.Path(path)
-    rows: list[dict[str, Any]] = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +113,31 @@ class WriteReport(Hook):
     def end(self, trainer: Trainer, report: Report) -> None:
         """Write the files."""
         config = trainer.config
-        report.write(self._workdir, step=trainer.step, views=views(config.evaluation, config.data.crop_size))
+        protocol = views(config.evaluation, config.data.crop_size)
+        report.write(self._workdir, step=trainer.step, views=protocol, versions=versions())
+
+
+class WritePage(Hook):
+    """Writes ``report.html`` at the end of a run, see :mod:`dnr_jax.report.page`; what fails costs the page alone."""
+
+    def __init__(self, workdir: pathlib.Path):
+        """Write into ``workdir``, the run's folder."""
+        self._workdir = workdir
+
+    def end(self, trainer: Trainer, report: Report) -> None:
+        """Write the page, in one process of a run."""
+        if jax.process_index():
+            return
+        from dnr_jax.report.page import PAGE_FILE, write_page
+
+        try:
+            with stage(f"writing {PAGE_FILE}"):
+                variables = jax.device_get(dict(trainer.state.evaluated))
+                run = Run(trainer.config, report.classes, trainer.model, variables, trainer.step, self._workdir)
+                write_page(report, trainer.config, self._workdir, run)
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+            _logger.warning("%s was not written (%s); dnr report tries again", self._workdir / PAGE_FILE, problem)
 
 
 def plot_curve(rows: list[dict[str, Any]], path: str | pathlib.Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from dnr_jax.evaluation import outputs
+from dnr_jax.evaluation.evaluate import Report, read_report
 from dnr_jax.evaluation.outputs import FILES, plot_confusion, write
 
 CLASSES = ("jump, high", 'say "go"', "löpa 日本\nrun", "unseen")
@@ -110,3 +111,31 @@ def test_long_names_are_cut_and_odd_ones_drawn():
     assert outputs._readable("doing something with\nsomething for a long time") == "doing something with ..."
     assert outputs._readable("x" * 50) == "x" * 32
     assert outputs._readable("a\udcff") == "a?"
+
+
+def test_scores_can_be_read_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(outputs, "plot_confusion", lambda *arguments: None)
+    report = Report(SCORES, LABELS, NAMES, CLASSES, ("broken.mp4",), np.zeros((4, 2), np.int32))
+    report.write(tmp_path)
+    found = read_report(tmp_path)
+    assert (found.names, found.classes, found.undecoded) == (NAMES, CLASSES, ("broken.mp4",))
+    for name in ("scores", "labels", "by_views"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(report, name))
+    assert json.loads((tmp_path / "evaluation.json").read_text())["top1_by_views"] == [0.25, 0.25]
+    Report(SCORES, LABELS, NAMES, CLASSES).write(tmp_path)
+    assert read_report(tmp_path).by_views is None
+    assert "top1_by_views" not in json.loads((tmp_path / "evaluation.json").read_text())
+
+
+def test_damaged_scores_are_told_from_missing_ones(folder):
+    with pytest.raises(FileNotFoundError):
+        read_report(folder / "elsewhere")
+    content = (folder / "scores.npz").read_bytes()
+    (folder / "scores.npz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="scores.npz' is damaged .* dnr evaluate writes it anew"):
+        read_report(folder)
+    np.savez(folder / "scores.npz", scores=SCORES)
+    with pytest.raises(ValueError, match="is damaged"):
+        read_report(folder)
+    (folder / "evaluation.json").write_text("[]")
+    assert outputs.read_numbers(folder) == {}

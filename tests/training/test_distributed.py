@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 
 from dnr_jax.config import ConfigError, RunError
 from dnr_jax.runs import processes
-from dnr_jax.training.report import METRICS_FILE, read_metrics
+from dnr_jax.runs.folder import METRICS_FILE, read_metrics
 from tests.paths import REPOSITORY
 
 

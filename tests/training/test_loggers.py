@@ -5,6 +5,7 @@ import json
 import sqlite3
 from types import SimpleNamespace
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -41,7 +42,22 @@ class Memory(Logger):
 def trainer_at(step: int = 0, **train):
     """What loggers look at of a trainer."""
     state = TrainState(jax.numpy.int32(step), {}, {}, (), jax.random.key(0))
-    return SimpleNamespace(step=step, state=state, config=tiny_config("", **train))
+    return SimpleNamespace(step=step, state=state, config=tiny_config("", **train), model=None)
+
+
+class Maps:
+    """Stands in for what draws relays: a picture of the mean of the clips, whatever the network."""
+
+    def __init__(self, model, config):
+        self.drawn = 0
+
+    def draw(self, variables, clips):
+        return cv2.imencode(".png", np.full((2, 2, 3), round(clips.mean()), np.uint8))[1].tobytes()
+
+
+@pytest.fixture(autouse=True)
+def maps(monkeypatch):
+    monkeypatch.setattr(loggers, "RelayMaps", Maps)
 
 
 def batch(clips: int, frames: int) -> dict[str, np.ndarray]:
@@ -60,8 +76,22 @@ def test_a_logger_gets_rows_and_pictures_by_name():
     hook.close()
     hook.close()
     assert memory.scalar == {("train/loss", 2): 0.5, ("train/accuracy", 2): 0.25, ("train/seconds", 2): 1.5}
-    assert set(memory.pictures) == {("clips", 0), ("confusion", 2)} and memory.closed == 1
+    assert set(memory.pictures) == {("clips", 0), ("confusion", 2), ("relays", 2)} and memory.closed == 1
+    assert (memory.pictures["relays", 2] == round(read["video"].mean())).all()
     np.testing.assert_array_equal(memory.pictures["clips", 0], clips_seen(trainer_at(), read))
+
+
+@pytest.mark.parametrize("draw", [lambda *arguments: b"", lambda *arguments: 1 / 0])
+def test_relays_that_cannot_be_drawn_are_not_tried_again(draw, monkeypatch, caplog):
+    calls, memory = [], Memory()
+    monkeypatch.setattr(Maps, "draw", lambda *arguments: calls.append(0) or draw())
+    hook = Loggers({"memory": lambda: memory})
+    hook.start(trainer_at())
+    hook.before_step(trainer_at(), batch(2, 3))
+    for step in (2, 4):
+        hook.after_evaluation(trainer_at(step), REPORT)
+    assert len(calls) == 1 and set(memory.pictures) == {("clips", 0), ("confusion", 2), ("confusion", 4)}
+    assert ("the relays cannot be drawn (division by zero)" in caplog.text) == bool(caplog.records)
 
 
 def test_a_logger_that_fails_is_told_once_and_costs_nothing_else(caplog):

@@ -20,11 +20,12 @@ from dnr_jax.evaluation import outputs
 from dnr_jax.evaluation.evaluate import Report
 from dnr_jax.runs.checkpoint import Checkpoints
 from dnr_jax.runs.devices import make_mesh
+from dnr_jax.runs.folder import METRICS_FILE, read_metrics
 from dnr_jax.runs.inference import normalize
 from dnr_jax.training.hooks import Hook
 from dnr_jax.training.metrics import MetricWindow, NonFiniteError
 from dnr_jax.training.optimizer import make_optimizer
-from dnr_jax.training.report import CURVE_FILE, METRICS_FILE, read_metrics
+from dnr_jax.training.report import CURVE_FILE
 from dnr_jax.training.resolve import CHANGEABLE
 from dnr_jax.training.state import abstract_state
 from dnr_jax.training.stop import StopRequest
@@ -67,7 +68,7 @@ def assert_same_run(one: pathlib.Path, other: pathlib.Path) -> None:
 def whole_run(videos, tmp_path_factory):
     """The run that nothing interrupts, and its report."""
     workdir = tmp_path_factory.mktemp("whole")
-    return workdir, train(tiny_config(videos, checkpoint_every=3), workdir)
+    return workdir, train(tiny_config(videos, checkpoint_every=3, loggers=("tensorboard",)), workdir)
 
 
 @pytest.mark.compat

@@ -1,15 +1,8 @@
 import json
 
+from dnr_jax.runs.folder import METRICS_FILE, read_metrics
 from dnr_jax.training.hooks import Row
-from dnr_jax.training.report import (
-    CURVE_FILE,
-    METRICS_FILE,
-    Curve,
-    Records,
-    Validation,
-    plot_curve,
-    read_metrics,
-)
+from dnr_jax.training.report import CURVE_FILE, Curve, Records, Validation, plot_curve
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -17,10 +17,9 @@ from dnr_jax.evaluation.evaluate import Report
 from dnr_jax.evaluation.videos import open_data
 from dnr_jax.runs import folder as run
 from dnr_jax.runs.devices import make_mesh
-from dnr_jax.runs.folder import load_run, run_folder, saved_classes
+from dnr_jax.runs.folder import METRICS_FILE, load_run, read_metrics, run_folder, saved_classes
 from dnr_jax.runs.lock import LOCK_FILE, locked
 from dnr_jax.training.hooks import Hook
-from dnr_jax.training.report import METRICS_FILE, read_metrics
 from dnr_jax.training.resolve import Saved, resolve
 from dnr_jax.training.trainer import Trainer
 from tests.paths import REPOSITORY

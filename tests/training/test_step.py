@@ -7,7 +7,7 @@ import pytest
 
 from dnr_jax.config import DataConfig, ExperimentConfig
 from dnr_jax.runs.devices import Prefetcher, make_mesh, place_batch
-from dnr_jax.runs.inference import make_eval_step, normalize
+from dnr_jax.runs.inference import make_eval_step, normalize, spread
 from dnr_jax.training.mix import draw_mixture
 from dnr_jax.training.optimizer import make_optimizer, make_schedule
 from dnr_jax.training.state import abstract_state, create_state
@@ -156,6 +156,13 @@ def test_the_abstract_state_has_the_shapes_of_the_real_one():
         assert (a.shape, a.dtype, a.sharding) == (b.shape, b.dtype, b.sharding)
 
 
+def test_every_beginning_of_an_order_is_spread_evenly():
+    assert sorted(spread(30)) == list(range(30)) and spread(1).tolist() == [0]
+    for count in range(2, 31):
+        gaps = np.diff([*np.sort(spread(30)[:count]), 30])
+        assert gaps.max() <= 3 * 30 / count
+
+
 @pytest.mark.parametrize("average", ["probability", "logit"])
 @pytest.mark.parametrize("num_devices", [1, 4])
 def test_views_are_averaged_as_the_config_says(average, num_devices):
@@ -172,6 +179,9 @@ def test_views_are_averaged_as_the_config_says(average, num_devices):
     expected = mean if average == "probability" else jax.nn.softmax(mean)
     np.testing.assert_allclose(result["scores"], expected, rtol=2e-5)
     np.testing.assert_array_equal(result["label"], batch["label"])
+    views = [jax.nn.softmax(v) if average == "probability" else v for v in logits]
+    best = [np.argmax(sum(views[view] for view in spread(3)[: count + 1]), axis=-1) for count in range(3)]
+    np.testing.assert_array_equal(result["by_views"], np.stack(best, axis=1))
     assert "video" not in result
     assert result["scores"].sharding.is_fully_replicated
 

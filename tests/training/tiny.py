@@ -101,7 +101,7 @@ def tiny_config(root: pathlib.Path | str, **train: Any) -> ExperimentConfig:
         model=Tiny(num_classes=0, dropout=0.2, norm=DNRSpec(relay_distance=2)),
         data=DataConfig(source=Folder(str(root)), num_threads=1, **clips),
         optimizer=SGD(learning_rate=0.1, base_batch_size=4, warmup_steps=2),
-        train=TrainConfig(**{"batch_size": 4, "steps": 8, "log_every": 2, "eval_every": 4} | train),
+        train=TrainConfig(**{"batch_size": 4, "steps": 8, "log_every": 2, "eval_every": 4, "loggers": ()} | train),
     )
 
 

@@ -1,0 +1,75 @@
+"""``dnr report``: the page of a run. ``dnr compare``: a table and curves of several."""
+
+import argparse
+import pathlib
+from typing import Any
+
+from dnr_jax.config import ConfigError, expand_path
+from dnr_jax.progress import stage
+
+
+def add_report(commands: Any) -> None:
+    """Add ``dnr report`` to the commands."""
+    report = commands.add_parser("report", help="write the page of a run: what it gets right and wrong, and why")
+    report.add_argument("runs", nargs="+", type=expand_path, metavar="RUN", help="work directory of a training run")
+    report.add_argument(
+        "--out", type=expand_path, default="", metavar="FILE", help="the page of one run; default: its report.html"
+    )
+    report.set_defaults(run=_report)
+
+
+def _report(args: argparse.Namespace) -> int:
+    if args.out and len(args.runs) > 1:
+        raise ConfigError(f"--out names one page, and there are {len(args.runs)} runs; leave it out")
+    with stage("importing"):
+        from dnr_jax.runs.folder import read_config, run_folder
+
+    folders = [run_folder(run) for run in args.runs]
+    for folder in folders:  # a wrong name costs none of the others' time
+        read_config(folder)
+    for folder in folders:
+        print(f"wrote {_write(folder, args.out)}", flush=True)
+    return 0
+
+
+def _write(folder: pathlib.Path, out: str) -> pathlib.Path:
+    """Write the page of one run, which is scored before where it has not been; return the page's path."""
+    from dnr_jax.evaluation.evaluate import read_report
+    from dnr_jax.evaluation.outputs import read_numbers
+    from dnr_jax.report.page import write_page
+    from dnr_jax.runs.devices import make_mesh
+    from dnr_jax.runs.folder import load_run, read_config
+
+    details = read_numbers(folder)
+    try:
+        report = read_report(folder)
+    except FileNotFoundError:  # of a run that goes on still, or of a former version
+        report = None
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    try:
+        with stage("loading the network"):
+            run = load_run(folder, make_mesh(), details.get("checkpoint", "latest"))
+    except ConfigError:
+        if report is None:
+            raise
+        return write_page(report, read_config(folder), folder, path=out)
+    if report is None or details.get("step") != run.step:
+        report = _score(run)
+    with stage("writing the page"):
+        return write_page(report, run.config, folder, run, out)
+
+
+def _score(run: Any) -> Any:
+    """Return the report on the validation videos of a run, whose files are written into its folder."""
+    from dnr_jax.evaluation.evaluate import evaluate, views
+    from dnr_jax.evaluation.videos import open_data
+    from dnr_jax.report.recipe import versions
+    from dnr_jax.runs.devices import make_mesh
+
+    with stage("reading the data"):
+        source = open_data(run)
+    report = evaluate(run.model, run.variables, source, run.config, make_mesh(), progress=True)
+    protocol = views(run.config.evaluation, run.config.data.crop_size)
+    report.write(run.workdir, step=run.step, views=protocol, versions=versions())
+    return report

@@ -1,0 +1,3 @@
+from tests.evaluation.conftest import tiny_models, videos, workdir
+
+__all__ = ["tiny_models", "videos", "workdir"]
