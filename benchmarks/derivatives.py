@@ -107,9 +107,10 @@ def main() -> None:
     print(f"{jax.devices()[0]}, jax {jax.__version__}, {args.dtype}, derivatives of {' and '.join(args.kinds)}")
     for line in operations(args):
         print(line, flush=True)
-    print("\n| network | norm | step, derived by JAX (s) | here (s) | here / derived | temporary MiB, derived | here |")
-    print("|" + "---|" * 7)
-    for name in args.networks:
+    for i, name in enumerate(args.networks):
+        if i == 0:
+            print("\n| network | norm | derived (s) | here (s) | here / derived | temporary MiB, derived | here |")
+            print("|" + "---|" * 7)
         video = jax.random.normal(jax.random.key(2), NETWORKS[name].clips)
         for norm in args.norms:
             config = configured(name, norm, args.dtype)
