@@ -1,8 +1,7 @@
 """What DNR costs: step time, compile time, memory, parameters and FLOPs, as ratios to batch normalisation.
 
-Each network is timed in turn with the first, one step each, round after round, so that a machine whose speed drifts
-slows both alike; a figure is the median over the rounds, a ratio the median of the ratios within a round. FLOPs are
-XLA's count, in which the body of a loop counts once.
+Each network is timed in turn with the first (``steps.py``). FLOPs are XLA's count, in which the body of a loop counts
+once.
 
     python benchmarks/norm_overhead.py                      # TSN-ResNet-50, 8 frames of 112x112, batch 2
     python benchmarks/norm_overhead.py --depth 18 --rounds 5
@@ -13,20 +12,17 @@ XLA's count, in which the body of a loop counts once.
 
 import argparse
 import dataclasses
-import functools
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
+from steps import NetworkSteps, seconds_in_turn
 
 from dnr_jax.config import Network
 from dnr_jax.dnr import BatchNorm, DNRSpec
-from dnr_jax.models import TSN, create_model
+from dnr_jax.models import TSN
 
 STATIC = {"norm1": "static", "norm2": "static"}
 NORMS: dict[str, dict[str, Any]] = {
@@ -82,105 +78,35 @@ def variants() -> dict[str, Network]:
 VARIANTS = variants()
 
 
-@dataclasses.dataclass
-class Program:
-    """A compiled step with its arguments."""
-
-    run: Callable[[], Any]
-    trace_seconds: float
-    compile_seconds: float
-    temporary_bytes: int
-    flops: float
-    text_bytes: int
-
-
-def compiled(function: Callable[..., Any], *args: Any) -> Program:
-    """Trace and compile ``function`` for ``args``, each timed."""
-    start = time.perf_counter()
-    lowered = jax.jit(function).lower(*args)
-    traced = time.perf_counter()
-    program = lowered.compile()
-    finished = time.perf_counter()
-    cost = program.cost_analysis() or {}
-    return Program(
-        run=lambda: jax.block_until_ready(program(*args)),
-        trace_seconds=traced - start,
-        compile_seconds=finished - traced,
-        temporary_bytes=program.memory_analysis().temp_size_in_bytes,
-        flops=cost.get("flops", float("nan")),
-        text_bytes=len(lowered.as_text()),
-    )
-
-
-def programs(config: Network, video: jax.Array) -> tuple[int, Program, Program]:
-    """Return the number of parameters, a train step (forward, backward, SGD with momentum) and an evaluation step."""
-    model = create_model(config)
-    labels = jnp.zeros(video.shape[0], jnp.int32)
-    variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), video)
-    params, stats = variables["params"], variables.get("batch_stats", {})
-    optimizer = optax.sgd(0.01, momentum=0.9)
-
-    def loss_of(params: Any, stats: Any, video: jax.Array) -> Any:
-        logits, updates = model.apply(
-            {"params": params, "batch_stats": stats},
-            video,
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": jax.random.key(1)},
-        )
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), updates.get("batch_stats", {})
-
-    def train_step(params: Any, stats: Any, momentum: Any, video: jax.Array) -> Any:
-        (loss, stats), grads = jax.value_and_grad(loss_of, has_aux=True)(params, stats, video)
-        updates, momentum = optimizer.update(grads, momentum, params)
-        return optax.apply_updates(params, updates), stats, momentum, loss
-
-    def eval_step(variables: Any, video: jax.Array) -> jax.Array:
-        return model.apply(variables, video, train=False)
-
-    count = sum(leaf.size for leaf in jax.tree.leaves(params))
-    train = compiled(train_step, params, stats, optimizer.init(params), video)
-    return count, train, compiled(eval_step, variables, video)
-
-
-def timed(run: Callable[[], Any]) -> float:
-    """Return the seconds one call takes."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
 def measure(args: argparse.Namespace) -> Iterator[dict[str, float | str]]:
     """Compile every variant, time it in turn with the first, and yield a row for each."""
     video = jax.random.normal(jax.random.key(2), (args.batch, args.frames, args.size, args.size, 3))
 
-    def built(name: str) -> tuple[int, Program, Program]:
-        return programs(dataclasses.replace(VARIANTS[name], depth=args.depth, dtype=args.dtype), video)
+    def built(name: str) -> NetworkSteps:
+        return NetworkSteps(dataclasses.replace(VARIANTS[name], depth=args.depth, dtype=args.dtype), video)
 
     base = built(args.variants[0])
     for name in args.variants:
         variant = base if name == args.variants[0] else built(name)
-        parameters, train, evaluate = variant
+        train = variant.train
         row: dict[str, float | str] = {"norm": name}
         if not args.compile_only:
             row |= timings(base, variant, args.rounds)
         yield row | {
             "trace (s)": train.trace_seconds,
             "compile (s)": train.compile_seconds,
-            "trace + compile ratio": compile_seconds(train) / compile_seconds(base[1]),
+            "trace + compile ratio": train.ready_seconds / base.train.ready_seconds,
             "program (kB)": train.text_bytes / 1000,
             "temporary MiB": train.temporary_bytes / 2**20,
             "train GFLOP": train.flops / 1e9,
-            "parameters": parameters,
+            "parameters": variant.parameters,
         }
 
 
-def timings(base: Any, variant: Any, rounds: int) -> dict[str, float | str]:
+def timings(base: NetworkSteps, variant: NetworkSteps, rounds: int) -> dict[str, float | str]:
     """Return median seconds of a variant's steps, and the medians of the ratios to those of the base in each round."""
-    steps = [step for network in (base, variant) for step in network[1:]]
-    for step in steps:
-        step.run()
-    seconds = np.array([[timed(step.run) for step in steps] for _ in range(rounds)])
+    runs = [step.run for network in (base, variant) for step in (network.train, network.evaluate)]
+    seconds = seconds_in_turn(runs, rounds)
     medians, ratios = np.median(seconds[:, 2:], axis=0), np.median(seconds[:, 2:] / seconds[:, :2], axis=0)
     return {
         "train step (s)": medians[0],
@@ -188,11 +114,6 @@ def timings(base: Any, variant: Any, rounds: int) -> dict[str, float | str]:
         "eval step (s)": medians[1],
         "eval ratio": ratios[1],
     }
-
-
-def compile_seconds(program: Program) -> float:
-    """Return how long it took until the program was ready."""
-    return program.trace_seconds + program.compile_seconds
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import pytest
 from jaxtyping import TypeCheckError
 
 from dnr_jax.dnr import functional
-from dnr_jax.models.stems import max_pool
+from dnr_jax.models.stems import halve
 from tests import typechecking
 
 
@@ -17,7 +17,7 @@ from tests import typechecking
         (functional.frame_moments, [jnp.ones((2, 4, 3, 8), jnp.int32)]),
         (functional.group_frames, [jnp.ones((2, 4, 3, 8)), 2]),
         (functional.updated_average, [jnp.ones(8), jnp.ones((1, 2, 4)), 0.9]),
-        (max_pool, [jnp.ones((2, 4, 8, 8))]),
+        (halve, [jnp.ones((2, 4, 8, 8))]),
     ],
 )
 def test_arrays_of_another_dtype_or_shape_are_refused(function, arguments):

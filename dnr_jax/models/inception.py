@@ -20,6 +20,7 @@ from dnr_jax.config.network import Share
 from dnr_jax.dnr import DNRSpec, interlace
 from dnr_jax.dnr.aliases import Carry, Dtype
 from dnr_jax.models.blocks import NormPlace, places_in_a_row, recomputed
+from dnr_jax.models.derivatives import max_pool
 from dnr_jax.models.layers import FRAMES, conv, static_norm
 from dnr_jax.models.naming import Naming
 from dnr_jax.models.network import Interlace, Stem, dtypes, frame_head, interlacing_arms
@@ -102,16 +103,15 @@ def max_pool_ceil(x: Float[Array, "n t h w c"], size: int = 3, strides: int = 2)
         windows = max(math.ceil((pixels - size) / strides) + 1, 1)
         return max((windows - 1) * strides + size - pixels, 0)
 
-    padding = ((0, 0), *((0, overhang(pixels)) for pixels in x.shape[2:4]))
-    return nn.max_pool(x, (1, size, size), (1, strides, strides), padding)
+    return max_pool(x, size, strides, ((0, overhang(x.shape[2])), (0, overhang(x.shape[3]))))
 
 
 def same_size_pool(kind: str, x: Float[Array, "n t h w c"]) -> Float[Array, "n t h w c"]:
     """Pool 3x3 pixels around each one of ``[N, T, H, W, C]``, by ``max`` or ``avg`` (zeros beyond the frame count)."""
-    window, strides, padding = (1, 3, 3), (1, 1, 1), ((0, 0), (1, 1), (1, 1))
+    around = ((1, 1), (1, 1))
     if kind == "max":
-        return nn.max_pool(x, window, strides, padding)
-    return nn.pooling.pool(x, 0.0, jax.lax.add, window, strides, padding) / 9
+        return max_pool(x, 3, 1, around)
+    return nn.pooling.pool(x, 0.0, jax.lax.add, (1, 3, 3), (1, 1, 1), ((0, 0), *around)) / 9
 
 
 class Branch(nn.Module):

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Num
 
 from dnr_jax.dnr import DNRSpec
 from dnr_jax.dnr.aliases import Dtype
+from dnr_jax.models.derivatives import contract
 
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 """He initialisation over the fan-out, which MMAction2 and the authors' code give to convolutions."""
@@ -52,7 +53,7 @@ class PointwiseConv(nn.Module):
         if self.strides > 1:
             x = x[..., :: self.strides, :: self.strides, :]
         x, kernel = nn.dtypes.promote_dtype(x, kernel[0, 0], dtype=self.dtype)
-        y = jnp.einsum("...c,cf->...f", x, kernel)
+        y = contract(x, kernel)
         if not self.use_bias:
             return y
         bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
@@ -121,7 +122,7 @@ class Conv3D(nn.Module):
         x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
         if space == [1, 1]:
             x = temporal_taps(x[:, :, :: spatial[0], :: spatial[1]], t, stride)
-            return jnp.einsum("...c,cf->...f", x, kernel.reshape(-1, self.features))
+            return contract(x, kernel.reshape(-1, self.features))
         x = temporal_taps(x, t, stride)
         kernel = jnp.moveaxis(kernel, 0, 2).reshape(*space, -1, self.features)
         y = jax.lax.conv_general_dilated(

@@ -5,19 +5,20 @@ from jaxtyping import Array, Float
 
 from dnr_jax.dnr import DNRSpec
 from dnr_jax.dnr.aliases import Dtype
+from dnr_jax.models.derivatives import max_pool
 from dnr_jax.models.layers import FRAMES, Convolution, ConvSize, static_norm
 
 STEMS = ("imagenet", "small")
 
 
-def max_pool(x: Float[Array, "n t h w c"]) -> Float[Array, "n t (h+1)//2 (w+1)//2 c"]:
+def halve(x: Float[Array, "n t h w c"]) -> Float[Array, "n t (h+1)//2 (w+1)//2 c"]:
     """Halve the rows and columns of ``[N, T, H, W, C]`` by 3x3 max pooling, padded by 1 on each side."""
-    return nn.max_pool(x, (1, 3, 3), (1, 2, 2), padding=((0, 0), (1, 1), (1, 1)))
+    return max_pool(x, 3, 2, ((1, 1), (1, 1)))
 
 
 def stem_pool(stem: str, x: Float[Array, "n t h w c"]) -> Float[Array, "n t h2 w2 c"]:
     """Pool the features of an ``imagenet`` stem; those of a ``small`` one are small enough."""
-    return x if stem == "small" else max_pool(x)
+    return x if stem == "small" else halve(x)
 
 
 def stem_size(stem: str, features: int, frames: int = 1) -> ConvSize:
