@@ -19,17 +19,25 @@ import numpy as np
 
 HERE = pathlib.Path(__file__).resolve().parents[1]
 WORKER = """
-import dataclasses, json, sys
+import dataclasses, json, sys, time
 import jax, norm_overhead
 variant, depth, batch, frames, size = json.loads(sys.argv[1])
 video = jax.random.normal(jax.random.key(2), (batch, frames, size, size, 3))
 network = dataclasses.replace(norm_overhead.VARIANTS[variant], depth=depth)
-_, *steps = norm_overhead.programs(network, video)
+if hasattr(norm_overhead, "programs"):  # as it was before benchmarks/steps.py
+    _, *steps = norm_overhead.programs(network, video)
+else:
+    both = norm_overhead.NetworkSteps(network, video)
+    steps = [both.train, both.evaluate]
+def seconds(step):
+    start = time.perf_counter()
+    step.run()
+    return time.perf_counter() - start
 for step in steps:
     step.run()
 print([step.trace_seconds + step.compile_seconds for step in steps], flush=True)
 for _ in sys.stdin:
-    print([norm_overhead.timed(step.run) for step in steps], flush=True)
+    print([seconds(step) for step in steps], flush=True)
 """
 
 

@@ -28,6 +28,9 @@ class TrainConfig:
 
     batch_size: Annotated[int, Ge(1)] = 64
     """Clips a step, over all devices and processes."""
+    accumulate: Annotated[int, Ge(1)] = 1
+    """Parts that a batch is cut into, whose gradients are added up before the one update: less memory for the same
+    step, but for batch statistics, which are those of a part."""
     epochs: float = 196.0
     steps: Annotated[int, Ge(0)] = 0
     """Length in steps; 0: as ``epochs`` says."""

@@ -73,7 +73,7 @@ def _clip_problems(config: ExperimentConfig) -> Iterator[str]:
 
 def _batch_problems(config: ExperimentConfig, num_devices: int, num_processes: int) -> Iterator[str]:
     # Evaluation pads its batches, so its batch size is free.
-    size, clips = config.train.batch_size, config.model.norm.base.clips_shared
+    size, clips, parts = config.train.batch_size, config.model.norm.base.clips_shared, config.train.accumulate
     if size % num_devices or size % num_processes:
         smaller = size - size % num_devices
         nearest = f"{smaller} or {smaller + num_devices}" if smaller else f"{num_devices}"
@@ -81,5 +81,15 @@ def _batch_problems(config: ExperimentConfig, num_devices: int, num_processes: i
             f"train.batch_size: {size} clips cannot be divided over {num_devices} devices of {num_processes} "
             f"processes; the nearest that can: {nearest}"
         )
+    elif size % (num_devices * parts):
+        yield (
+            f"train.accumulate: {parts} parts of train.batch_size, which is {size}, cannot be divided over "
+            f"{num_devices} devices; expected a divisor of {size // num_devices}"
+        )
     if clips > 0 and size % clips:
         yield f"model.norm.base.clips_per_statistics: {clips} does not divide train.batch_size, which is {size}"
+    elif clips > 0 and size % (parts * clips):
+        yield (
+            f"train.accumulate: is {parts}; expected a divisor of the {size // clips} sets of "
+            f"model.norm.base.clips_per_statistics={clips} clips in train.batch_size, which is {size}"
+        )

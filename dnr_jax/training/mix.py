@@ -31,10 +31,6 @@ class Mixture(NamedTuple):
             video.astype(jnp.float32), video[self.partner].astype(jnp.float32), self.share[:, None, ..., None]
         )
 
-    def target(self, target: jax.Array) -> jax.Array:
-        """Return the mixed labels of ``target [B, K]``: the partner has the share that it has of the pixels."""
-        return _blend(target, target[self.partner], self.label_share.astype(target.dtype)[:, None])
-
 
 def draw_mixture(key: jax.Array, weight: jax.Array, size: tuple[int, int], config: TrainConfig) -> Mixture | None:
     """Draw how a batch is mixed.
@@ -65,6 +61,11 @@ def draw_mixture(key: jax.Array, weight: jax.Array, size: tuple[int, int], confi
     partner = jax.random.permutation(keys[3], weight.shape[0])
     mixed = jax.random.bernoulli(keys[4], config.mix_probability) & (weight[partner] > 0)
     return Mixture(partner, jnp.where(mixed[:, None, None], share[None], 0.0), jnp.where(mixed, label_share, 0.0))
+
+
+def mixed_labels(own: jax.Array, partners: jax.Array, share: jax.Array) -> jax.Array:
+    """Return mixed labels ``[B, K]``: the partner's have the share ``[B]`` that it has of the pixels."""
+    return _blend(own, partners, share.astype(own.dtype)[:, None])
 
 
 def _blend(own: jax.Array, other: jax.Array, share: jax.Array) -> jax.Array:

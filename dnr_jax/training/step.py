@@ -1,27 +1,35 @@
 """The jitted steps of training. Video arrives as uint8 and is normalised on the device."""
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dnr_jax.config import ExperimentConfig
 from dnr_jax.dnr.statistics import Variables
 from dnr_jax.runs.devices import Batch, along_batch, replicated
 from dnr_jax.runs.inference import normalize
 from dnr_jax.runs.state import TrainState
-from dnr_jax.training.mix import draw_mixture
+from dnr_jax.training.mix import draw_mixture, mixed_labels
 
 Metrics = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
-def weighted_mean(values: jax.Array, weight: jax.Array) -> jax.Array:
-    """Return the mean of ``values [B]`` under ``weight [B]``; 0 where all weights are 0."""
-    return jnp.sum(values * weight) / jnp.maximum(jnp.sum(weight), 1.0)
+def share_of_mean(values: jax.Array, weight: jax.Array, total: jax.Array) -> jax.Array:
+    """Return what samples add to a weighted mean of ``values [B]``: of the ones here, under ``weight [B]``.
+
+    Args:
+      values: of the samples.
+      weight: of the samples.
+      total: of the weights of all samples, of which these may be a part; where it is 0, so is the mean.
+    """
+    return jnp.sum(values * weight) / jnp.maximum(total, 1.0)
 
 
 def cross_entropy(logits: jax.Array, target: jax.Array, smoothing: float = 0.0) -> jax.Array:
@@ -49,9 +57,10 @@ def make_train_step(
 
     The batch has ``video`` uint8 ``[B, T, H, W, 3]``, ``label`` int32 ``[B]`` and ``weight`` float32 ``[B]``, sharded
     along ``B`` over the devices; samples of weight 0 do not count in the loss. Dropout and
-    :mod:`dnr_jax.training.mix` depend on the run's key and on the number of the step only. The metrics are float32
-    scalars: ``loss``, ``accuracy`` (of a mixed clip, the share of the class that scores best), ``grad_norm`` (before
-    clipping) and ``learning_rate``.
+    :mod:`dnr_jax.training.mix` depend on the run's key and on the number of the step only. With ``train.accumulate``
+    the batch is cut into parts behind the mixing, whose gradients are added up before the one update. The metrics are
+    float32 scalars: ``loss``, ``accuracy`` (of a mixed clip, the share of the class that scores best), ``grad_norm``
+    (before clipping) and ``learning_rate``.
 
     Args:
       model: maps ``[N, T, H, W, 3]`` to scores ``[N, K]``.
@@ -64,26 +73,28 @@ def make_train_step(
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
-        rngs = {"dropout": key}
-        video = batch["video"]
-        mixture = draw_mixture(jax.random.fold_in(key, 1), batch["weight"], video.shape[2:4], config.train)
-        video = normalize(mixture.video(video) if mixture else video, config.data, dtype)
+        samples, total = mixed(batch, jax.random.fold_in(key, 1), config), jnp.sum(batch["weight"])
 
-        def objective(params: optax.Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array, dict]]:
+        def objective(params: optax.Params, part: Batch, key: jax.Array) -> tuple[jax.Array, tuple[jax.Array, Any]]:
             variables = {"params": params, "batch_stats": state.batch_stats}
-            logits, updated = model.apply(variables, video, train=True, mutable=["batch_stats"], rngs=rngs)
-            target = jax.nn.one_hot(batch["label"], logits.shape[-1], dtype=logits.dtype)
-            target = mixture.target(target) if mixture else target
+            video = normalize(part["video"], config.data, dtype)
+            logits, updated = model.apply(variables, video, train=True, mutable=["batch_stats"], rngs={"dropout": key})
+            target = soft_labels(part, logits.shape[-1], logits.dtype)
             losses = cross_entropy(logits, target, config.train.label_smoothing)
-            return weighted_mean(losses, batch["weight"]), (logits, target, updated.get("batch_stats", {}))
+            hits = shares_of_best(logits, target)
+            loss, accuracy = (share_of_mean(values, part["weight"], total) for values in (losses, hits))
+            return loss, (accuracy, updated.get("batch_stats", {}))
 
-        (loss, (logits, target, batch_stats)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        gradients = jax.value_and_grad(objective, has_aux=True)
+        if config.train.accumulate == 1:
+            (loss, (accuracy, batch_stats)), grads = gradients(state.params, samples, key)
+        else:
+            parts = cut(samples, config, mesh)
+            (loss, (accuracy, batch_stats)), grads = accumulated(gradients, state.params, parts, key)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        best = jnp.argmax(logits, axis=-1, keepdims=True)
-        hits = jnp.take_along_axis(target, best, axis=-1)[:, 0].astype(jnp.float32)
         metrics = {
             "loss": loss,
-            "accuracy": weighted_mean(hits, batch["weight"]),
+            "accuracy": accuracy,
             "grad_norm": optax.tree.norm(grads),
             "learning_rate": schedule(state.step),
         }
@@ -95,6 +106,86 @@ def make_train_step(
 
     copy, sharded = replicated(mesh), along_batch(mesh)
     return jax.jit(step, in_shardings=(copy, sharded), out_shardings=(copy, copy), donate_argnums=0)
+
+
+def mixed(batch: Batch, key: jax.Array, config: ExperimentConfig) -> Batch:
+    """Return video, label and weight of a batch; of mixed clips also the label of the ``partner`` and its ``share``."""
+    samples = {name: batch[name] for name in ("video", "label", "weight")}
+    mixture = draw_mixture(key, batch["weight"], batch["video"].shape[2:4], config.train)
+    if mixture is None:
+        return samples
+    partners = {"partner": batch["label"][mixture.partner], "share": mixture.label_share}
+    return samples | {"video": mixture.video(batch["video"]), **partners}
+
+
+def shares_of_best(logits: jax.Array, target: jax.Array) -> jax.Array:
+    """Return the share ``[B]`` that the class which scores best has of each target; both are ``[B, K]``."""
+    best = jnp.argmax(logits, axis=-1, keepdims=True)
+    return jnp.take_along_axis(target, best, axis=-1)[:, 0].astype(jnp.float32)
+
+
+def soft_labels(samples: Batch, num_classes: int, dtype: jnp.dtype) -> jax.Array:
+    """Return the shares of the classes ``[B, K]``: one each, or of mixed clips those of both partners."""
+    target = jax.nn.one_hot(samples["label"], num_classes, dtype=dtype)
+    if "partner" not in samples:
+        return target
+    return mixed_labels(target, jax.nn.one_hot(samples["partner"], num_classes, dtype=dtype), samples["share"])
+
+
+def cut(samples: Batch, config: ExperimentConfig, mesh: Mesh) -> Batch:
+    """Cut a batch, sharded along its first axis, into the parts that ``train.accumulate`` says.
+
+    Clips that share statistics stay together, and are dealt out in turn, so that every device goes on with clips that
+    it has.
+
+    Args:
+      samples: arrays ``[B, ...]``.
+      config: the experiment.
+      mesh: the devices.
+
+    Returns:
+      Arrays ``[A, B / A, ...]``, sharded along their second axis.
+    """
+    parts, together = config.train.accumulate, config.model.norm.base.clips_shared or 1
+    dealt_out = NamedSharding(mesh, PartitionSpec(None, *along_batch(mesh).spec))
+
+    def deal_out(array: jax.Array) -> jax.Array:
+        sets = array.reshape(-1, parts, together, *array.shape[1:])
+        dealt = jnp.moveaxis(sets, 1, 0).reshape(parts, -1, *array.shape[1:])
+        return jax.lax.with_sharding_constraint(dealt, dealt_out)
+
+    return {name: deal_out(array) for name, array in samples.items()}
+
+
+def accumulated(
+    gradients: Callable[..., tuple[Any, optax.Params]], params: optax.Params, parts: Batch, key: jax.Array
+) -> tuple[tuple[jax.Array, tuple[jax.Array, Any]], optax.Params]:
+    """Add up the gradients of the parts of a batch, one part after the other.
+
+    Args:
+      gradients: ``(params, part, key)`` to ``((loss, (accuracy, running statistics)), gradients)``. The first two are
+        a part's shares of the batch's, the statistics those after a part alone.
+      params: of the network.
+      parts: arrays ``[A, B / A, ...]``.
+      key: of the step.
+
+    Returns:
+      The same of the whole batch. Its running statistics are the means of those after each part, as they are of sets
+      of clips within a batch; counters are those after one part.
+    """
+    count = parts["weight"].shape[0]
+
+    def add(total: optax.Params, inputs: tuple[Batch, jax.Array]) -> tuple[optax.Params, Any]:
+        values, grads = gradients(params, *inputs)
+        return jax.tree.map(jnp.add, total, grads), values
+
+    keys = jax.random.split(jax.random.fold_in(key, 2), count)
+    grads, (loss, (accuracy, stats)) = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), (parts, keys))
+
+    def joined(values: jax.Array) -> jax.Array:
+        return jnp.mean(values, axis=0) if jnp.issubdtype(values.dtype, jnp.floating) else values[-1]
+
+    return (jnp.sum(loss), (jnp.sum(accuracy), jax.tree.map(joined, stats))), grads
 
 
 def make_observe_step(
@@ -109,11 +200,18 @@ def make_observe_step(
     """
     dtype = jnp.dtype(config.model.dtype)
 
-    def observe(variables: Variables, batch: Batch) -> Variables:
-        video = normalize(batch["video"], config.data, dtype)
+    def moments(variables: Variables, video: jax.Array) -> Variables:
+        video = normalize(video, config.data, dtype)
         rngs = {"dropout": jax.random.key(0)}  # acts after the last norm
         _, updates = model.apply(variables, video, train=True, mutable=["moments", "batch_stats"], rngs=rngs)
         return updates["moments"]
+
+    def observe(variables: Variables, batch: Batch) -> Variables:
+        if config.train.accumulate == 1:
+            return moments(variables, batch["video"])
+        parts = cut({"video": batch["video"]}, config, mesh)["video"]
+        sums = jax.lax.map(functools.partial(moments, variables), parts)
+        return jax.tree.map(functools.partial(jnp.sum, axis=0), sums)
 
     return jax.jit(observe, in_shardings=(replicated(mesh), along_batch(mesh)), out_shardings=replicated(mesh))
 

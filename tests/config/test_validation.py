@@ -169,6 +169,22 @@ def test_a_batch_is_divided_over_devices_and_processes():
     assert problems(config, num_devices=8, num_processes=2) == expected
 
 
+def test_the_parts_of_a_batch_are_divided_likewise():
+    config = valid_config()
+    config.train.batch_size, config.train.accumulate = 64, 4
+    validate(config, num_devices=8)
+    config.train.accumulate = 16
+    assert problems(config, num_devices=8) == (
+        "train.accumulate: 16 parts of train.batch_size, which is 64, cannot be divided over 8 devices; "
+        "expected a divisor of 8"
+    )
+    config.model.norm.base.clips_per_statistics = 8
+    assert problems(config) == (
+        "train.accumulate: is 16; expected a divisor of the 8 sets of model.norm.base.clips_per_statistics=8 clips in "
+        "train.batch_size, which is 64"
+    )
+
+
 def test_all_problems_are_told_at_once():
     config = valid_config()
     config.model.depth, config.model.norm.norm1, config.model.norm.base.epsilon = 51, "x", 0.0

@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 
 from dnr_jax.config import DataConfig, ExperimentConfig
+from dnr_jax.dnr import BatchNorm
 from dnr_jax.runs.devices import Prefetcher, make_mesh, place_batch
 from dnr_jax.runs.inference import make_eval_step, normalize, spread
-from dnr_jax.training.mix import draw_mixture
+from dnr_jax.training.mix import draw_mixture, mixed_labels
 from dnr_jax.training.optimizer import make_optimizer, make_schedule
 from dnr_jax.training.state import abstract_state, create_state
 from dnr_jax.training.step import (
     all_finite,
     cross_entropy,
+    make_observe_step,
     make_train_step,
-    weighted_mean,
+    share_of_mean,
 )
 from tests.training.tiny import TinyNetwork, tiny_config
 
@@ -36,10 +38,11 @@ def make_batch(size: int = 8, views: tuple[int, ...] = (), seed: int = 0) -> dic
     }
 
 
-def setup(num_devices: int, **train) -> tuple:
+def setup(num_devices: int, *, clips: int = 0, dropout: float = 0.2, **train) -> tuple:
     config = tiny_config("", **{"batch_size": 8} | train)
+    config.model.norm.base = BatchNorm(clips_per_statistics=clips)
     mesh = make_mesh(jax.devices()[:num_devices])
-    model = TinyNetwork(CLASSES)
+    model = TinyNetwork(CLASSES, dropout, clips)
     schedule = make_schedule(config.optimizer, 8, 10)
     tx = make_optimizer(config.optimizer, schedule)
     averaged = config.train.averaging is not None
@@ -69,8 +72,9 @@ def test_cross_entropy_against_a_loop(smoothing):
 
 def test_samples_without_weight_do_not_count():
     values, weight = jnp.array([1.0, 100.0, 3.0]), jnp.array([1.0, 0.0, 1.0])
-    assert weighted_mean(values, weight) == 2.0
-    assert weighted_mean(values, jnp.zeros(3)) == 0.0
+    assert share_of_mean(values, weight, jnp.sum(weight)) == 2.0
+    assert share_of_mean(values[:2], weight[:2], jnp.sum(weight)) == 0.5
+    assert share_of_mean(values, jnp.zeros(3), jnp.zeros(())) == 0.0
 
 
 def test_the_loss_of_a_step_ignores_a_video_that_could_not_be_decoded():
@@ -96,6 +100,43 @@ def test_eight_devices_do_what_one_does(mix):
             state, metrics = step(state, place_batch(make_batch(seed=seed), mesh))
         outcomes.append(jax.device_get((metrics, state.params, state.batch_stats, state.opt_state)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-7), *outcomes)
+
+
+def outcome(batch: dict[str, np.ndarray], num_devices: int = 1, **setting) -> tuple:
+    """Metrics and state after a step without dropout, and the sums of moments before it."""
+    config, mesh, model, state, step = setup(num_devices, dropout=0.0, **setting)
+    placed = place_batch(batch, mesh)
+    moments = jax.device_get(make_observe_step(model, config, mesh)(state.variables, placed))
+    state, metrics = step(state, placed)
+    return jax.device_get((metrics, state.params, state.batch_stats, state.opt_state, moments))
+
+
+def assert_equal(found: tuple, expected: tuple) -> None:
+    """Sums over the batch are taken in another order, which float32 shows in its last digits."""
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-7), found, expected)
+
+
+@pytest.fixture(scope="module")
+def whole_batch() -> tuple:
+    """The outcome of a batch at once, in which pairs of clips share statistics, clips are mixed and one is missing."""
+    return outcome(missing_one(), clips=2, mixup=0.8)
+
+
+def missing_one() -> dict[str, np.ndarray]:
+    return make_batch() | {"weight": np.array([1, 1, 1, 0, 1, 1, 1, 1], np.float32)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("parts", "num_devices"), [(2, 1), (4, 1), (2, 4)])
+def test_a_batch_in_parts_is_the_batch_where_statistics_are_of_fewer_clips(whole_batch, parts, num_devices):
+    assert_equal(outcome(missing_one(), num_devices, clips=2, mixup=0.8, accumulate=parts), whole_batch)
+
+
+@pytest.mark.slow
+def test_the_statistics_of_a_batch_in_parts_are_those_of_a_part():
+    batch, dealt = make_batch(), [0, 2, 4, 6, 1, 3, 5, 7]
+    expected = outcome({name: array[dealt] for name, array in batch.items()}, clips=4)
+    assert_equal(outcome(batch, accumulate=2), expected)
 
 
 def test_a_batch_is_sharded_over_the_devices_and_the_state_is_not():
@@ -139,7 +180,8 @@ def test_a_mixed_step_has_the_loss_and_accuracy_of_its_soft_labels():
     _, metrics = step(state, place_batch(batch, mesh))
     video = normalize(mixture.video(jnp.asarray(batch["video"])), config.data)
     logits, _ = model.apply(variables, video, train=True, mutable=["batch_stats"])
-    target = np.asarray(mixture.target(jax.nn.one_hot(jnp.asarray(batch["label"]), CLASSES)))
+    own = jax.nn.one_hot(jnp.asarray(batch["label"]), CLASSES)
+    target = np.asarray(mixed_labels(own, own[mixture.partner], mixture.label_share))
     losses = -np.sum((0.9 * target + 0.1 / CLASSES) * np.asarray(jax.nn.log_softmax(logits)), axis=1)
     hits = target[np.arange(8), np.argmax(logits, axis=1)]
     weight = batch["weight"]

@@ -17,7 +17,7 @@ from dnr_jax.config import DataConfig, ExperimentConfig, Network, TrainConfig, r
 from dnr_jax.data.catalogue.sources import Folder
 from dnr_jax.data.clips.decode import encode_video
 from dnr_jax.data.clips.sampling import Segments
-from dnr_jax.dnr import CrossTemporalDNR, DNRSpec, parts
+from dnr_jax.dnr import BatchNorm, CrossTemporalDNR, DNRSpec, parts
 from dnr_jax.evaluation.evaluate import Report
 from dnr_jax.models import TDN, BNInception, ResNetNetwork, TANet, inception
 from dnr_jax.models.resnet import ARCHITECTURES, Architecture
@@ -36,11 +36,13 @@ class TinyNetwork(nn.Module):
 
     num_classes: int
     dropout: float = 0.2
+    clips_per_statistics: int = 0
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         x = nn.Conv(6, (3, 3), (2, 2), dtype=x.dtype, name="conv")(x)
-        _, x = CrossTemporalDNR(relay_distance=2, name="norm")(None, x, use_running_average=not train)
+        base = BatchNorm(clips_per_statistics=self.clips_per_statistics)
+        _, x = CrossTemporalDNR(relay_distance=2, base=base, name="norm")(None, x, use_running_average=not train)
         x = nn.Dropout(self.dropout, deterministic=not train)(jnp.mean(nn.relu(x), axis=(1, 2, 3)))
         return nn.Dense(self.num_classes, name="fc")(x.astype(jnp.float32))
 
