@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
+from jaxtyping import Array, Float, Num
 
 from dnr_jax.config import ExperimentConfig
 from dnr_jax.dnr.statistics import Variables
@@ -19,12 +20,14 @@ Metrics = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
-def weighted_mean(values: jax.Array, weight: jax.Array) -> jax.Array:
+def weighted_mean(values: Num[Array, " b"], weight: Float[Array, " b"]) -> Float[Array, ""]:
     """Return the mean of ``values [B]`` under ``weight [B]``; 0 where all weights are 0."""
     return jnp.sum(values * weight) / jnp.maximum(jnp.sum(weight), 1.0)
 
 
-def cross_entropy(logits: jax.Array, target: jax.Array, smoothing: float = 0.0) -> jax.Array:
+def cross_entropy(
+    logits: Float[Array, "b k"], target: Float[Array, "b k"], smoothing: float = 0.0
+) -> Float[Array, " b"]:
     """Return the cross-entropy of each sample against its smoothed target.
 
     Args:
