@@ -5,11 +5,14 @@ from typing import Any
 from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
-# Those that features go through. Modules that refuse wrong values in words of their own are left to do so.
+# Those that clips and features go through. Modules that refuse wrong values in words of their own are left to do so.
 MODULES = [
     "dnr_jax.dnr.functional",
     *(f"dnr_jax.models.{name}" for name in ("blocks", "heads", "inception", "layers", "r2plus1d", "residual")),
     *(f"dnr_jax.models.{name}" for name in ("resnet", "slowfast", "stems", "tanet", "tdn")),
+    "dnr_jax.training.mix",
+    "dnr_jax.training.step",
+    "dnr_jax.runs.inference",
 ]
 _check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 

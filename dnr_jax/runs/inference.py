@@ -7,15 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Array, Float, Num
 
 from dnr_jax.config import DataConfig, ExperimentConfig
+from dnr_jax.dnr.aliases import Dtype
 from dnr_jax.dnr.statistics import Variables
 from dnr_jax.runs.devices import Batch, along_batch, replicated
 
 EvalStep = Callable[[Variables, Batch], dict[str, jax.Array]]
 
 
-def normalize(video: jax.Array, data: DataConfig, dtype: jnp.dtype = jnp.float32) -> jax.Array:
+def normalize(video: Num[Array, "*b 3"], data: DataConfig, dtype: Dtype = jnp.float32) -> Float[Array, "*b 3"]:
     """Return ``(video - mean) / std`` in ``dtype``, of RGB frames ``[..., 3]`` with values from 0 to 255.
 
     The colours, those of ``mean`` and ``std`` included, are in the order that ``data.channel_order`` says.

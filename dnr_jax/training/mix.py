@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
 from dnr_jax.config import TrainConfig
 
@@ -21,18 +22,20 @@ class Mixture(NamedTuple):
       label_share: float32 ``[B]``, the mean of that.
     """
 
-    partner: jax.Array
-    share: jax.Array
-    label_share: jax.Array
+    partner: Int[Array, " b"]
+    share: Float[Array, "b h w"]
+    label_share: Float[Array, " b"]
 
-    def video(self, video: jax.Array) -> jax.Array:
+    def video(self, video: Num[Array, "b t h w c"]) -> Float[Array, "b t h w c"]:
         """Return the mixed clips, float32 ``[B, T, H, W, C]``, of ``video`` of the same shape and any type."""
         return _blend(
             video.astype(jnp.float32), video[self.partner].astype(jnp.float32), self.share[:, None, ..., None]
         )
 
 
-def draw_mixture(key: jax.Array, weight: jax.Array, size: tuple[int, int], config: TrainConfig) -> Mixture | None:
+def draw_mixture(
+    key: PRNGKeyArray, weight: Float[Array, " b"], size: tuple[int, int], config: TrainConfig
+) -> Mixture | None:
     """Draw how a batch is mixed.
 
     With mixup the partner's share of all pixels is ``1 - l``, where ``l`` has the distribution Beta(a, a). With CutMix
@@ -63,16 +66,18 @@ def draw_mixture(key: jax.Array, weight: jax.Array, size: tuple[int, int], confi
     return Mixture(partner, jnp.where(mixed[:, None, None], share[None], 0.0), jnp.where(mixed, label_share, 0.0))
 
 
-def mixed_labels(own: jax.Array, partners: jax.Array, share: jax.Array) -> jax.Array:
+def mixed_labels(
+    own: Float[Array, "b k"], partners: Float[Array, "b k"], share: Float[Array, " b"]
+) -> Float[Array, "b k"]:
     """Return mixed labels ``[B, K]``: the partner's have the share ``[B]`` that it has of the pixels."""
     return _blend(own, partners, share.astype(own.dtype)[:, None])
 
 
-def _blend(own: jax.Array, other: jax.Array, share: jax.Array) -> jax.Array:
+def _blend(own: Float[Array, "*m"], other: Float[Array, "*m"], share: Float[Array, "*#m"]) -> Float[Array, "*m"]:
     return own + share * (other - own)
 
 
-def _box(key: jax.Array, area: jax.Array, size: tuple[int, int]) -> jax.Array:
+def _box(key: PRNGKeyArray, area: Float[Array, ""], size: tuple[int, int]) -> Float[Array, "h w"]:
     """Return 1 inside of a random box of that share of the area, 0 outside: float32 ``[H, W]``."""
     inside = []
     for side, side_key in zip(size, jax.random.split(key), strict=True):

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Num
 
 from dnr_jax.config import ExperimentConfig
 from dnr_jax.dnr.statistics import Variables
@@ -21,7 +22,7 @@ Metrics = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
-def share_of_mean(values: jax.Array, weight: jax.Array, total: jax.Array) -> jax.Array:
+def share_of_mean(values: Num[Array, " b"], weight: Float[Array, " b"], total: Float[Array, ""]) -> Float[Array, ""]:
     """Return what samples add to a weighted mean of ``values [B]``: of the ones here, under ``weight [B]``.
 
     Args:
@@ -32,7 +33,9 @@ def share_of_mean(values: jax.Array, weight: jax.Array, total: jax.Array) -> jax
     return jnp.sum(values * weight) / jnp.maximum(total, 1.0)
 
 
-def cross_entropy(logits: jax.Array, target: jax.Array, smoothing: float = 0.0) -> jax.Array:
+def cross_entropy(
+    logits: Float[Array, "b k"], target: Float[Array, "b k"], smoothing: float = 0.0
+) -> Float[Array, " b"]:
     """Return the cross-entropy of each sample against its smoothed target.
 
     Args:

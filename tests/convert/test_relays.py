@@ -304,7 +304,7 @@ def test_parts_that_the_source_lacks_are_left_alone():
 
 
 def test_what_cannot_start_is_refused():
-    config = experiment("tsn")
+    config = experiment("tsn", depth=18)
     config.model.dtype = "float32"
     baseline = with_batch_norm(config)
     state = to_state_dict(noise(template_of(baseline)), OWN)
@@ -321,7 +321,7 @@ def test_what_cannot_start_is_refused():
         fit_source(source, baseline)
     config.model.norm.base, config.init.allow = "bn", "relays"
     relayed = to_state_dict(noise(template_of(config)), OWN)
-    with pytest.raises(ConfigError, match=r"32 norms of the network, such as backbone/layer1/block0/norm1, have no"):
+    with pytest.raises(ConfigError, match=r"16 norms of the network, such as backbone/layer1/block0/norm1, have no"):
         fit_source(Source("dnr", relayed, "own"), config)
     config.init_from = ""
     with pytest.raises(ConfigError, match=r"init\.relays: is 'batch_norm', but there is no init_from"):

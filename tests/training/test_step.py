@@ -176,12 +176,17 @@ def test_a_mixed_step_has_the_loss_and_accuracy_of_its_soft_labels():
     batch, variables = make_batch(), jax.tree.map(jnp.asarray, jax.device_get(state.variables))
     batch["weight"][2] = 0.0
     key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), 1)
-    mixture = draw_mixture(key, jnp.asarray(batch["weight"]), (16, 16), config.train)
     _, metrics = step(state, place_batch(batch, mesh))
-    video = normalize(mixture.video(jnp.asarray(batch["video"])), config.data)
-    logits, _ = model.apply(variables, video, train=True, mutable=["batch_stats"])
-    own = jax.nn.one_hot(jnp.asarray(batch["label"]), CLASSES)
-    target = np.asarray(mixed_labels(own, own[mixture.partner], mixture.label_share))
+
+    @jax.jit
+    def mixed(video, label, weight):
+        mixture = draw_mixture(key, weight, (16, 16), config.train)
+        video = normalize(mixture.video(video), config.data)
+        logits, _ = model.apply(variables, video, train=True, mutable=["batch_stats"])
+        own = jax.nn.one_hot(label, CLASSES)
+        return logits, mixed_labels(own, own[mixture.partner], mixture.label_share)
+
+    logits, target = jax.device_get(mixed(batch["video"], batch["label"], batch["weight"]))
     losses = -np.sum((0.9 * target + 0.1 / CLASSES) * np.asarray(jax.nn.log_softmax(logits)), axis=1)
     hits = target[np.arange(8), np.argmax(logits, axis=1)]
     weight = batch["weight"]
