@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from etils import epath
 
-from dnr_jax import console, explain_command
+from dnr_jax import console, explain_command, features_command
 from dnr_jax.config import ConfigError, expand_path, list_configs, with_views
 from dnr_jax.data.clips.cores import available_cores
 from dnr_jax.progress import Progress, stage
@@ -112,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_training_commands(commands)
     _add_run_commands(commands)
     explain_command.add(commands)
+    features_command.add(commands)
     _add_weight_commands(commands)
     _add_data_commands(commands)
     for command in commands.choices.values():
