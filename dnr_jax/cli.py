@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from etils import epath
 
-from dnr_jax import console, explain_command, report_command
+from dnr_jax import console, explain_command, features_command, report_command
 from dnr_jax.config import ConfigError, expand_path, list_configs, with_views
 from dnr_jax.data.clips.cores import available_cores
 from dnr_jax.progress import Progress, stage
@@ -113,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run_commands(commands)
     explain_command.add(commands)
     report_command.add_report(commands)
+    features_command.add(commands)
     _add_weight_commands(commands)
     _add_data_commands(commands)
     for command in commands.choices.values():

@@ -11,7 +11,7 @@ import numpy as np
 
 from dnr_jax.dnr.statistics import Variables
 from dnr_jax.explain import maps
-from dnr_jax.explain.layers import Gradients, Layer, find_layer, find_layers, gradients
+from dnr_jax.explain.layers import Gradients, Layer, features, find_layer, find_layers, gradients
 from dnr_jax.explain.maps import Window
 from dnr_jax.runs.inference import normalize
 
@@ -63,6 +63,7 @@ class Explainer:
         self.batch_size = batch_size
         self._score = jax.jit(self._scores)
         self._differentiate = jax.jit(self._differentiated, static_argnames="layers")
+        self._pool = jax.jit(self._pooled, static_argnames="layer")
 
     @functools.cached_property
     def layers(self) -> Mapping[str, Layer]:
@@ -76,6 +77,23 @@ class Explainer:
     def scores(self, clips: np.ndarray) -> np.ndarray:
         """Return the probabilities of the classes, float32 ``[N, K]``."""
         return np.exp(self._log_probabilities(_batch(clips, self.run)))
+
+    def features(self, clips: np.ndarray, layer: str = "") -> tuple[np.ndarray, np.ndarray]:
+        """Return the features of a layer, averaged over time and space, and what the network makes of the clips.
+
+        Args:
+          clips: see the class.
+          layer: by name; empty: what the head reads. Pathways are joined.
+
+        Returns:
+          Features float32 ``[N, C]``, and probabilities of the classes float32 ``[N, K]``.
+
+        Raises:
+          ValueError: for clips that are none of this network, and for a layer that there is not.
+        """
+        found = find_layer(self.layers, layer)
+        pooled, probabilities = self._pool(self.run.variables, _batch(clips, self.run), layer=found)
+        return np.asarray(pooled), np.asarray(probabilities)
 
     def grad_cam(self, clips: np.ndarray, classes: Classes = None, layer: str = "", plus: bool = False) -> Explanation:
         """Map the features that raise the score of a class, by Grad-CAM or Grad-CAM++.
@@ -120,8 +138,9 @@ class Explainer:
     ) -> Explanation:
         """Map what a class loses where a part of the clip is hidden (Zeiler and Fergus 2014, over space and time).
 
-        A window of the mean colour of the training data is put everywhere in turn; the value of a pixel is the mean
-        fall of the class's log-probability over the windows that hide it.
+        A window of the clip's own mean colour is put everywhere in turn; the value of a pixel is the mean fall of the
+        class's log-probability over the windows that hide it. (A window of a colour that the clip does not have, such
+        as grey on a dark background, is an object itself.)
 
         Args:
           clips: see the class.
@@ -162,6 +181,12 @@ class Explainer:
         video = normalize(clips, self.run.config.data, self._dtype)
         return gradients(self.run.model, variables, video, classes, layers)
 
+    def _pooled(self, variables: Variables, clips: jax.Array, *, layer: Layer) -> tuple[jax.Array, jax.Array]:
+        video = normalize(clips, self.run.config.data, self._dtype)
+        scores, found = features(self.run.model, variables, video, layer)
+        pooled = [jnp.mean(x.astype(jnp.float32), axis=(1, 2, 3)) for x in found]
+        return jnp.concatenate(pooled, axis=-1), jax.nn.softmax(scores)
+
     def _wanted(self, classes: Classes, clips: int) -> np.ndarray:
         """Return a class for each clip, -1 for the best one."""
         count = len(self.run.classes)
@@ -188,9 +213,7 @@ class Explainer:
 
     def _hidden(self, clip: np.ndarray, places: Sequence[tuple[slice, slice, slice]]) -> np.ndarray:
         """Return log-probabilities ``[windows, K]`` of a clip with each window hidden."""
-        data, found = self.run.config.data, []
-        colour = np.clip(np.round(data.mean), 0, 255).astype(np.uint8)
-        colour = colour[::-1] if data.channel_order == "bgr" else colour
+        found, colour = [], np.round(clip.mean(axis=(0, 1, 2))).astype(np.uint8)
         for start in range(0, len(places), self.batch_size):
             some = places[start : start + self.batch_size]
             batch = np.repeat(clip[None], self.batch_size, axis=0)  # one shape, one program

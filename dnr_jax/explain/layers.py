@@ -122,14 +122,31 @@ def gradients(
 
     _, shapes = jax.eval_shape(lambda: forward({}))
     zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-    scores, pullback, features = jax.vjp(forward, zeros, has_aux=True)
+    scores, pullback, values = jax.vjp(forward, zeros, has_aux=True)
     classes = jnp.where(classes < 0, jnp.argmax(scores, axis=-1).astype(classes.dtype), classes)
     (found,) = pullback(jax.nn.one_hot(classes, scores.shape[-1], dtype=scores.dtype))
 
-    def at(arrays: Mapping[Path, Any], layer: Layer) -> list[jax.Array]:
-        return [leaf if layer.block is None else leaf[layer.block] for leaf in jax.tree.leaves(arrays[layer.path])]
+    return Gradients(scores, classes, *([_of_layer(arrays, layer) for layer in layers] for arrays in (values, found)))
 
-    return Gradients(scores, classes, *([at(arrays, layer) for layer in layers] for arrays in (features, found)))
+
+def features(
+    model: nn.Module, variables: Variables, clips: Float[Array, "n t h w 3"], layer: Layer
+) -> tuple[Float[Array, "n k"], list[jax.Array]]:
+    """Return scores and the features of a layer, each ``[N, T', H', W', C']``; one, or one a pathway and a call.
+
+    Args:
+      model: called as ``model.apply(variables, clips, train=False)``.
+      variables: of the model.
+      clips: normalised.
+      layer: of :func:`find_layers`.
+    """
+    with _intercepted(layer.path.__eq__):
+        scores, updates = model.apply(variables, clips, train=False, mutable=["intermediates"])
+    return scores, _of_layer(_sown(updates), layer)
+
+
+def _of_layer(arrays: Mapping[Path, Any], layer: Layer) -> list[jax.Array]:
+    return [leaf if layer.block is None else leaf[layer.block] for leaf in jax.tree.leaves(arrays[layer.path])]
 
 
 @contextlib.contextmanager
