@@ -86,12 +86,13 @@ def write_page(
     folder = pathlib.Path(workdir)
     out = pathlib.Path(path or folder / PAGE_FILE)
     videos = open_videos(config)
-    html = _render("page.html", _content(report, config, folder, videos, run))
+    html = render("page.html", _content(report, config, folder, videos, run))
     out.write_bytes(html.encode("utf-8", "replace"))  # names of files need not be valid text
     return out
 
 
-def _render(template: str, content: Mapping[str, Any]) -> str:
+def render(template: str, content: Mapping[str, Any]) -> str:
+    """Return a page: a template of ``templates/``, in which all that is filled in is text and no markup."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent / "templates"),
         autoescape=True,
