@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from etils import epath
 
-from dnr_jax import console, report_command, sweep_command
+from dnr_jax import console, explain_command, report_command, sweep_command
 from dnr_jax.config import ConfigError, expand_path, list_configs, with_views
 from dnr_jax.data.clips.cores import available_cores
 from dnr_jax.progress import Progress, stage
@@ -125,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     report_command.add_report(commands)
     report_command.add_compare(commands)
     sweep_command.add_sweep(commands)
+    explain_command.add(commands)
     _add_weight_commands(commands)
     _add_data_commands(commands)
     for command in commands.choices.values():
@@ -505,7 +506,8 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 def _predict(args: argparse.Namespace) -> int:
     with stage("importing"):
-        from dnr_jax.evaluation.predict import find_videos, predict
+        from dnr_jax.evaluation.inputs import find_videos
+        from dnr_jax.evaluation.predict import predict
 
     paths = find_videos(args.videos)
     failures = 0

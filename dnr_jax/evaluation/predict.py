@@ -1,29 +1,25 @@
-"""Labels for single video files."""
+"""Labels for videos: files, bytes, arrays and iterators of frames."""
 
-import contextlib
+import concurrent.futures
 import dataclasses
-import http.client
+import functools
 import os
 import pathlib
-import re
-import shutil
-import tempfile
-import urllib.parse
-import urllib.request
+import threading
 from collections.abc import Iterator, Sequence
-from typing import IO
+from typing import Any, overload
 
 import jax
 import numpy as np
 
 from dnr_jax.config import with_views
-from dnr_jax.data.catalogue.folders import find_media
+from dnr_jax.data.clips.cores import available_cores
 from dnr_jax.data.clips.decode import DecodeError
-from dnr_jax.data.clips.frame_files import FRAME_SUFFIXES
-from dnr_jax.data.clips.pipeline import load_clip
+from dnr_jax.data.clips.pipeline import clip_of_frames, evaluation_side, load_clip
+from dnr_jax.evaluation.inputs import Video, as_frames, collect, find_videos, local_file, name_of
 from dnr_jax.evaluation.metrics import ranking
-from dnr_jax.runs.devices import make_mesh, place_batch
-from dnr_jax.runs.folder import load_run
+from dnr_jax.runs.devices import make_mesh, place_batch, replicated
+from dnr_jax.runs.folder import Run, load_run
 from dnr_jax.runs.inference import make_eval_step
 
 
@@ -32,7 +28,7 @@ class Prediction:
     """What a network sees in a video.
 
     Attributes:
-      path: the video file.
+      path: the video file; where it was none, what it was, such as ``array (16, 240, 320, 3)``.
       labels: names of the best classes, the best first; empty where the video could not be scored.
       scores: their probabilities.
       error: why the video could not be scored; empty where it could. Names the video.
@@ -43,6 +39,16 @@ class Prediction:
     scores: tuple[float, ...] = ()
     error: str = ""
 
+    @property
+    def label(self) -> str:
+        """The best class; empty where the video could not be scored."""
+        return self.labels[0] if self.labels else ""
+
+    @property
+    def score(self) -> float:
+        """Its probability; 0 where the video could not be scored."""
+        return self.scores[0] if self.scores else 0.0
+
     def __str__(self) -> str:
         """Return the path, and below it a line for each label; or the path and the reason."""
         if self.error:
@@ -51,29 +57,144 @@ class Prediction:
         return "\n".join([self.path, *lines])
 
 
-def find_videos(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """Return paths with each folder of videos replaced by the videos in it, at any depth, sorted.
+class Predictor:
+    """Labels videos with the network of a run, as its evaluation does, on one device.
 
-    A folder of frames is a video itself. Files, web addresses and folders without videos stay as they are.
+    .. code-block:: python
+
+        predictor = Predictor("runs/mine")
+        predictor("holiday.mp4").label
+        [prediction.score for prediction in predictor(["a.mp4", frames, content])]
+
+    A video is a path or an ``http://``, ``https://``, ``ftp://``, ``gs://`` or ``s3://`` address; the bytes of a file;
+    an array of frames uint8 ``[T, H, W, 3]``, red, green and blue (OpenCV's are ``frames[..., ::-1]``); or an iterable
+    of such frames, which is read to its end.
+
+    The network is compiled once, at the first video or by :meth:`warm_up`: all clips of a run have one shape. Any
+    number of threads may use a predictor; they read videos at the same time, and the device scores one after the other.
+
+    Attributes:
+      run: the network, its configuration and classes.
+      top: labels of a prediction.
+      evaluation: views of a video.
     """
-    found: list[str] = []
-    for path in (os.fspath(path) for path in paths):
-        found += _videos_in(path) or [path]
-    return found
 
+    def __init__(
+        self,
+        run: str | os.PathLike[str] | Run,
+        *,
+        top: int = 5,
+        views: tuple[int, int] | None = None,
+        checkpoint: str = "latest",
+    ):
+        """Load the network.
 
-def _videos_in(folder: str) -> list[str]:
-    """Return the videos in a folder that is no video itself; whatever cannot be read is left to the decoder."""
-    if not os.path.isdir(folder):
-        return []
-    media = find_media(folder)
-    if media.videos:
-        media.left_out.warn(folder)
-    return [os.path.join(folder, video) for video in media.videos]
+        Args:
+          run: folder of the run, or the run itself.
+          top: labels of a prediction, at least 1; of fewer classes all.
+          views: clips and crops of each video; default: as the run's configuration says.
+          checkpoint: ``latest`` or ``best``, of a folder.
+
+        Raises:
+          ConfigError: where the folder holds no trained network, or for views that there are not.
+          ValueError: for no label.
+        """
+        if top < 1:
+            raise ValueError(f"top is {top}; expected at least 1 label")
+        self._mesh = make_mesh(jax.local_devices()[:1])
+        self.run = run if isinstance(run, Run) else load_run(pathlib.Path(run), self._mesh, checkpoint)
+        self.top = top
+        self.evaluation = with_views(self.run.config.evaluation, views)
+        self._variables = jax.device_put(self.run.variables, replicated(self._mesh))
+        self._step = make_eval_step(self.run.model, self.run.config, self._mesh)
+        self._device = threading.Lock()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of :meth:`score`."""
+        return self.run.classes
+
+    @overload
+    def __call__(self, video: list[Any] | tuple[Any, ...], *, rate: float = 0.0) -> list[Prediction]: ...
+
+    @overload
+    def __call__(self, video: Video, *, rate: float = 0.0) -> Prediction: ...
+
+    def __call__(self, video: Any, *, rate: float = 0.0) -> Prediction | list[Prediction]:
+        """Label a video, or each of a list or tuple of videos.
+
+        Args:
+          video: one video, or several. A list of frames ``[H, W, 3]`` is one.
+          rate: frames per second of arrays and iterators, for samplers that count in seconds; 0: not known.
+
+        Returns:
+          A prediction; of several a list, in which one that cannot be scored costs none of the others: its prediction
+          has the reason.
+
+        Raises:
+          DecodeError: for a video that cannot be read.
+          ValueError: for frames of another shape, order of axes or dtype; the message says what to do.
+        """
+        if isinstance(video, list | tuple) and not (video and np.ndim(video[0]) == 3):
+            with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
+                return list(pool.map(functools.partial(self.attempt, rate=rate), video))
+        return self._prediction(video, rate)
+
+    def attempt(self, video: Video, *, rate: float = 0.0) -> Prediction:
+        """Label one video; where that fails for whatever reason, return a prediction that says why."""
+        try:
+            return self._prediction(video, rate)
+        except DecodeError as error:
+            return Prediction(name_of(video), error=str(error))
+        except ValueError as error:
+            return Prediction(name_of(video), error=f"{name_of(video)}: {error}")
+        except Exception as error:  # whatever it is: the other videos have nothing to do with it
+            return Prediction(name_of(video), error=f"{name_of(video)}: {type(error).__name__}: {error}")
+
+    def _prediction(self, video: Any, rate: float) -> Prediction:
+        return self.best(self.score(self.read(video, rate=rate)[None])[0], name_of(video))
+
+    def best(self, scores: np.ndarray, name: str = "") -> Prediction:
+        """Return the best labels of scores float32 ``[K]``, as :meth:`score` gives them, under a name."""
+        best = ranking(scores[None], self.top)[0]
+        return Prediction(name, tuple(self.classes[i] for i in best), tuple(float(scores[i]) for i in best))
+
+    def read(self, video: Video, *, rate: float = 0.0) -> np.ndarray:
+        """Read the views of one video: uint8 ``[V, T, H, W, 3]``, V = clips x crops. Raises as a call does."""
+        data = self.run.config.data
+        if isinstance(video, str | os.PathLike):
+            with local_file(os.fspath(video)) as file:
+                return load_clip(file, data, self.evaluation)
+        if isinstance(video, bytes | bytearray | memoryview):
+            return load_clip(video if isinstance(video, bytes) else bytes(video), data, self.evaluation)
+        if hasattr(video, "__array__"):
+            return clip_of_frames(as_frames(video), rate, data, self.evaluation)
+        if not hasattr(video, "__iter__") or hasattr(video, "read"):
+            raise ValueError(
+                f"a {type(video).__name__} is no video; expected a path, the bytes of a file, an array uint8 "
+                "[T, H, W, 3], or what yields frames uint8 [H, W, 3]"
+            )
+        frames = collect(video, evaluation_side(data, self.evaluation))
+        return clip_of_frames(frames, rate, data, self.evaluation)
+
+    def score(self, views: np.ndarray) -> np.ndarray:
+        """Score videos at once: views uint8 ``[B, V, T, H, W, 3]`` to probabilities float32 ``[B, K]``.
+
+        The network is compiled anew for each other shape.
+        """
+        with self._device:
+            return np.asarray(self._step(self._variables, place_batch({"video": views}, self._mesh))["scores"])
+
+    def warm_up(self, videos: int = 1) -> None:
+        """Compile the network for so many videos at once before the first comes."""
+        frames, *_, colours = self.run.config.data.clip_shape
+        side = self.evaluation.crop_size or self.run.config.data.crop_size
+        views = self.evaluation.num_clips * self.evaluation.crops
+        self.score(np.zeros((videos, views, frames, side, side, colours), np.uint8))
 
 
 def predict(
-    workdir: str | pathlib.Path,
+    workdir: str | os.PathLike[str],
     paths: Sequence[str | os.PathLike[str]],
     top: int = 5,
     views: tuple[int, int] | None = None,
@@ -85,8 +206,8 @@ def predict(
 
     Args:
       workdir: folder of the run.
-      paths: video files of any format that FFmpeg reads, folders of frames, and folders of videos
-        (:func:`find_videos`).
+      paths: video files of any format that FFmpeg reads, ``-`` for the standard input, addresses, folders of frames,
+        and folders of videos (:func:`dnr_jax.evaluation.inputs.find_videos`).
       top: how many labels.
       views: clips and crops of each video; default: as the run's configuration says.
       checkpoint: ``latest`` or ``best``.
@@ -97,62 +218,6 @@ def predict(
     Raises:
       ConfigError: where the folder holds no trained network; before the first prediction.
     """
-    mesh = make_mesh(jax.local_devices()[:1])
-    run = load_run(workdir, mesh, checkpoint)
-    step = make_eval_step(run.model, run.config, mesh)
-    evaluation = with_views(run.config.evaluation, views)
-
-    def score(path: str) -> np.ndarray:
-        with _local_file(path) as file:
-            video = load_clip(file, run.config.data, evaluation)
-        return np.asarray(step(run.variables, place_batch({"video": video[None]}, mesh))["scores"])[0]
-
+    predictor = Predictor(workdir, top=top, views=views, checkpoint=checkpoint)
     for path in find_videos(paths):
-        try:
-            scores = score(path)
-        except DecodeError as error:
-            yield Prediction(path, error=str(error))
-        except Exception as error:  # whatever it is: the videos behind this one have nothing to do with it
-            yield Prediction(path, error=f"{path}: {type(error).__name__}: {error}")
-        else:
-            best = ranking(scores[None], top)[0]
-            yield Prediction(path, tuple(run.classes[i] for i in best), tuple(float(scores[i]) for i in best))
-
-
-@contextlib.contextmanager
-def _local_file(path: str) -> Iterator[str]:
-    """Lend what the decoder reads: the path itself, or of a web address a copy for as long as it is needed.
-
-    Raises:
-      DecodeError: for what is no video by its name alone, and for what cannot be fetched.
-    """
-    url = re.match(r"([A-Za-z][\w+.-]*)://", path)
-    scheme = url[1].lower() if url else ""
-    if scheme in ("http", "https"):
-        with tempfile.NamedTemporaryFile(suffix=pathlib.PurePath(urllib.parse.urlsplit(path).path).suffix) as copy:
-            try:
-                _fetch(path, copy)
-            except (OSError, ValueError, http.client.HTTPException) as error:
-                raise DecodeError(f"{path}: {error}") from error
-            try:
-                yield copy.name
-            except DecodeError as error:
-                raise DecodeError(str(error).replace(copy.name, path)) from error
-        return
-    if scheme not in ("", "gs", "s3"):
-        raise DecodeError(f"{path}: {scheme}:// is not read; expected a file, http://, https://, gs:// or s3://")
-    if not scheme and os.path.isdir(path) and not _has_frames(path):
-        raise DecodeError(f"{path}: a folder without videos; expected video files or frames in it")
-    yield path
-
-
-def _has_frames(folder: str) -> bool:
-    return any(os.path.splitext(name)[1].lower() in FRAME_SUFFIXES for name in os.listdir(folder))
-
-
-def _fetch(url: str, copy: IO[bytes]) -> None:
-    with urllib.request.urlopen(url, timeout=30) as response:
-        if response.headers.get_content_type() == "text/html":
-            raise OSError("this is a web page and no video file")
-        shutil.copyfileobj(response, copy)
-    copy.flush()
+        yield predictor.attempt(path)

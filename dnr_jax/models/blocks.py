@@ -22,7 +22,7 @@ from dnr_jax.models.layers import Convolution
 
 REMAT = ("none", "block", "stage")
 """What is computed again in the backward pass instead of being kept: nothing, a block's or a stage's inside."""
-_COLLECTIONS = ("params", "batch_stats", "moments", "intermediates", "relay_state")
+_COLLECTIONS = ("params", "batch_stats", "moments", "intermediates", "relay_state", "perturbations")
 
 
 class NormPlace(NamedTuple):

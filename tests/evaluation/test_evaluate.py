@@ -9,9 +9,10 @@ import pytest
 
 from dnr_jax.config import ConfigError, EvaluationConfig
 from dnr_jax.data.catalogue.sources import load_sources
+from dnr_jax.data.clips.container import decode_in_order
 from dnr_jax.data.clips.pipeline import load_clip
 from dnr_jax.evaluation.evaluate import Report, evaluate, undecoded_note, views
-from dnr_jax.evaluation.predict import Prediction, predict
+from dnr_jax.evaluation.predict import Prediction, Predictor, predict
 from dnr_jax.runs.devices import make_mesh
 from dnr_jax.runs.folder import load_run
 from dnr_jax.runs.inference import normalize
@@ -128,6 +129,22 @@ def test_predictions_are_the_scores_of_the_network(workdir, videos):
     order = np.argsort(-expected)[:2]
     assert prediction.labels == tuple(run.classes[i] for i in order)
     np.testing.assert_allclose(prediction.scores, expected[order], rtol=2e-5)
+
+
+@pytest.mark.slow
+def test_a_predictor_compiles_once_for_videos_of_any_kind_and_size(workdir, videos):
+    predictor = Predictor(workdir, top=2)
+    path = videos / "val" / "light" / "02.mp4"
+    frames = list(decode_in_order(str(path)))
+    array = np.stack([frame.to_ndarray(format="rgb24") for frame in frames])
+    large = np.full((30, 100, 200, 3), 128, np.uint8)
+    of_path, of_bytes, of_array, of_large = predictor([path, path.read_bytes(), array, large])
+    assert len(of_path.labels) == 2
+    for prediction in (of_bytes, of_array):
+        assert (prediction.labels, prediction.scores) == (of_path.labels, of_path.scores)
+    assert not of_large.error
+    assert predictor._step._cache_size() == 1
+    assert Predictor(predictor.run, top=2)(path) == of_path
 
 
 def test_a_broken_video_has_a_reason_and_the_others_have_labels(workdir, videos, tmp_path):

@@ -20,7 +20,7 @@ from absl import flags
 
 from dnr_jax.config import DataConfig, EvaluationConfig, RunError, VideoSource
 from dnr_jax.data.clips.cores import available_cores
-from dnr_jax.data.clips.decode import DecodeError, decode_frames
+from dnr_jax.data.clips.decode import DecodeError, FrameCount, decode_frames
 from dnr_jax.data.clips.transforms import TestTransform, TrainTransform
 
 _logger = logging.getLogger(__name__)
@@ -199,10 +199,39 @@ def load_clip(video: str | bytes, data: DataConfig, evaluation: EvaluationConfig
       DecodeError: The video cannot be decoded.
       ValueError: ``evaluation.crops`` is none of the numbers there are.
     """
-    transform = TestTransform(data.short_side, evaluation.crop_size or data.crop_size, evaluation.crops)
-    side = _needed_side(data.short_side, transform.crop_size)
+    transform = _test_transform(data, evaluation)
     pick = functools.partial(data.sampler.test, clips=evaluation.clips, twice=evaluation.twice_sample)
-    frames, _ = decode_frames(video, pick, side)
+    frames, _ = decode_frames(video, pick, evaluation_side(data, evaluation))
+    return _views(frames, transform, evaluation)
+
+
+def clip_of_frames(frames: np.ndarray, rate: float, data: DataConfig, evaluation: EvaluationConfig) -> np.ndarray:
+    """Make of the frames of a video what :func:`load_clip` makes of its file.
+
+    Args:
+      frames: All of them, uint8 ``[T, H, W, 3]`` RGB; they may have the short side of :func:`evaluation_side` already.
+      rate: Frames per second; 0: not known.
+      data: Sampling and transforms.
+      evaluation: Clips and crops.
+
+    Returns:
+      uint8 ``[V, T, H, W, 3]``, as :func:`load_clip`.
+    """
+    indices = data.sampler.test(FrameCount(len(frames), rate), evaluation.clips, evaluation.twice_sample)
+    return _views(frames[np.asarray(indices).ravel()], _test_transform(data, evaluation), evaluation)
+
+
+def evaluation_side(data: DataConfig, evaluation: EvaluationConfig) -> int:
+    """Return the short side, in pixels, that the frames of an evaluation are resized to; 0: they keep their size."""
+    return _needed_side(data.short_side, evaluation.crop_size or data.crop_size)
+
+
+def _test_transform(data: DataConfig, evaluation: EvaluationConfig) -> TestTransform:
+    return TestTransform(data.short_side, evaluation.crop_size or data.crop_size, evaluation.crops)
+
+
+def _views(frames: np.ndarray, transform: TestTransform, evaluation: EvaluationConfig) -> np.ndarray:
+    """Crop the frames of all clips, uint8 ``[clips * T, H, W, 3]``, and return them as views."""
     crops = transform(frames)
     views = crops.reshape(evaluation.crops, evaluation.num_clips, -1, *crops.shape[2:]).swapaxes(0, 1)
     return views.reshape(-1, *views.shape[2:])
