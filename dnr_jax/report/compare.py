@@ -8,7 +8,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 
 from dnr_jax.config import ConfigError, ExperimentConfig, flatten
@@ -198,19 +197,5 @@ def _curves(groups: Sequence[RunGroup]) -> list[Markup]:
     drawn = [
         charts.lines("validation top-1", [group.curve("validation", "top1") for group in groups], "step", (0, 1), True),
         charts.lines("training loss", [group.curve("train", "loss") for group in groups], "step"),
-        _final(groups),
     ]
     return [chart for chart in drawn if chart]
-
-
-def _final(groups: Sequence[RunGroup]) -> Markup:
-    """Return the chart of each run's final top-1, a place a group; empty where no run has ended."""
-    numbers = [(i + 1, [float(run.numbers["top1"]) for run in group.finished]) for i, group in enumerate(groups)]
-    if not any(values for _, values in numbers):
-        return Markup("")
-    series = [
-        charts.Series(f"{place}", [place] * len(values), values, marked=True) for place, values in numbers if values
-    ]
-    tops = np.array([value for _, values in numbers for value in values])
-    low, high = max(0.0, float(tops.min()) - 0.02), min(1.0, float(tops.max()) + 0.02)
-    return charts.lines("final top-1 of each seed", series, "line of the table", (low, high), True)
