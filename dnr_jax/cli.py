@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from etils import epath
 
-from dnr_jax import console, explain_command, features_command, report_command
+from dnr_jax import console, explain_command, features_command, report_command, sweep_command
 from dnr_jax.config import ConfigError, expand_path, list_configs, with_views
 from dnr_jax.data.clips.cores import available_cores
 from dnr_jax.progress import Progress, stage
@@ -28,16 +28,19 @@ towards the end; its score on the same videos flatters it.
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what may have been meant where it does not understand; or leaves all words to the command, as ``words``."""
+    """Says what may have been meant where it does not understand.
 
-    def __init__(self, takes_words: bool = False, **settings: Any):
+    It may leave all words to the command, as ``words``, or the fields of a configuration, as ``fields``.
+    """
+
+    def __init__(self, takes_words: bool = False, takes_fields: bool = False, **settings: Any):
         super().__init__(
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             add_help=not takes_words,
             **settings,
         )
-        self._takes_words = takes_words
+        self._takes_words, self._takes_fields = takes_words, takes_fields
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse the arguments, as the base class does."""
@@ -52,6 +55,14 @@ class _Parser(argparse.ArgumentParser):
             parsed, _ = super().parse_known_args([], namespace)
             parsed.words = list(args)
             return parsed, []
+        if self._takes_fields:
+            fields = [word for word in args if re.match(r"--(no)?config\.", word)]
+            parsed, unknown = self._parse_known(list(filter(lambda word: word not in fields, args)), namespace)
+            parsed.fields = fields
+            return parsed, unknown
+        return self._parse_known(args, namespace)
+
+    def _parse_known(self, args: Any, namespace: Any) -> Any:
         for word in () if self._subparsers else args or ():
             if word == "--":
                 break
@@ -111,8 +122,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_training_commands(commands)
     _add_run_commands(commands)
-    explain_command.add(commands)
     report_command.add_report(commands)
+    report_command.add_compare(commands)
+    sweep_command.add_sweep(commands)
+    explain_command.add(commands)
     features_command.add(commands)
     _add_weight_commands(commands)
     _add_data_commands(commands)
@@ -575,7 +588,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
-    advice = "the same command goes on" if args.command in ("prepare", "check", "reproduce") else ""
+    advice = "the same command goes on" if args.command in ("prepare", "check", "reproduce", "sweep") else ""
     return console.run(f"dnr {args.command}", lambda: _run(args), advice)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import sys
 from typing import Any
 
 from dnr_jax.config import ConfigError, expand_path
@@ -16,6 +17,33 @@ def add_report(commands: Any) -> None:
         "--out", type=expand_path, default="", metavar="FILE", help="the page of one run; default: its report.html"
     )
     report.set_defaults(run=_report)
+
+
+def add_compare(commands: Any) -> None:
+    """Add ``dnr compare`` to the commands."""
+    compare = commands.add_parser("compare", help="compare runs: those that differ in their seed alone are one line")
+    compare.add_argument(
+        "runs", nargs="+", type=expand_path, metavar="RUN", help="work directory of a run, or a folder that holds some"
+    )
+    compare.add_argument("--html", type=expand_path, default="", metavar="FILE", help="a page with the curves too")
+    compare.add_argument("--csv", type=expand_path, default="", metavar="FILE", help="a table with a line a run")
+    compare.set_defaults(run=_compare)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    with stage("importing"):
+        from dnr_jax.report import compare
+
+    runs, left_out = compare.find_runs(args.runs)
+    groups = compare.group_runs(runs)
+    for reason in left_out:
+        print(f"left out: {reason}", file=sys.stderr)
+    print(compare.text(groups), flush=True)
+    if args.html:
+        compare.write_html(groups, args.html)
+    if args.csv:
+        compare.write_csv(groups, args.csv)
+    return 0
 
 
 def _report(args: argparse.Namespace) -> int:

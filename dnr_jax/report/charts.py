@@ -122,21 +122,22 @@ def lines(
 
     Args:
       title: what the values are.
-      series: at most six; those without points are left out.
+      series: at most six, each with the colour of its place; those without points are left out.
       x_label: what the places are.
       y_range: lowest and highest value. Default: what the values need, from 0 on.
       is_share: whether values are told in percent.
     """
-    drawn = [thin for one in series if (thin := _thinned(one)).x]
-    if not drawn:
+    numbered = [(i, thin) for i, one in enumerate(series) if (thin := _thinned(one)).x]
+    if not numbered:
         return Markup("")
+    drawn = [one for _, one in numbered]
     xs = [place for one in drawn for place in one.x]
     tops = [value + (one.half[i] if one.half else 0) for one in drawn for i, value in enumerate(one.y)]
     low, high = y_range or (min(0.0, *tops), (max(tops) * 1.05) or 1.0)
     to_x, to_y, parts = _axes((min(xs), max(xs)), (low, high), x_label, (False, is_share))
-    for i, one in enumerate(drawn):
+    for i, one in numbered:
         parts += _line(one, i, to_x, to_y)
-    names = _legend([one.name for one in drawn])
+    names = _legend([(i, one.name) for i, one in numbered])
     told = "; ".join(
         f"{one.name or title}: from {_exact(one.y[0], is_share)} at {x_label} {one.x[0]:g} "
         f"to {_exact(one.y[-1], is_share)} at {one.x[-1]:g}, "
@@ -169,10 +170,10 @@ def _line(series: Series, number: int, to_x: Scale, to_y: Scale) -> list[Markup]
     return parts
 
 
-def _legend(names: Sequence[str]) -> list[Markup]:
-    """Return the names of series, from the right, each with its colour and its own dash."""
+def _legend(names: Sequence[tuple[int, str]]) -> list[Markup]:
+    """Return the names of series with their numbers, from the right, each with its colour and its own dash."""
     parts, right = [], float(_WIDTH - _RIGHT)
-    for i, name in reversed([(i, name) for i, name in enumerate(names) if name]):
+    for i, name in reversed([(i, name) for i, name in names if name]):
         width = 6.0 * len(name)
         parts += [
             _tag("text", name, x=right, y=15, text_anchor="end"),

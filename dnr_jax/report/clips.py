@@ -105,15 +105,19 @@ def strip(clip: np.ndarray) -> Strip:
     """Return the film strip of a clip, uint8 ``[T, H, W, 3]``: WebP of about 30 kB at most, whatever it shows."""
     chosen = np.linspace(0, len(clip) - 1, min(len(clip), FRAMES)).round().astype(int)
     frames = [cv2.resize(clip[i], (SIDE, SIDE), interpolation=cv2.INTER_AREA) for i in chosen]
-    picture = Image.fromarray(np.concatenate(frames, axis=1))
-    content = b""
+    return Strip(encoded(np.concatenate(frames, axis=1)), len(frames))
+
+
+def encoded(pixels: np.ndarray) -> str:
+    """Return a picture, uint8 ``[H, W, 3]``, as a URL that holds it: WebP of 30 kB, or what its worst quality takes."""
+    picture, content = Image.fromarray(pixels), b""
     for quality in _QUALITIES:
         file = io.BytesIO()
         picture.save(file, "WEBP", quality=quality, method=4)
         content = file.getvalue()
         if len(content) <= _STRIP_BYTES:
             break
-    return Strip(data_url(content, "image/webp"), len(frames))
+    return data_url(content, "image/webp")
 
 
 def data_url(content: bytes, kind: str) -> str:
@@ -141,13 +145,13 @@ class Strips:
         return made
 
 
-def first_clips(videos: Videos, names: Iterable[str], count: int) -> np.ndarray | None:
-    """Return the clips of the first ``count`` videos that can be read, uint8 ``[N, T, H, W, 3]``, or None."""
-    clips: list[np.ndarray] = []
+def first_clips(videos: Videos, names: Iterable[str], count: int) -> dict[str, np.ndarray]:
+    """Return the clips of the first ``count`` videos that can be read, uint8 ``[T, H, W, 3]`` each, by their names."""
+    clips: dict[str, np.ndarray] = {}
     for name in names:
-        clip = videos.clip(name)
-        if clip is not None:
-            clips.append(clip)
         if len(clips) == count:
             break
-    return np.stack(clips) if clips else None
+        clip = videos.clip(name)
+        if clip is not None:
+            clips[name] = clip
+    return clips

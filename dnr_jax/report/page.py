@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
+import logging
 import math
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jinja2
 import numpy as np
@@ -19,9 +20,12 @@ from dnr_jax.evaluation.intervals import wilson
 from dnr_jax.evaluation.metrics import confusion_matrix, ranking
 from dnr_jax.report import charts, measures
 from dnr_jax.report.clips import Strip, Strips, Videos, data_url, first_clips, open_videos
+from dnr_jax.report.maps import MapStrip, map_strips
 from dnr_jax.report.recipe import changes, commands, versions
 from dnr_jax.report.relays import RelayMaps
 from dnr_jax.runs.folder import METRICS_FILE, Run, read_metrics
+
+_logger = logging.getLogger(__name__)
 
 PAGE_FILE = "report.html"
 
@@ -35,6 +39,8 @@ _MATRIX = 30
 """Up to so many classes the confusion matrix is shown as a table."""
 _NAMES = 50
 """So many undecoded videos are named."""
+_MAPS = 6
+"""Grad-CAM strips."""
 _RELAY_CLIPS = 8
 """Clips over which the relays are averaged."""
 
@@ -86,12 +92,13 @@ def write_page(
     folder = pathlib.Path(workdir)
     out = pathlib.Path(path or folder / PAGE_FILE)
     videos = open_videos(config)
-    html = _render("page.html", _content(report, config, folder, videos, run))
+    html = render("page.html", _content(report, config, folder, videos, run))
     out.write_bytes(html.encode("utf-8", "replace"))  # names of files need not be valid text
     return out
 
 
-def _render(template: str, content: Mapping[str, Any]) -> str:
+def render(template: str, content: Mapping[str, Any]) -> str:
+    """Return a page: a template of ``templates/``, in which all that is filled in is text and no markup."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent / "templates"),
         autoescape=True,
@@ -109,7 +116,8 @@ def _content(
     details, rows = outputs.read_numbers(folder), read_metrics(folder / METRICS_FILE)
     strips = Strips(videos, _STRIP_BUDGET)
     told = measures.calibration(report.scores, report.labels)
-    relays, shown_relays = _relays(report, videos, run)
+    no_maps: list[MapStrip] = []
+    relays, shown_relays = _tried("relays", lambda: _relays(report, videos, run), ("", 0))
     return {
         "title": folder.absolute().name,
         "folder": str(folder.absolute()),
@@ -130,6 +138,7 @@ def _content(
         "undecoded": report.undecoded[:_NAMES],
         "undecoded_count": len(report.undecoded),
         "undecoded_training": _undecoded_training(folder)[:_NAMES],
+        "maps": _tried("Grad-CAM", lambda: _maps(report, videos, run), no_maps),
         "relays": relays,
         "relay_clips": shown_relays,
         "recipe": changes(config),
@@ -332,8 +341,31 @@ def _undecoded_training(folder: pathlib.Path) -> list[tuple[str, str]]:
 
 def _relays(report: Report, videos: Videos, run: Run | None) -> tuple[str, int]:
     """Return the picture of the relays, and of how many clips; empty where there are none, no run or no clip."""
-    clips = first_clips(videos, report.names, _RELAY_CLIPS) if run else None
-    if run is None or clips is None:
+    clips = list(first_clips(videos, report.names, _RELAY_CLIPS).values()) if run else []
+    if run is None or not clips:
         return "", 0
-    drawn = RelayMaps(run.model, run.config).draw(run.variables, clips)
+    drawn = RelayMaps(run.model, run.config).draw(run.variables, np.stack(clips))
     return (data_url(drawn, "image/png") if drawn else ""), len(clips)
+
+
+def _maps(report: Report, videos: Videos, run: Run | None) -> list[MapStrip]:
+    """Return Grad-CAM strips of the most confident mistakes and of the hardest videos; none without a run or a clip."""
+    if run is None or not len(report.labels):
+        return []
+    wrong = measures.most_confidently_wrong(report.scores, report.labels, _MAPS)
+    chosen = dict.fromkeys([*wrong, *measures.hardest(report.scores, report.labels, _MAPS)])
+    taken_for = {report.names[i]: int(report.scores[i].argmax()) for i in chosen}
+    clips = first_clips(videos, taken_for, _MAPS)
+    return map_strips(run, [*clips.values()], [*clips], [taken_for[name] for name in clips]) if clips else []
+
+
+_Part = TypeVar("_Part")
+
+
+def _tried(what: str, make: Callable[[], _Part], otherwise: _Part) -> _Part:
+    """Return a part of the page; where making it fails, whatever the reason, the page is made without it."""
+    try:
+        return make()
+    except Exception as error:
+        _logger.warning("the page is without %s (%s: %s)", what, type(error).__name__, error)
+        return otherwise

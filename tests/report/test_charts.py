@@ -45,6 +45,12 @@ def test_long_lines_are_thinned_and_empty_charts_left_out():
     assert charts.lines("loss", [charts.Series("a", [], [])], "step") == ""
 
 
+def test_a_series_has_the_colour_of_its_place():
+    chart = parsed(charts.lines("loss", [charts.Series("a", [], []), charts.Series("b", [0, 1], [1, 2])], "step"))
+    assert chart.find("polyline").attrib["class"] == "line s1"
+    assert [text.text for text in chart.findall("text")].count("b") == 1
+
+
 def test_accuracies_have_intervals_and_numbers():
     told = measures.groups(["short", "long"], [1, 9], [4, 10])
     chart = parsed(charts.accuracy_of("by duration", told, 0.7))

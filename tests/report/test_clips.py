@@ -47,8 +47,9 @@ def test_clips_and_facts_are_those_of_the_videos(videos):
     assert found.clip("dark/bad.mp4") is None and found.clip("elsewhere.mp4") is None
     facts = found.facts(["dark/00.mp4", "dark/bad.mp4", "elsewhere.mp4"])
     assert facts == {"dark/00.mp4": (pytest.approx(6 / 25), 16)}
-    assert clips.first_clips(found, ["dark/bad.mp4", "dark/00.mp4", "light/02.mp4"], 1).shape == (1, 4, 16, 16, 3)
-    assert clips.first_clips(found, ["dark/bad.mp4"], 2) is None
+    chosen = clips.first_clips(found, ["dark/bad.mp4", "dark/00.mp4", "light/02.mp4"], 1)
+    assert {name: clip.shape for name, clip in chosen.items()} == {"dark/00.mp4": (4, 16, 16, 3)}
+    assert clips.first_clips(found, ["dark/bad.mp4"], 2) == {}
 
 
 def test_videos_that_are_gone_are_told(tmp_path):

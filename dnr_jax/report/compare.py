@@ -1,0 +1,201 @@
+"""Several runs side by side: those that differ in their seed alone are one group, of which means are told."""
+
+import csv
+import dataclasses
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from dnr_jax.config import ConfigError, ExperimentConfig, flatten
+from dnr_jax.evaluation import outputs
+from dnr_jax.evaluation.intervals import Estimate, estimate
+from dnr_jax.report import charts
+from dnr_jax.report.page import render
+from dnr_jax.report.recipe import differing
+from dnr_jax.runs.folder import CONFIG_FILE, METRICS_FILE, read_config, read_metrics
+
+_SEED = "train.seed"
+_NAMED_FIELDS = 3
+"""Groups are named by the fields in which they differ where these are so few, otherwise by a folder."""
+_DEPTH = 3
+"""So many folders below a given one are looked into for runs."""
+_CURVES = 6
+"""Groups of which curves are drawn, the best ones."""
+COLUMNS = ("run", "finished", "top-1", "top-5", "class mean", "loss", "best validation")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RunRecord:
+    """What the folder of a run says of it.
+
+    Attributes:
+      folder: the folder.
+      config: its configuration.
+      rows: of its ``metrics.jsonl``.
+      numbers: of its ``evaluation.json``; empty where it has not ended.
+    """
+
+    folder: pathlib.Path
+    config: ExperimentConfig
+    rows: Sequence[Mapping[str, Any]]
+    numbers: Mapping[str, Any]
+
+    @property
+    def best(self) -> float:
+        """The best top-1 of its validations; NaN where there was none."""
+        return max((row["top1"] for row in self.rows if row["kind"] == "validation"), default=math.nan)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RunGroup:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+      name: what tells the group from the others.
+      settings: the fields in which the groups differ, with the values of this one.
+      runs: the runs, by their seeds.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    runs: Sequence[RunRecord]
+
+    @property
+    def finished(self) -> list[RunRecord]:
+        """The runs that have ended."""
+        return [run for run in self.runs if run.numbers]
+
+    def mean(self, number: str) -> Estimate | None:
+        """Return the mean of a number of ``evaluation.json`` over the finished runs; None where there is none."""
+        values = [float(run.numbers[number]) for run in self.finished if number in run.numbers]
+        return estimate(values) if values else None
+
+    def curve(self, kind: str, key: str) -> charts.Series:
+        """Return the mean over the runs of a number of rows of a kind, with its interval where several have the row."""
+        values: dict[int, list[float]] = {}
+        for run in self.runs:
+            for row in run.rows:
+                if row["kind"] == kind and key in row:
+                    values.setdefault(row["step"], []).append(row[key])
+        means = [estimate(values[step]) for step in sorted(values)]
+        return charts.Series("", sorted(values), [one.mean for one in means], [one.half for one in means])
+
+
+def find_runs(folders: Sequence[str | os.PathLike[str]]) -> tuple[list[RunRecord], list[str]]:
+    """Return the runs in folders, which are runs themselves or hold some, and why others are left out.
+
+    Raises:
+      ConfigError: where there is none.
+    """
+    found, left_out = [], []
+    for folder in dict.fromkeys(map(pathlib.Path, folders)):
+        inside = _runs_in(folder, _DEPTH)
+        if not inside:
+            left_out.append(f"'{folder}' holds no run")
+        for run in inside:
+            try:
+                config, rows = read_config(run), read_metrics(run / METRICS_FILE)
+                found.append(RunRecord(run, config, rows, outputs.read_numbers(run)))
+            except ConfigError as error:
+                left_out.append(str(error))
+    if not found:
+        raise ConfigError(f"there is nothing to compare: {'; '.join(left_out)}")
+    return list({run.folder: run for run in found}.values()), left_out
+
+
+def _runs_in(folder: pathlib.Path, depth: int) -> list[pathlib.Path]:
+    if (folder / CONFIG_FILE).is_file():
+        return [folder]
+    if not depth or not folder.is_dir():
+        return []
+    return [run for inner in sorted(folder.iterdir()) if inner.is_dir() for run in _runs_in(inner, depth - 1)]
+
+
+def group_runs(runs: Sequence[RunRecord]) -> list[RunGroup]:
+    """Return the runs in groups, the one with the best mean top-1 first and those that have not ended last."""
+    by_setting: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        leaves = {name: value for name, value in flatten(run.config).items() if name != _SEED}
+        by_setting.setdefault(repr(leaves), []).append(run)
+    firsts = [members[0] for members in by_setting.values()]
+    fields = [name for name in differing([run.config for run in firsts]) if name != _SEED]
+    groups = []
+    for members in by_setting.values():
+        leaves = flatten(members[0].config)
+        settings = {name: leaves.get(name) for name in fields}
+        ordered = sorted(members, key=lambda run: run.config.train.seed)
+        groups.append(RunGroup(_name(settings, ordered), settings, ordered))
+    return sorted(groups, key=lambda group: -one.mean if (one := group.mean("top1")) else 1.0)
+
+
+def _name(settings: Mapping[str, Any], runs: Sequence[RunRecord]) -> str:
+    if 0 < len(settings) <= _NAMED_FIELDS:
+        return ", ".join(f"{name.rpartition('.')[2]}={value}" for name, value in settings.items())
+    folder = runs[0].folder.absolute()
+    return folder.name if len(runs) == 1 else f"{folder.parent.name}/{folder.name} and {len(runs) - 1} more"
+
+
+def cells(group: RunGroup) -> tuple[str, ...]:
+    """Return the line of a group in the table: see :data:`COLUMNS`. What is not known is empty."""
+    best = [run.best for run in group.runs if not math.isnan(run.best)]
+    shares = [_told(group.mean(number), percent=True) for number in ("top1", "top5", "mean_class_accuracy")]
+    done = f"{len(group.finished)} of {len(group.runs)}"
+    best_mean = _told(estimate(best), percent=True) if best else ""
+    return group.name, done, *shares, _told(group.mean("loss"), percent=False), best_mean
+
+
+def _told(value: Estimate | None, percent: bool) -> str:
+    if value is None:
+        return ""
+    factor, digits = (100, 1) if percent else (1, 3)
+    half = "" if math.isnan(value.half) else f" ± {factor * value.half:.{digits}f}"
+    return f"{factor * value.mean:.{digits}f}{half}{'%' if percent else ''}"
+
+
+def text(groups: Sequence[RunGroup]) -> str:
+    """Return the table for a terminal."""
+    rows = [COLUMNS, *map(cells, groups)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([*lines, "means over the finished seeds, ± the 95% t interval where there are several"])
+
+
+def write_csv(groups: Sequence[RunGroup], path: str | os.PathLike[str]) -> None:
+    """Write a line for each run: its group, what came out, and the fields in which the groups differ."""
+    fields = list(groups[0].settings)
+    numbers = ("step", "top1", "top5", "mean_class_accuracy", "loss")
+    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["folder", "group", "seed", "finished", *numbers, "best_validation", *fields])
+        for group in groups:
+            for run in group.runs:
+                told = [run.numbers.get(number, "") for number in numbers]
+                best = "" if math.isnan(run.best) else run.best
+                which = [run.folder, group.name, run.config.train.seed, bool(run.numbers)]
+                writer.writerow([*which, *told, best, *group.settings.values()])
+
+
+def write_html(groups: Sequence[RunGroup], path: str | os.PathLike[str]) -> None:
+    """Write a page with the table, the curves and the fields in which the groups differ; it needs no other file."""
+    content = {
+        "title": f"{sum(len(group.runs) for group in groups)} runs in {len(groups)} groups",
+        "columns": COLUMNS,
+        "rows": [cells(group) for group in groups],
+        "curves": _curves(groups[:_CURVES]),
+        "undrawn": max(len(groups) - _CURVES, 0),
+        "fields": list(groups[0].settings),
+        "groups": groups,
+    }
+    pathlib.Path(path).write_bytes(render("compare.html", content).encode("utf-8", "replace"))
+
+
+def _curves(groups: Sequence[RunGroup]) -> list[Markup]:
+    drawn = [
+        charts.lines("validation top-1", [group.curve("validation", "top1") for group in groups], "step", (0, 1), True),
+        charts.lines("training loss", [group.curve("train", "loss") for group in groups], "step"),
+    ]
+    return [chart for chart in drawn if chart]
