@@ -3,6 +3,8 @@
 import argparse
 import re
 
+from dnr_jax.config import expand_path
+
 
 def duration(text: str) -> float:
     """Return the seconds of a text such as 2, 2.5, 1.5s, 90s, 10m or 2h.
@@ -31,6 +33,12 @@ def _whole(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
+
+
+def _file(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; expected a file")
+    return expand_path(text)
 
 
 def add_stream_arguments(command: argparse.ArgumentParser) -> None:
@@ -66,11 +74,12 @@ def add_stream_arguments(command: argparse.ArgumentParser) -> None:
     stream.add_argument(
         "--out",
         action="append",
+        type=_file,
         default=[],
         metavar="FILE",
         help="timeline to write: .json, .csv, .srt, .vtt or .png; may be given several times",
     )
-    stream.add_argument("--burn", metavar="FILE.mp4", help="video to write with the labels burnt in")
+    stream.add_argument("--burn", type=_file, metavar="FILE.mp4", help="video to write with the labels burnt in")
 
 
 def why_not_streamed(args: argparse.Namespace) -> str:

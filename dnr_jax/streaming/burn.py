@@ -161,7 +161,9 @@ def caption(text: str, height: int, width: int) -> np.ndarray:
     shown = text.encode("utf-8", "replace").decode()
     points = 0.62 * bar * 72 / 100
     drawn = figure.text(0.02, 0.5, shown, color="white", va="center", fontsize=points, parse_math=False)
-    taken = drawn.get_window_extent(canvas.get_renderer()).width
-    drawn.set_fontsize(points * min(1.0, 0.96 * width / max(taken, 1.0)))
+    for _ in range(4):  # hinted letters do not shrink in proportion
+        taken = drawn.get_window_extent(canvas.get_renderer()).width
+        points *= min(1.0, 0.96 * width / max(taken, 1.0))
+        drawn.set_fontsize(points)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba(), np.float32)[:bar, :width] / 255

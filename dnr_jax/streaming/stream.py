@@ -112,7 +112,7 @@ class Stream:
         self._waiting: list[Window] = []
         self._began: float | None = None
         self._clock = time.monotonic
-        self.started = self._clock()
+        self._started, self._ended = self._clock(), 0.0
         self._latencies: collections.deque[float] = collections.deque(maxlen=_REMEMBERED)
         self._lags: collections.deque[float] = collections.deque(maxlen=_REMEMBERED)
 
@@ -133,6 +133,7 @@ class Stream:
 
     def close(self) -> list[Segment]:
         """Return the segments that are left, at the end or after an interruption; called again, none."""
+        self._ended = self._ended or self._clock()
         return self._segmenter.close(self.end)
 
     def _label(self, windows: list[Window], to_the_end: bool = False) -> Iterator[Event]:
@@ -157,7 +158,7 @@ class Stream:
 
     def summary(self) -> dict[str, float | int | str | bool]:
         """Return what was done and how fast: of latency and lag, in seconds, the median of the last 1000 windows."""
-        elapsed = self._clock() - self.started
+        elapsed = (self._ended or self._clock()) - self._started
         return {
             "seconds": round(self.end, 3),
             "elapsed": round(elapsed, 3),
