@@ -128,7 +128,7 @@ class _Writer:
         segment = self._segments[self._place] if self._place < len(self._segments) else None
         if segment is None or segment.start > seconds:
             return ""
-        return f"{' '.join(self._classes[segment.label].split())}  {segment.score:.0%}"
+        return f"{segment.score:.0%}  {' '.join(self._classes[segment.label].split())}"
 
     def _blend(self, image: np.ndarray, text: str) -> None:
         if text != self._text:
@@ -148,7 +148,7 @@ def caption(text: str, height: int, width: int) -> np.ndarray:
     """Return a text as a picture, white on a dark bar: float32 ``[h, w, 4]`` from 0 to 1, with its opacity.
 
     Args:
-      text: one line; it is made smaller until it is not wider than the frame.
+      text: one line; where it is wider than the frame it is made smaller, and then cut off.
       height: of the frames that it goes into, in pixels.
       width: likewise.
     """
@@ -161,9 +161,15 @@ def caption(text: str, height: int, width: int) -> np.ndarray:
     shown = text.encode("utf-8", "replace").decode()
     points = 0.62 * bar * 72 / 100
     drawn = figure.text(0.02, 0.5, shown, color="white", va="center", fontsize=points, parse_math=False)
-    for _ in range(4):  # hinted letters do not shrink in proportion
-        taken = drawn.get_window_extent(canvas.get_renderer()).width
-        points *= min(1.0, 0.96 * width / max(taken, 1.0))
-        drawn.set_fontsize(points)
+    room = 0.96 * width
+
+    def taken() -> float:
+        return float(drawn.get_window_extent(canvas.get_renderer()).width)
+
+    if taken() > room:
+        drawn.set_fontsize(points * max(0.7, room / taken()))
+    while taken() > room and len(shown) > 1:
+        shown = shown[: len(shown) - max(len(shown) // 20, 1)]
+        drawn.set_text(shown)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba(), np.float32)[:bar, :width] / 255

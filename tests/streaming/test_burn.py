@@ -44,7 +44,7 @@ def test_only_what_was_labelled_is_written(video, tmp_path):
 
 
 def test_a_caption_fits_however_long_it_is():
-    for text in ("jump  90%", "a very long name of a class " * 4):
+    for text in ("90%  jump", "90%  a very long name of a class " * 4):
         label = caption(text, 64, 96)
         assert label.shape == (12, 96, 4)
         white = label[..., 0] > 0.8
