@@ -14,13 +14,13 @@ from typing import Any
 from dnr_jax.config import ConfigError
 from dnr_jax.data.catalogue.records import why_not_writable
 from dnr_jax.data.clips.container import DecodeError
-from dnr_jax.evaluation.inputs import STANDARD_INPUT, find_videos, scheme_of
+from dnr_jax.evaluation.inputs import STANDARD_INPUT, find_videos
 from dnr_jax.evaluation.predict import Predictor
 from dnr_jax.progress import Progress, stage
 from dnr_jax.streaming import outputs
 from dnr_jax.streaming.burn import burn
 from dnr_jax.streaming.segments import Segment, seconds_as_clock
-from dnr_jax.streaming.sources import Reader, Source, source_of, webcam
+from dnr_jax.streaming.sources import Reader, Source, is_live, source_of, webcam
 from dnr_jax.streaming.stream import Labelled, Stream, StreamSettings
 
 _SAVED = 60.0
@@ -73,10 +73,9 @@ def _check(args: argparse.Namespace, videos: Sequence[str]) -> None:
 def _check_burn(path: str, live: bool, video: str = "") -> None:
     if os.path.splitext(path)[1].lower() != ".mp4":
         raise ConfigError(f"--burn: {path!r} is no MP4 file; expected a name that ends in .mp4")
-    local = not scheme_of(video) and video != STANDARD_INPUT
-    if live or video == STANDARD_INPUT or (not local and source_of(video).live):
+    if live or video == STANDARD_INPUT or is_live(video):
         raise ConfigError("--burn reads the video a second time, which a live source is not there for; record it first")
-    if local and os.path.exists(path) and os.path.exists(video) and os.path.samefile(path, video):
+    if os.path.exists(path) and os.path.exists(video) and os.path.samefile(path, video):
         raise ConfigError(f"--burn: {path!r} is the video itself; expected another file")
 
 

@@ -61,10 +61,10 @@ class Source:
     format: str | None = None
     options: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    @property
-    def can_be_read_again(self) -> bool:
-        """Whether the same frames come a second time."""
-        return not self.live and self.name != STANDARD_INPUT
+
+def is_live(path: str) -> bool:
+    """Return whether an address is one whose frames come when they come, and only once."""
+    return path != STANDARD_INPUT and scheme_of(path) not in (*_FILES, *_PULLED)
 
 
 def source_of(path: str, live: bool = False, timeout: float | None = None) -> Source:
@@ -87,7 +87,7 @@ def source_of(path: str, live: bool = False, timeout: float | None = None) -> So
         if os.path.isdir(path):
             raise DecodeError(f"{path}: a folder, whose frames have no times; expected a video file, or a live source")
         return Source(path, path if is_url(path) else f"file:{path}", live, timeout)
-    live = live or scheme not in _PULLED
+    live = live or is_live(path)
     options = {"rtsp_flags": "prefer_tcp"} if scheme in ("rtsp", "rtsps") else {}
     if live:
         options["analyzeduration"] = (

@@ -128,6 +128,12 @@ def test_the_video_itself_is_not_overwritten(video, capsys):
     assert "is the video itself" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("source", ["rtsp://camera/1", "-"])
+def test_what_comes_once_is_not_burnt_into(source, capsys):
+    assert main(["predict", "run", source, "--stream", "--burn", "out.mp4"]) == 2
+    assert "record it first" in capsys.readouterr().err
+
+
 def test_a_run_and_a_video_are_needed(capsys):
     for words in (["predict"], ["predict", "run"], ["predict", "--workdir", "run"]):
         assert main(words) == 2

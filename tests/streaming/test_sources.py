@@ -80,10 +80,9 @@ def test_what_an_address_is():
     assert source_of("https://x/a.mp4").timeout == source_of("rtsp://camera/1").timeout == sources.TIMEOUT
     assert source_of("rtsp://camera/1", timeout=3.0).timeout == 3.0
     local, piped = source_of("a.mp4"), source_of("-")
-    assert (local.file, local.live, local.timeout, local.can_be_read_again) == ("file:a.mp4", False, None, True)
-    assert (piped.file, piped.can_be_read_again) == ("pipe:0", False)
+    assert (local.file, local.live, local.timeout) == ("file:a.mp4", False, None)
+    assert (piped.file, piped.live) == ("pipe:0", False)
     assert source_of("file:///a.mp4").file == "file:///a.mp4"
-    assert not source_of("rtsp://camera/1").can_be_read_again
 
 
 def test_a_camera_that_is_not_there(monkeypatch):
