@@ -17,6 +17,7 @@ from dnr_jax import console, explain_command, features_command, report_command, 
 from dnr_jax.config import ConfigError, expand_path, list_configs, with_views
 from dnr_jax.data.clips.cores import available_cores
 from dnr_jax.progress import Progress, stage
+from dnr_jax.streaming.arguments import add_stream_arguments, why_not_streamed
 
 _CHECKPOINT = """\
 --checkpoint says which network is taken. 'latest' is the one after the last step: nothing about it was chosen by the
@@ -68,7 +69,18 @@ class _Parser(argparse.ArgumentParser):
                 break
             if word.startswith("--") and (flag := word.partition("=")[0]) not in self._flags:
                 self.error(f"there is no flag {flag}{_nearest(flag, self._flags)}; flags: {', '.join(self._flags)}")
-        return super().parse_known_args(args, namespace)
+        parsed, left = super().parse_known_args(args, namespace)
+        return self._with_words_between_flags(parsed, left)
+
+    def _with_words_between_flags(self, parsed: Any, left: list[str]) -> Any:
+        """Give a last argument that takes any number of words those that stand between and behind flags too."""
+        positional = [action for action in self._positionals._group_actions if action.nargs in ("*", "+")]
+        words = [word for word in left if word == "-" or not word.startswith("-")]
+        if not positional or len(words) < len(left):
+            return parsed, left
+        values = [self._get_value(positional[-1], word) for word in words]
+        setattr(parsed, positional[-1].dest, [*getattr(parsed, positional[-1].dest), *values])
+        return parsed, []
 
     @property
     def _flags(self) -> list[str]:
@@ -193,15 +205,23 @@ def _add_run_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
     evaluate = commands.add_parser("evaluate", help="score the validation videos of a run", epilog=_CHECKPOINT)
     evaluate.add_argument("--batch-size", type=_positive, help="videos a step; default: as in the run's configuration")
     _add_evaluated_data(evaluate)
-    predict = commands.add_parser("predict", help="label video files", epilog=f"{_CHECKPOINT}{console.EXIT_STATUS}")
+    predict = commands.add_parser(
+        "predict",
+        usage="dnr predict (RUN | --workdir RUN) VIDEO ... [flags]",
+        help="label video files, long videos, cameras and live streams",
+        epilog=f"{_CHECKPOINT}{console.EXIT_STATUS}",
+    )
     predict.add_argument("--top", type=_positive, default=5, help="labels a video (default: 5)")
+    predict.add_argument("--json", action="store_true", help="print a JSON object a line, for programs")
     predict.add_argument(
         "videos",
-        nargs="+",
+        nargs="*",
         type=_path,
         metavar="VIDEO",
-        help="video file of any format that FFmpeg reads, folder of JPEG frames, or folder with videos at any depth",
+        help="video file of any format that FFmpeg reads, folder of JPEG frames, folder with videos at any depth, "
+        "address, or - for the standard input; without --workdir the first is the work directory of the run",
     )
+    add_stream_arguments(predict)
     for command in (evaluate, predict):
         command.add_argument(
             "--views", type=_views, metavar="CLIPSxCROPS", help="views of a video, such as 10x3; default: as in the run"
@@ -212,7 +232,11 @@ def _add_run_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
     export.add_argument("--out", required=True, type=_path, metavar="FOLDER", help="folder to write")
     for command, run in ((evaluate, _evaluate), (predict, _predict), (export, _export)):
         command.add_argument(
-            "--workdir", required=True, type=_path, metavar="FOLDER", help="work directory of a training run"
+            "--workdir",
+            required=command is not predict,
+            type=_path,
+            metavar="FOLDER",
+            help="work directory of a training run",
         )
         _add_checkpoint(command)
         command.set_defaults(run=run)
@@ -506,16 +530,29 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
+    if not args.workdir:
+        args.workdir, *args.videos = args.videos or [""]
+    if not args.workdir or not (args.videos or args.webcam):
+        raise ConfigError("expected the work directory of a run and a video: dnr predict RUN VIDEO")
+    if problem := why_not_streamed(args):
+        raise ConfigError(problem)
     with stage("importing"):
         from dnr_jax.evaluation.inputs import find_videos
         from dnr_jax.evaluation.predict import predict
 
+    if args.stream or args.webcam:
+        from dnr_jax.streaming import command
+
+        return command.run(args)
     paths = find_videos(args.videos)
     failures = 0
     with Progress(len(paths), "predicting", "video", first="loading and compiling the network") as progress:
         for prediction in predict(args.workdir, paths, args.top, args.views, args.checkpoint):
             failures += bool(prediction.error)
-            progress.print(str(prediction), sys.stderr if prediction.error else sys.stdout)
+            if args.json:
+                progress.print(prediction.as_json())
+            if prediction.error or not args.json:
+                progress.print(str(prediction), sys.stderr if prediction.error else sys.stdout)
             progress.update()
     return 1 if failures else 0
 

@@ -45,7 +45,7 @@ class Progress:
         """Show that work begins.
 
         Args:
-          total: units of work.
+          total: units of work; 0: nobody knows.
           description: what is done, such as ``training``.
           unit: what is counted, in the singular.
           initial: units that were done before.
@@ -89,7 +89,7 @@ class _Bar:
 
     def __init__(self, total: int, description: str, unit: str, initial: int, first: str):
         self._bar = _tqdm(
-            total=total,
+            total=total or None,
             initial=initial,
             desc=f"{description}: {first}" if first else description,
             unit=unit,
@@ -161,7 +161,8 @@ class _Lines:
         """Write how many units are done, how long it took, and how long the rest will take at this rate."""
         self._written = self._done
         new, left = self._done - self._rate_since, self._total - self._done
-        parts = [f"{self._done}/{self._total} {self._unit}s", f"{tqdm.format_interval(now - self._start)} elapsed"]
+        of = f"/{self._total}" if self._total else ""
+        parts = [f"{self._done}{of} {self._unit}s", f"{tqdm.format_interval(now - self._start)} elapsed"]
         if new and left > 0:
             parts.append(f"{tqdm.format_interval((now - self._rate_from) / new * left)} left")
         self._write(", ".join([*parts, *([self._note] if self._note else [])]))

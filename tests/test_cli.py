@@ -166,6 +166,7 @@ def test_every_path_of_the_command_line_is_expanded(monkeypatch):
         ["export", "--workdir", "~/x", "--out", "~/x"],
         ["convert", "~/x", "~/x", "--config", "~/x"],
         ["profile", "--config", "~/x"],
+        ["predict", "--workdir", "~/x", "--burn", "~/x"],
         ["check", "~/x", "--report", "~/x", "--root", "~/x", "--annotations", "~/x"],
         ["prepare", "list", "--root", "~/x", "--out", "~/x"],
     ):

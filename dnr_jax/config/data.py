@@ -31,6 +31,14 @@ class Sampler(Part, abc.ABC):
         """Frames of a clip."""
         return self.num_frames
 
+    def extent(self, rate: float) -> int:
+        """Return how many frames of a video a clip spans; 0: all of them, however many there are.
+
+        Args:
+          rate: frames per second of the video; 0: not known.
+        """
+        return 0
+
     @abc.abstractmethod
     def train(self, total: Any, rng: np.random.Generator) -> np.ndarray:
         """Draw a training clip.

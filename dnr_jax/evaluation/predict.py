@@ -3,6 +3,7 @@
 import concurrent.futures
 import dataclasses
 import functools
+import json
 import os
 import pathlib
 import threading
@@ -49,6 +50,11 @@ class Prediction:
         """Its probability; 0 where the video could not be scored."""
         return self.scores[0] if self.scores else 0.0
 
+    def as_json(self) -> str:
+        """Return a JSON object on one line: ``video``, ``labels``, ``scores``, ``error``."""
+        scores = [round(score, 6) for score in self.scores]
+        return json.dumps({"video": self.path, "labels": self.labels, "scores": scores, "error": self.error})
+
     def __str__(self) -> str:
         """Return the path, and below it a line for each label; or the path and the reason."""
         if self.error:
@@ -77,6 +83,8 @@ class Predictor:
       run: the network, its configuration and classes.
       top: labels of a prediction.
       evaluation: views of a video.
+      variables: of the network, on the device.
+      device: held while the device works for one thread.
     """
 
     def __init__(
@@ -105,9 +113,9 @@ class Predictor:
         self.run = run if isinstance(run, Run) else load_run(pathlib.Path(run), self._mesh, checkpoint)
         self.top = top
         self.evaluation = with_views(self.run.config.evaluation, views)
-        self._variables = jax.device_put(self.run.variables, replicated(self._mesh))
+        self.variables = jax.device_put(self.run.variables, replicated(self._mesh))
         self._step = make_eval_step(self.run.model, self.run.config, self._mesh)
-        self._device = threading.Lock()
+        self.device = threading.Lock()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -182,8 +190,8 @@ class Predictor:
 
         The network is compiled anew for each other shape.
         """
-        with self._device:
-            return np.asarray(self._step(self._variables, place_batch({"video": views}, self._mesh))["scores"])
+        with self.device:
+            return np.asarray(self._step(self.variables, place_batch({"video": views}, self._mesh))["scores"])
 
     def warm_up(self, videos: int = 1) -> None:
         """Compile the network for so many videos at once before the first comes."""

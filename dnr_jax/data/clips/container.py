@@ -22,7 +22,8 @@ _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 # Titles in an unknown encoding are no reason to lose a video; PyAV 19 replaces what it cannot read by itself.
-_OPEN_OPTIONS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+OPEN_OPTIONS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+"""Of ``av.open``."""
 
 
 class DecodeError(Exception):
@@ -54,15 +55,20 @@ def open_video(media: str | bytes, probe: bool = True) -> Iterator[tuple[InputCo
         container = None if probe else _open_quickly(media, stack)
         if container is None:
             container = stack.enter_context(_open(media, {}))
-        videos = _videos(container)
-        stream = videos[0] if len(videos) == 1 else _best(container, videos)
+        stream = best_video(container)
         # Clips are decoded in parallel; frame threads cost 10 to 25% more in all.
         stream.codec_context.thread_count = 1
         yield container, stream
 
 
+def best_video(container: InputContainer) -> av.VideoStream:
+    """Return the best video stream that is no cover; raises DecodeError where there is none, or no decoder for it."""
+    videos = _videos(container)
+    return videos[0] if len(videos) == 1 else _best(container, videos)
+
+
 def _open(media: str | bytes, options: dict[str, str]) -> InputContainer:
-    return av.open(_openable(media), "r", options=options, **_OPEN_OPTIONS)
+    return av.open(_openable(media), "r", options=options, **OPEN_OPTIONS)
 
 
 def _open_quickly(media: str | bytes, stack: contextlib.ExitStack) -> InputContainer | None:

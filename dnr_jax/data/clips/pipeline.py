@@ -202,7 +202,7 @@ def load_clip(video: str | bytes, data: DataConfig, evaluation: EvaluationConfig
     transform = _test_transform(data, evaluation)
     pick = functools.partial(data.sampler.test, clips=evaluation.clips, twice=evaluation.twice_sample)
     frames, _ = decode_frames(video, pick, evaluation_side(data, evaluation))
-    return _views(frames, transform, evaluation)
+    return _views(frames, transform, evaluation.num_clips)
 
 
 def clip_of_frames(frames: np.ndarray, rate: float, data: DataConfig, evaluation: EvaluationConfig) -> np.ndarray:
@@ -218,7 +218,18 @@ def clip_of_frames(frames: np.ndarray, rate: float, data: DataConfig, evaluation
       uint8 ``[V, T, H, W, 3]``, as :func:`load_clip`.
     """
     indices = data.sampler.test(FrameCount(len(frames), rate), evaluation.clips, evaluation.twice_sample)
-    return _views(frames[np.asarray(indices).ravel()], _test_transform(data, evaluation), evaluation)
+    return _views(frames[np.asarray(indices).ravel()], _test_transform(data, evaluation), evaluation.num_clips)
+
+
+def views_of_clip(frames: np.ndarray, data: DataConfig, evaluation: EvaluationConfig) -> np.ndarray:
+    """Return the crops of one clip whose frames are chosen already: uint8 ``[crops, T, H, W, 3]``.
+
+    Args:
+      frames: uint8 ``[T, H, W, 3]`` RGB.
+      data: Size of the frames.
+      evaluation: Number and size of the crops.
+    """
+    return _views(frames, _test_transform(data, evaluation), 1)
 
 
 def evaluation_side(data: DataConfig, evaluation: EvaluationConfig) -> int:
@@ -230,10 +241,10 @@ def _test_transform(data: DataConfig, evaluation: EvaluationConfig) -> TestTrans
     return TestTransform(data.short_side, evaluation.crop_size or data.crop_size, evaluation.crops)
 
 
-def _views(frames: np.ndarray, transform: TestTransform, evaluation: EvaluationConfig) -> np.ndarray:
+def _views(frames: np.ndarray, transform: TestTransform, clips: int) -> np.ndarray:
     """Crop the frames of all clips, uint8 ``[clips * T, H, W, 3]``, and return them as views."""
     crops = transform(frames)
-    views = crops.reshape(evaluation.crops, evaluation.num_clips, -1, *crops.shape[2:]).swapaxes(0, 1)
+    views = crops.reshape(transform.crops, clips, -1, *crops.shape[2:]).swapaxes(0, 1)
     return views.reshape(-1, *views.shape[2:])
 
 

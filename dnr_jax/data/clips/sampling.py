@@ -299,6 +299,10 @@ class Dense(Sampler):
         if self.jitter and self.interval == 1:
             yield "jitter: is True, which needs an interval above 1"
 
+    def extent(self, rate: float) -> int:
+        """Return the frames from one clip to the next that follows it without a gap."""
+        return self.num_frames * self.interval
+
     def train(self, total: int, rng: np.random.Generator) -> Indices:
         """Draw a clip; see :func:`dense_train`."""
         clip = total, self.num_frames, self.interval
@@ -348,6 +352,10 @@ class Window(Sampler):
         if self.window < self.num_frames:
             yield f"window: is {self.window}; expected at least num_frames, which is {self.num_frames}"
 
+    def extent(self, rate: float) -> int:
+        """Return the frames of the window."""
+        return self.window
+
     def train(self, total: int, rng: np.random.Generator) -> Indices:
         """Draw a clip; see :func:`window_train`."""
         return window_train(total, self.num_frames, self.window, rng)
@@ -366,6 +374,10 @@ class Linspace(Sampler):
     """Frames of the video for each frame of a clip."""
     target_fps: Annotated[float, Ge(0)] = 0.0
     """The rate at which ``interval`` counts frames, whatever a video's own (PySlowFast: 30); 0: in its frames."""
+
+    def extent(self, rate: float) -> int:
+        """Return the frames of the window, at a video's rate."""
+        return max(round(self.num_frames * interval_at(self.interval, rate, self.target_fps)), 1)
 
     def train(self, total: Any, rng: np.random.Generator) -> Indices:
         """Draw a clip; see :func:`linspace_train`."""
