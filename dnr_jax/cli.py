@@ -17,6 +17,7 @@ from dnr_jax import console, explain_command, features_command, report_command, 
 from dnr_jax.config import ConfigError, expand_path, list_configs, with_views
 from dnr_jax.data.clips.cores import available_cores
 from dnr_jax.progress import Progress, stage
+from dnr_jax.serve.command import add_serve
 from dnr_jax.streaming.arguments import add_stream_arguments, why_not_streamed
 
 _CHECKPOINT = """\
@@ -139,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep_command.add_sweep(commands)
     explain_command.add(commands)
     features_command.add(commands)
+    add_serve(commands)
     _add_weight_commands(commands)
     _add_data_commands(commands)
     for command in commands.choices.values():
@@ -230,6 +232,18 @@ def _add_run_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "export", help="write a trained network as files that run without this package", epilog=_CHECKPOINT
     )
     export.add_argument("--out", required=True, type=_path, metavar="FOLDER", help="folder to write")
+    export.add_argument(
+        "--forms", default="jax", metavar="LIST", help="programs to write: jax (default), onnx, or jax,onnx"
+    )
+    export.add_argument(
+        "--weights",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="how programs hold the kernels; bfloat16 halves the files",
+    )
+    export.add_argument(
+        "--measure", action="store_true", help="score the validation videos with rounded kernels and with exact ones"
+    )
     for command, run in ((evaluate, _evaluate), (predict, _predict), (export, _export)):
         command.add_argument(
             "--workdir",
@@ -577,18 +591,38 @@ def _convert(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     out = console.local_folder("--out", args.out)
+    if args.measure and args.weights == "float32":
+        raise ConfigError("--measure tells what rounding costs; add --weights bfloat16")
     with stage("importing"):
         from dnr_jax.convert.export import export_run
         from dnr_jax.runs.devices import make_mesh
         from dnr_jax.runs.folder import load_run
 
     with stage("loading the network"):
-        run = load_run(args.workdir, make_mesh(), args.checkpoint)
+        mesh = make_mesh()
+        run = load_run(args.workdir, mesh, args.checkpoint)
     with stage("exporting the network"):
-        files = export_run(run, out)
+        files = export_run(run, out, args.forms.split(","), args.weights)
     for path in files:
         print(f"wrote {path}")
+    if args.measure:
+        _say_cost(run, mesh, args.weights)
     return 0
+
+
+def _say_cost(run: Any, mesh: Any, weights: str) -> None:
+    """Print the accuracies of a network with exact and with rounded kernels."""
+    from dnr_jax.convert.export import rounded, widened
+    from dnr_jax.evaluation.evaluate import score_videos
+    from dnr_jax.evaluation.videos import open_data
+    from dnr_jax.runs.inference import make_eval_step
+
+    videos = open_data(run)
+    step = make_eval_step(run.model, run.config, mesh)  # one for both, so that it is compiled once
+    for name in ("float32", weights):
+        changed = run.variables if name == "float32" else widened(rounded(run.variables, name), run.variables)
+        report = score_videos(step, changed, videos, run.config, mesh, run.config.evaluation, progress=True)
+        print(f"{name} kernels: {report}, loss {report.loss:.4f}")
 
 
 def _profile(args: argparse.Namespace) -> int:

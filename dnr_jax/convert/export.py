@@ -1,7 +1,9 @@
-"""A trained network as files that need nothing of this package: its weights, and a program that scores clips."""
+"""A trained network as files that need nothing of this package: its weights, and programs that score clips."""
 
+import dataclasses
 import os
 import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -9,69 +11,130 @@ import jax
 import jax.numpy as jnp
 from jax import export
 
-from dnr_jax.config import ExperimentConfig, to_json
+from dnr_jax.config import ConfigError, ExperimentConfig, to_json
+from dnr_jax.convert.export_readme import JAX_FILE, ONNX_FILE, README_FILE, WEIGHTS_FILE, readme
 from dnr_jax.convert.files import complete_file, write_weight_file
+from dnr_jax.convert.onnx_program import Score, onnx_program
 from dnr_jax.convert.source import own_metadata
 from dnr_jax.convert.state_dict import to_state_dict
 from dnr_jax.dnr.statistics import Variables
+from dnr_jax.models import create_model
 from dnr_jax.models.blocks import unstack_blocks
 from dnr_jax.models.naming import OWN
 from dnr_jax.runs.folder import CLASSES_FILE, CONFIG_FILE, Run
 from dnr_jax.runs.inference import normalize
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-WEIGHTS_FILE = "weights.safetensors"
-PROGRAM_FILE = "network.jax_export"
+FORMS = ("jax", "onnx")
+"""Programs that there are: of ``jax.export``, and of ONNX."""
+WEIGHTS = ("float32", "bfloat16")
+"""How the programs hold the kernels, which are nearly all of a network's weights."""
 
 
-def export_program(model: nn.Module, variables: Variables, config: ExperimentConfig) -> export.Exported:
+def rounded(variables: Variables, dtype: str = "bfloat16") -> Variables:
+    """Return variables with the kernels in a dtype; biases, scales and statistics, which are few, stay as they are."""
+
+    def round_kernel(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        return leaf.astype(dtype) if path[-1].key == "kernel" else leaf
+
+    return jax.tree_util.tree_map_with_path(round_kernel, jax.tree.map(jnp.asarray, variables))
+
+
+def widened(variables: Variables, like: Variables) -> Variables:
+    """Return variables in the dtypes that others have."""
+    return jax.tree.map(lambda leaf, exact: leaf.astype(exact.dtype), variables, like)
+
+
+def _scorer(model: nn.Module, restore: Callable[[], Variables], config: ExperimentConfig) -> Score:
+    dtype = jnp.dtype(config.model.dtype)
+
+    def score(video: jax.Array) -> jax.Array:
+        scores: Any = model.apply(restore(), normalize(video, config.data, dtype), train=False)
+        return jax.nn.softmax(scores)
+
+    return score
+
+
+def export_program(
+    model: nn.Module, variables: Variables, config: ExperimentConfig, weights: str = "float32"
+) -> export.Exported:
     """Return a network as a program: clips of pixels to probabilities, with the weights inside.
 
     Args:
       model: maps normalised clips ``[N, T, H, W, 3]`` to scores ``[N, K]``.
       variables: ``params`` and ``batch_stats``, as arrays of JAX or NumPy.
       config: what clips look like and how they are normalised.
+      weights: one of :data:`WEIGHTS`; bfloat16 takes half of the space, and arithmetic stays what it is.
 
     Returns:
       A program for :data:`PLATFORMS` that maps uint8 ``[N, T, H, W, 3]`` to float32 ``[N, K]``, for every ``N`` of 1 or
       more; ``T``, ``H`` and ``W`` are those of the configuration.
     """
-    dtype = jnp.dtype(config.model.dtype)
-    variables = jax.tree.map(jnp.asarray, variables)
-
-    def score(video: jax.Array) -> jax.Array:
-        scores: Any = model.apply(variables, normalize(video, config.data, dtype), train=False)
-        return jax.nn.softmax(scores)
-
+    exact = jax.tree.map(jnp.asarray, variables)
+    stored = exact if weights == "float32" else rounded(exact, weights)
+    score = _scorer(model, lambda: widened(stored, exact), config)
     (batch,) = export.symbolic_shape("batch")
     clips = jax.ShapeDtypeStruct((batch, *config.data.clip_shape), jnp.uint8)
     return export.export(jax.jit(score), platforms=PLATFORMS)(clips)
 
 
-def export_run(run: Run, folder: str | os.PathLike[str]) -> list[pathlib.Path]:
-    """Write a trained network.
+def export_onnx(variables: Variables, config: ExperimentConfig, weights: str = "float32") -> bytes:
+    """Return the network of a configuration as an ONNX program, which computes in float32.
+
+    Its input is ``clips``, uint8 ``[batch, T, H, W, 3]``, its output ``probabilities``, float32 ``[batch, K]``.
+
+    Args:
+      variables: ``params`` and ``batch_stats``, as arrays of JAX or NumPy.
+      config: the network, what clips look like and how they are normalised.
+      weights: one of :data:`WEIGHTS`.
+
+    Raises:
+      ConfigError: as :func:`dnr_jax.convert.onnx_program.onnx_program` says.
+    """
+    network = dataclasses.replace(config.model.unscanned(), dtype="float32", remat="none")
+    exact = jax.tree.map(jnp.asarray, unstack_blocks(variables))
+    stored = exact if weights == "float32" else widened(rounded(exact, weights), exact)
+    plain = dataclasses.replace(config, model=network)
+    return onnx_program(_scorer(create_model(network), lambda: stored, plain), config.data.clip_shape)
+
+
+def export_run(
+    run: Run, folder: str | os.PathLike[str], forms: Sequence[str] = ("jax",), weights: str = "float32"
+) -> list[pathlib.Path]:
+    """Write a trained network; nothing is written where one of the forms cannot be made.
 
     Args:
       run: from :func:`dnr_jax.runs.folder.load_run`.
-      folder: made where it is not there. Gets ``weights.safetensors`` (this project's names), ``network.jax_export``
-        (:func:`export_program`, serialised), ``classes.txt`` and ``config.json``.
+      folder: made where it is not there. Gets ``weights.safetensors`` (this project's names, never rounded),
+        ``network.jax_export`` (:func:`export_program`, serialised), ``network.onnx`` (:func:`export_onnx`),
+        ``classes.txt``, ``config.json``, and ``README.md`` with a program for each form.
+      forms: which of :data:`FORMS`, at least one.
+      weights: one of :data:`WEIGHTS`, for the programs.
 
     Returns:
       The files.
+
+    Raises:
+      ConfigError: for a form or weights that there are not, and where a form cannot be made of this network.
     """
+    if unknown := [form for form in forms if form not in FORMS] or ([] if forms else ["none"]):
+        raise ConfigError(f"there is no form {unknown[0]!r} to export; expected one or more of {', '.join(FORMS)}")
+    if weights not in WEIGHTS:
+        raise ConfigError(f"weights cannot be {weights!r}; expected one of {', '.join(WEIGHTS)}")
+    variables = jax.device_get(run.variables)
+    contents: dict[str, bytes] = {}
+    if "jax" in forms:
+        contents[JAX_FILE] = bytes(export_program(run.model, variables, run.config, weights).serialize())
+    if "onnx" in forms:
+        contents[ONNX_FILE] = export_onnx(variables, run.config, weights)
+    contents[CLASSES_FILE] = ("\n".join(run.classes) + "\n").encode()
+    contents[CONFIG_FILE] = (to_json(run.config) + "\n").encode()
+    contents[README_FILE] = readme(run.config, run.classes, list(contents), weights).encode()
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    variables = jax.device_get(run.variables)
-    weights, program, classes, config = (
-        folder / name for name in (WEIGHTS_FILE, PROGRAM_FILE, CLASSES_FILE, CONFIG_FILE)
-    )
     state = to_state_dict(unstack_blocks(variables), OWN)
-    write_weight_file(weights, state, own_metadata(run.config, run.classes, "own"))
-    for path, content in (
-        (program, bytes(export_program(run.model, variables, run.config).serialize())),
-        (classes, ("\n".join(run.classes) + "\n").encode()),
-        (config, (to_json(run.config) + "\n").encode()),
-    ):
-        with complete_file(path) as partial:
+    write_weight_file(folder / WEIGHTS_FILE, state, own_metadata(run.config, run.classes, "own"))
+    for name, content in contents.items():
+        with complete_file(folder / name) as partial:
             partial.write_bytes(content)
-    return [weights, program, classes, config]
+    return [folder / name for name in (WEIGHTS_FILE, *contents)]

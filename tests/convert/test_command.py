@@ -1,10 +1,6 @@
-"""dnr convert and dnr export, as they are typed."""
+"""dnr convert, as it is typed."""
 
-import os
 import pathlib
-import re
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +8,11 @@ import numpy as np
 import pytest
 
 from dnr_jax import cli
-from dnr_jax.config import Network, load_config, registered
+from dnr_jax.config import load_config
 from dnr_jax.convert import namings, to_state_dict, write_weight_file
-from dnr_jax.convert.export import export_program
 from dnr_jax.convert.source import read_source, template_of
-from dnr_jax.models import create_model
 from dnr_jax.runs import devices
 from dnr_jax.runs.folder import load_run
-from dnr_jax.runs.inference import normalize
 from dnr_jax.training import loop
 from tests.paths import REPOSITORY
 from tests.training import tiny
@@ -156,56 +149,3 @@ def test_the_folder_of_a_run_is_converted(workdir, tmp_path):
     assert found.classes == ("dark", "grey", "light")
     best = load_run(workdir, devices.make_mesh(), "best").variables
     np.testing.assert_array_equal(found.state["conv/kernel"], best["params"]["conv"]["kernel"])
-
-
-@pytest.mark.compat
-def test_an_exported_network_runs_without_this_package(workdir, tmp_path, capsys):
-    """By the program that docs/weights.md shows, in a folder of its own."""
-    out = tmp_path / "out"
-    assert cli.main(["export", "--workdir", str(workdir), "--out", str(out)]) == 0
-    names = ("weights.safetensors", "network.jax_export", "classes.txt", "config.json")
-    assert capsys.readouterr().out.split("\n")[:-1] == [f"wrote {out / name}" for name in names]
-    assert (out / "classes.txt").read_text().split() == ["dark", "grey", "light"]
-    (program,) = re.findall(r"^```py\n(.*?)^```$", (REPOSITORY / "docs/weights.md").read_text(), re.M | re.S)
-    check = """
-import sys
-assert network.platforms == ("cpu", "cuda", "tpu")
-for size in (1, 3):
-    clips = np.random.default_rng(size).integers(0, 256, (size, *shape), np.uint8)
-    np.save(f"{size}.npy", network.call(clips))
-assert not [name for name in sys.modules if name.startswith(("dnr_jax", "flax"))]
-"""
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": ""}
-    command = [sys.executable, "-c", program + check]
-    done = subprocess.run(command, cwd=out, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    loaded = load_run(workdir, devices.make_mesh())
-    variables = jax.tree.map(jnp.asarray, jax.device_get(loaded.variables))
-    for size in (1, 3):
-        clips = np.random.default_rng(size).integers(0, 256, (size, *loaded.config.data.clip_shape), np.uint8)
-        video = normalize(jnp.asarray(clips), loaded.config.data)
-        expected = jax.nn.softmax(loaded.model.apply(variables, video, train=False))
-        np.testing.assert_allclose(np.load(out / f"{size}.npy"), expected, rtol=1e-5, atol=1e-6)
-
-
-def thorough(*names: str) -> list:
-    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
-
-
-@pytest.mark.parametrize("name", ["TSN", "R2Plus1D", "SlowFast", *thorough("BNInception", "TSM", "TANet", "TDN")])
-@pytest.mark.parametrize("variant", ["dnr", "bn"])
-def test_every_family_exports_for_any_batch(name, variant, monkeypatch):
-    tiny.shrink_bninception(monkeypatch)
-    config = load_config(str(DEMO))
-    network = registered(Network)[name](num_classes=3, width=8, stem="small")
-    if hasattr(network, "depth"):
-        network.depth = 50 if name == "TANet" else 18
-    network.norm.relay_distance = 2 if name == "SlowFast" else 4
-    config.model = network.arms()[variant]
-    config.data.sampler.num_frames, config.data.crop_size = 40 if name == "TDN" else 16, 16
-    program = export_program(create_model(config.model), noise(template_of(config)), config)
-    assert program.platforms == ("cpu", "cuda", "tpu")
-    (given,) = program.in_avals
-    (scores,) = program.out_avals
-    assert str(given.shape) == f"(batch, {config.data.sampler.num_frames}, 16, 16, 3)" and given.dtype == np.uint8
-    assert str(scores.shape) == "(batch, 3)" and scores.dtype == np.float32
