@@ -49,8 +49,8 @@ class Gradients(NamedTuple):
       gradients: of the classes' scores at them, likewise.
     """
 
-    scores: Float[Array, "n k"]
-    classes: Int[Array, " n"]
+    scores: jax.Array
+    classes: jax.Array
     features: list[list[jax.Array]]
     gradients: list[list[jax.Array]]
 
