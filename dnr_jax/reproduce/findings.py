@@ -13,7 +13,7 @@ from typing import get_args
 
 from dnr_jax.config import ConfigError
 from dnr_jax.reproduce import report, statistics
-from dnr_jax.reproduce.experiments import protocol_of
+from dnr_jax.reproduce.experiments import knobs_of, protocol_of
 from dnr_jax.reproduce.report import interval
 from dnr_jax.reproduce.results import Result
 from dnr_jax.reproduce.statistics import Contrast, Estimate, Outcome
@@ -161,10 +161,19 @@ _ADVICE = {
 }
 
 
+_FAR_ADVICE = {
+    "supported": " Where what tells the order lies further apart in time than interlacing reaches, DNR was better: "
+    "there it is worth its cost.",
+    "contradicted": " That what tells the order lies far apart in time made no case for DNR either.",
+    "not seen here": " Nor was it seen to be better where what tells the order lies far apart in time.",
+    "open": "",
+}
+
+
 def advice(judgements: Sequence[Judgement]) -> str:
-    """Return what to do, by the verdict on DNR against BN with interlacing."""
-    fair = [one.verdict for one in judgements if one.table.key == "arms" and one.claim == FAIR]
-    return _ADVICE[fair[0] if fair else "open"]
+    """Return what to do, by the verdicts on DNR against BN with interlacing."""
+    fair: dict[str, str] = {one.table.key: one.verdict for one in judgements if one.claim == FAIR}
+    return _ADVICE[fair.get("arms", "open")] + _FAR_ADVICE[fair.get("far", "open")]
 
 
 def lengths(found: Sequence[Result]) -> str:
@@ -202,6 +211,22 @@ def _change(figures: Figures) -> Contrast | None:
         return None
     dnr, baseline = _longer("dnr", max(run)), _longer("bn_interlace", max(run))
     return figures.contrast({dnr: 1, baseline: -1, "dnr": -1, "bn_interlace": 1})
+
+
+def far(found: Sequence[Result]) -> str:
+    """Return how the arms compare where what tells the order lies far apart, as a sentence; empty without runs."""
+    (data,) = TABLES["far"].data
+    figures = Figures(found, "far", data=data)
+    parts = [
+        f"{'' if length == 1 else f'in {length} times the steps '}DNR has {interval(dnr)} and BN with interlacing "
+        f"{interval(baseline)}, a difference of {points(margin)}"
+        for length in (1, *LENGTHS)
+        if (dnr := figures.top1(_longer("dnr", length)))
+        and (baseline := figures.top1(_longer("bn_interlace", length)))
+        and (margin := _margin_at(figures, length))
+    ]
+    gap = f"{knobs_of(data)['gap']:.0f}"
+    return f"With {gap} frames between the two poses that tell the order {'; '.join(parts)}." if parts else ""
 
 
 def longest(found: Sequence[Result]) -> str:
@@ -304,6 +329,7 @@ def fields(found: Sequence[Result]) -> dict[str, Callable[[], str]]:
         "summary": lambda: summary(judgements()),
         "advice": lambda: advice(judgements()),
         "questions": lambda: questions(judgements()),
+        "far": lambda: far(found),
         "longest": lambda: longest(found),
         "lengths": lambda: lengths(found),
         "reasons": lambda: reasons(found),

@@ -132,6 +132,18 @@ def test_a_start_near_1_is_compared_with_both():
     assert findings.fill("{{start}}", runs("why", 3, ARMS)) == ""
 
 
+def test_where_order_is_told_far_apart_the_arms_are_compared_and_advice_follows():
+    shares = ARMS | {"bn_interlace": 0.5, "dnr": 0.7, "dnr,steps=4": 0.8, "bn_interlace,steps=4": 0.6}
+    found = runs("far", 5, shares)
+    text = findings.fill("{{far}}", found)
+    assert text.startswith("With 6 frames between the two poses that tell the order DNR has 71.0 (")
+    assert "a difference of +20.0 points" in text and "; in 4 times the steps DNR has 81.0 (" in text
+    assert findings.fill("{{far}}", []) == ""
+    assert "worth its cost" in findings.fill("{{advice}}", found)
+    assert "worth its cost" not in findings.fill("{{advice}}", runs("far", 3, shares))
+    assert "made no case for DNR" in findings.fill("{{advice}}", runs("far", 5, shares | {"dnr": 0.3}))
+
+
 def test_margins_stand_beside_the_knobs():
     table, shares = TABLES["knobs"], ARMS | {"dnr,gain=4": 0.9}
     found = [
