@@ -74,8 +74,9 @@ def bullets(lines: Sequence[str], none: str = NOTHING) -> str:
 def points(found: Contrast) -> str:
     """Return a contrast as people read it: ``+1.2 points (-0.3 to +2.7; 5 seeds)``."""
     seeds = found.over_seeds
-    spread = "" if seeds.count < 2 else f"{seeds.low:+.1f} to {seeds.high:+.1f}; "
-    return f"{seeds.mean:+.1f} points ({spread}{seeds.count} seed{'s' * (seeds.count > 1)})"
+    mean, _, bounds = interval(seeds, "+").partition(" (")
+    spread = f"{bounds.removesuffix(')')}; " if bounds else ""
+    return f"{mean} points ({spread}{seeds.count} seed{'s' * (seeds.count > 1)})"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,8 @@ from dnr_jax.reproduce.tables import ARMS, TABLES, Claim, Row, Table
 
 PAGE = "results.md"
 IMAGES = "images"
+COLOURS = ("#1f5a96", "#c46a1b", "#2a7f3f", "#7a3f9d", "#444444")
+"""Of the rows of a sweep."""
 FIRST_TUNING_SEED = 100
 """Seeds from here on choose learning rates and difficulty, and count in the tables that name them alone."""
 
@@ -227,9 +229,9 @@ def _p(value: float) -> str:
 
 
 def interval(value: Estimate, sign: str = "") -> str:
-    """Return a mean with its interval, or alone where there is one value."""
-    mean = f"{value.mean:{sign}.1f}"
-    return mean if math.isnan(value.half) else f"{mean} ({value.low:{sign}.1f} to {value.high:{sign}.1f})"
+    """Return a mean with its interval, or alone where there is one value; a zero has no minus."""
+    mean, low, high = (f"{bound:{sign}z.1f}" for bound in (value.mean, value.low, value.high))
+    return mean if math.isnan(value.half) else f"{mean} ({low} to {high})"
 
 
 def describe(data: str) -> str:
@@ -298,7 +300,7 @@ def draw_sweep(table: Table, measured: Sequence[Block], file: pathlib.Path) -> N
     axes = figure.subplots()
     names = [row.name for row in table.all_rows() if any(row.name in block.rows for block in measured)]
     for number, name in enumerate(names):
-        shift, colour = 0.15 * (number - (len(names) - 1) / 2), ("#1f5a96", "#c46a1b", "#2a7f3f", "#7a3f9d")[number % 4]
+        shift, colour = 0.15 * (number - (len(names) - 1) / 2), COLOURS[number % len(COLOURS)]
         axes.plot([], [], "o", color=colour, label=name)
         for place, block in enumerate(measured):
             if values := block.rows.get(name):
