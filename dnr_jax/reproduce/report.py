@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import pathlib
+import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -263,7 +264,7 @@ Versions: {"; ".join(versions) or "none"}.
 
 def picture_name(table: Table, data: str = "") -> str:
     """Return the file name of a table's picture, on one data set or, of a sweep, on all."""
-    return f"results_{table.key}{data and '_' + data.replace(':', '_')}.png"
+    return f"results_{table.key}{data and '_' + re.sub(r'[:=,]', '_', data)}.png"
 
 
 def draw(block: Block, file: pathlib.Path) -> None:
