@@ -17,7 +17,7 @@ from dnr_jax.reproduce.experiments import knobs_of, protocol_of
 from dnr_jax.reproduce.report import interval
 from dnr_jax.reproduce.results import Result
 from dnr_jax.reproduce.statistics import Contrast, Estimate, Outcome
-from dnr_jax.reproduce.tables import ARMS, BEATS, DATA, LENGTHS, RATES, TABLES, Claim, Table
+from dnr_jax.reproduce.tables import ARMS, BEATS, DATA, LENGTHS, RATES, TABLES, Claim, Table, trend
 
 PAGE = "when_dnr_helps.md.in"
 SECTION = "README.md.in"
@@ -166,15 +166,23 @@ _FAR_ADVICE = {
     "supported": " Where what tells the order lies further apart in time than interlacing reaches, DNR was better: "
     "there it is worth its cost.",
     "contradicted": " That what tells the order lies far apart in time made no case for DNR either.",
-    "not seen here": " Nor was it seen to be better where what tells the order lies far apart in time.",
+    "not seen here": " Where what tells the order lies far apart in time, the difference bears no choice either.",
     "open": "",
 }
+_GROWS = (
+    " Its margin grows as what tells the order moves apart in time, though at the largest gap the difference itself is "
+    "no more than seeds may differ, after the correction: data of that kind are where it may pay."
+)
 
 
 def advice(judgements: Sequence[Judgement]) -> str:
     """Return what to do, by the verdicts on DNR against BN with interlacing."""
     fair: dict[str, str] = {one.table.key: one.verdict for one in judgements if one.claim == FAIR}
-    return _ADVICE[fair.get("arms", "open")] + _FAR_ADVICE[fair.get("far", "open")]
+    far_apart = fair.get("far", "open")
+    grows = any(one.verdict == "supported" and one.claim == trend("gap") for one in judgements)
+    return _ADVICE[fair.get("arms", "open")] + (
+        _GROWS if grows and far_apart == "not seen here" else _FAR_ADVICE[far_apart]
+    )
 
 
 def lengths(found: Sequence[Result]) -> str:
@@ -288,13 +296,16 @@ def start(found: Sequence[Result]) -> str:
 def knobs(found: Sequence[Result]) -> str:
     """Return the margins over BN with interlacing for each value of the knobs that was run, as a table."""
     lines = ["| data | BN with interlacing | DNR - that | DNR that starts near 1 - that |", "|---|---|---|---|"]
-    for data in TABLES["knobs"].data:
+    chosen, places = knobs_of(DATA), TABLES["knobs"].data
+    at_chosen = [place for place in places if knobs_of(place) == chosen]
+    for data in (at_chosen[0], *(place for place in places if place not in at_chosen)):
         figures = Figures(found, "knobs", data=data)
         baseline = figures.top1("bn_interlace")
         margins = [figures.margin(row, "bn_interlace") for row in ("dnr", "dnr,gain=4")]
         if baseline and any(margins):
             cells = " | ".join(points(margin) if margin else "" for margin in margins)
-            lines.append(f"| {data.partition(':')[2]} | {_counted(baseline)} | {cells} |")
+            name = "as above" if data in at_chosen else data.partition(":")[2]
+            lines.append(f"| {name} | {_counted(baseline)} | {cells} |")
     return "\n".join(lines) if len(lines) > 2 else NOTHING
 
 
