@@ -13,11 +13,11 @@ from typing import get_args
 
 from dnr_jax.config import ConfigError
 from dnr_jax.reproduce import report, statistics
-from dnr_jax.reproduce.experiments import protocol_of
+from dnr_jax.reproduce.experiments import knobs_of, protocol_of
 from dnr_jax.reproduce.report import interval
 from dnr_jax.reproduce.results import Result
 from dnr_jax.reproduce.statistics import Contrast, Estimate, Outcome
-from dnr_jax.reproduce.tables import ARMS, BEATS, DATA, LENGTHS, RATES, TABLES, Claim, Table
+from dnr_jax.reproduce.tables import ARMS, BEATS, DATA, LENGTHS, RATES, TABLES, Claim, Table, trend
 
 PAGE = "when_dnr_helps.md.in"
 SECTION = "README.md.in"
@@ -74,8 +74,9 @@ def bullets(lines: Sequence[str], none: str = NOTHING) -> str:
 def points(found: Contrast) -> str:
     """Return a contrast as people read it: ``+1.2 points (-0.3 to +2.7; 5 seeds)``."""
     seeds = found.over_seeds
-    spread = "" if seeds.count < 2 else f"{seeds.low:+.1f} to {seeds.high:+.1f}; "
-    return f"{seeds.mean:+.1f} points ({spread}{seeds.count} seed{'s' * (seeds.count > 1)})"
+    mean, _, bounds = interval(seeds, "+").partition(" (")
+    spread = f"{bounds.removesuffix(')')}; " if bounds else ""
+    return f"{mean} points ({spread}{seeds.count} seed{'s' * (seeds.count > 1)})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,10 +162,27 @@ _ADVICE = {
 }
 
 
+_FAR_ADVICE = {
+    "supported": " Where what tells the order lies further apart in time than interlacing reaches, DNR was better: "
+    "there it is worth its cost.",
+    "contradicted": " That what tells the order lies far apart in time made no case for DNR either.",
+    "not seen here": " Where what tells the order lies far apart in time, the difference bears no choice either.",
+    "open": "",
+}
+_GROWS = (
+    " Its margin grows as what tells the order moves apart in time, though at the largest gap the difference itself is "
+    "no more than seeds may differ, after the correction: data of that kind are where it may pay."
+)
+
+
 def advice(judgements: Sequence[Judgement]) -> str:
-    """Return what to do, by the verdict on DNR against BN with interlacing."""
-    fair = [one.verdict for one in judgements if one.table.key == "arms" and one.claim == FAIR]
-    return _ADVICE[fair[0] if fair else "open"]
+    """Return what to do, by the verdicts on DNR against BN with interlacing."""
+    fair: dict[str, str] = {one.table.key: one.verdict for one in judgements if one.claim == FAIR}
+    far_apart = fair.get("far", "open")
+    grows = any(one.verdict == "supported" and one.claim == trend("gap") for one in judgements)
+    return _ADVICE[fair.get("arms", "open")] + (
+        _GROWS if grows and far_apart == "not seen here" else _FAR_ADVICE[far_apart]
+    )
 
 
 def lengths(found: Sequence[Result]) -> str:
@@ -202,6 +220,22 @@ def _change(figures: Figures) -> Contrast | None:
         return None
     dnr, baseline = _longer("dnr", max(run)), _longer("bn_interlace", max(run))
     return figures.contrast({dnr: 1, baseline: -1, "dnr": -1, "bn_interlace": 1})
+
+
+def far(found: Sequence[Result]) -> str:
+    """Return how the arms compare where what tells the order lies far apart, as a sentence; empty without runs."""
+    (data,) = TABLES["far"].data
+    figures = Figures(found, "far", data=data)
+    parts = [
+        f"{'' if length == 1 else f'in {length} times the steps '}DNR has {interval(dnr)} and BN with interlacing "
+        f"{interval(baseline)}, a difference of {points(margin)}"
+        for length in (1, *LENGTHS)
+        if (dnr := figures.top1(_longer("dnr", length)))
+        and (baseline := figures.top1(_longer("bn_interlace", length)))
+        and (margin := _margin_at(figures, length))
+    ]
+    gap = f"{knobs_of(data)['gap']:.0f}"
+    return f"With {gap} frames between the two poses that tell the order {'; '.join(parts)}." if parts else ""
 
 
 def longest(found: Sequence[Result]) -> str:
@@ -262,13 +296,16 @@ def start(found: Sequence[Result]) -> str:
 def knobs(found: Sequence[Result]) -> str:
     """Return the margins over BN with interlacing for each value of the knobs that was run, as a table."""
     lines = ["| data | BN with interlacing | DNR - that | DNR that starts near 1 - that |", "|---|---|---|---|"]
-    for data in TABLES["knobs"].data:
+    chosen, places = knobs_of(DATA), TABLES["knobs"].data
+    at_chosen = [place for place in places if knobs_of(place) == chosen]
+    for data in (at_chosen[0], *(place for place in places if place not in at_chosen)):
         figures = Figures(found, "knobs", data=data)
         baseline = figures.top1("bn_interlace")
         margins = [figures.margin(row, "bn_interlace") for row in ("dnr", "dnr,gain=4")]
         if baseline and any(margins):
             cells = " | ".join(points(margin) if margin else "" for margin in margins)
-            lines.append(f"| {data.partition(':')[2]} | {_counted(baseline)} | {cells} |")
+            name = "as above" if data in at_chosen else data.partition(":")[2]
+            lines.append(f"| {name} | {_counted(baseline)} | {cells} |")
     return "\n".join(lines) if len(lines) > 2 else NOTHING
 
 
@@ -304,6 +341,7 @@ def fields(found: Sequence[Result]) -> dict[str, Callable[[], str]]:
         "summary": lambda: summary(judgements()),
         "advice": lambda: advice(judgements()),
         "questions": lambda: questions(judgements()),
+        "far": lambda: far(found),
         "longest": lambda: longest(found),
         "lengths": lambda: lengths(found),
         "reasons": lambda: reasons(found),

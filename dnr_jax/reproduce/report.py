@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import pathlib
+import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -15,6 +16,8 @@ from dnr_jax.reproduce.tables import ARMS, TABLES, Claim, Row, Table
 
 PAGE = "results.md"
 IMAGES = "images"
+COLOURS = ("#1f5a96", "#c46a1b", "#2a7f3f", "#7a3f9d", "#444444")
+"""Of the rows of a sweep."""
 FIRST_TUNING_SEED = 100
 """Seeds from here on choose learning rates and difficulty, and count in the tables that name them alone."""
 
@@ -227,9 +230,9 @@ def _p(value: float) -> str:
 
 
 def interval(value: Estimate, sign: str = "") -> str:
-    """Return a mean with its interval, or alone where there is one value."""
-    mean = f"{value.mean:{sign}.1f}"
-    return mean if math.isnan(value.half) else f"{mean} ({value.low:{sign}.1f} to {value.high:{sign}.1f})"
+    """Return a mean with its interval, or alone where there is one value; a zero has no minus."""
+    mean, low, high = (f"{bound:{sign}z.1f}" for bound in (value.mean, value.low, value.high))
+    return mean if math.isnan(value.half) else f"{mean} ({low} to {high})"
 
 
 def describe(data: str) -> str:
@@ -261,7 +264,7 @@ Versions: {"; ".join(versions) or "none"}.
 
 def picture_name(table: Table, data: str = "") -> str:
     """Return the file name of a table's picture, on one data set or, of a sweep, on all."""
-    return f"results_{table.key}{data and '_' + data.replace(':', '_')}.png"
+    return f"results_{table.key}{data and '_' + re.sub(r'[:=,]', '_', data)}.png"
 
 
 def draw(block: Block, file: pathlib.Path) -> None:
@@ -298,7 +301,7 @@ def draw_sweep(table: Table, measured: Sequence[Block], file: pathlib.Path) -> N
     axes = figure.subplots()
     names = [row.name for row in table.all_rows() if any(row.name in block.rows for block in measured)]
     for number, name in enumerate(names):
-        shift, colour = 0.15 * (number - (len(names) - 1) / 2), ("#1f5a96", "#c46a1b", "#2a7f3f", "#7a3f9d")[number % 4]
+        shift, colour = 0.15 * (number - (len(names) - 1) / 2), COLOURS[number % len(COLOURS)]
         axes.plot([], [], "o", color=colour, label=name)
         for place, block in enumerate(measured):
             if values := block.rows.get(name):

@@ -357,7 +357,7 @@ KNOBS = {
 """Values of each knob of the generated data that are swept, all others at the chosen difficulty."""
 
 
-def _trend(knob: str) -> Claim:
+def trend(knob: str) -> Claim:
     """Return the claim that DNR's margin grows with a knob: its slope, in points from one value to the next."""
     places = [f"{DATA}:{knob}={value:g}" for value in KNOBS[knob]]
     ends = ((places[0], -0.5), (places[-1], 0.5))  # in a line through three points, the middle one has no weight
@@ -514,7 +514,7 @@ TABLES = {
             "knobs",
             "Knobs of the generated data",
             (_NEAR_1,),
-            tuple(_trend(knob) for knob in KNOBS),
+            tuple(trend(knob) for knob in KNOBS),
             data=tuple(f"{DATA}:{k}={v:g}" for k, vs in KNOBS.items() for v in vs),
             sweep=True,
             asks=True,

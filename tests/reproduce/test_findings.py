@@ -6,7 +6,8 @@ import pytest
 from dnr_jax.config import ConfigError
 from dnr_jax.reproduce import findings, report
 from dnr_jax.reproduce.experiments import runs_of
-from dnr_jax.reproduce.tables import TABLES
+from dnr_jax.reproduce.statistics import Contrast, Estimate
+from dnr_jax.reproduce.tables import DATA, TABLES, trend
 from tests.paths import REPOSITORY
 from tests.reproduce.finished import result
 
@@ -130,6 +131,41 @@ def test_a_start_near_1_is_compared_with_both():
         r"DNR has 75\.0 \(.*\): against DNR as published \+15\.0 .*, against BN with inter.* -5\.0 points", text
     )
     assert findings.fill("{{start}}", runs("why", 3, ARMS)) == ""
+
+
+def test_where_order_is_told_far_apart_the_arms_are_compared_and_advice_follows():
+    shares = ARMS | {"bn_interlace": 0.5, "dnr": 0.7, "dnr,steps=4": 0.8, "bn_interlace,steps=4": 0.6}
+    found = runs("far", 5, shares)
+    text = findings.fill("{{far}}", found)
+    assert text.startswith("With 6 frames between the two poses that tell the order DNR has 71.0 (")
+    assert "a difference of +20.0 points" in text and "; in 4 times the steps DNR has 81.0 (" in text
+    assert findings.fill("{{far}}", []) == ""
+    assert "worth its cost" in findings.fill("{{advice}}", found)
+    assert "worth its cost" not in findings.fill("{{advice}}", runs("far", 3, shares))
+    assert "made no case for DNR" in findings.fill("{{advice}}", runs("far", 5, shares | {"dnr": 0.3}))
+
+
+@pytest.mark.parametrize(
+    ("far", "grows", "said"),
+    [
+        ("not seen here", "supported", "are where it may pay"),
+        ("not seen here", "not seen here", "bears no choice either"),
+        ("supported", "supported", "worth its cost"),
+        ("open", "supported", "on data of your own."),
+    ],
+)
+def test_a_margin_that_grows_with_the_gap_is_a_reason_to_try(far, grows, said):
+    estimate = Estimate(1.0, 1.0, 5)
+    found = Contrast(estimate, estimate, 0.01)
+    judgements = [
+        findings.Judgement(TABLES[table], DATA, claim, found, verdict)
+        for table, claim, verdict in [
+            ("arms", findings.FAIR, "contradicted"),
+            ("far", findings.FAIR, far),
+            ("knobs", trend("gap"), grows),
+        ]
+    ]
+    assert findings.advice(judgements).endswith((said, f"{said}.", f"there it is {said}."))
 
 
 def test_margins_stand_beside_the_knobs():

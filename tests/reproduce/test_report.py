@@ -6,6 +6,7 @@ import pytest
 from dnr_jax.config import ConfigError
 from dnr_jax.reproduce import report
 from dnr_jax.reproduce.experiments import runs_of
+from dnr_jax.reproduce.statistics import Estimate
 from dnr_jax.reproduce.tables import ARMS, TABLES
 from tests.paths import REPOSITORY
 from tests.reproduce.finished import result
@@ -88,6 +89,11 @@ def test_a_sweep_has_a_line_a_data_set_and_one_picture(tmp_path):
         "results_arms_generated.png",  # runs at the chosen value are those of the arms
         "results_knobs.png",
     ]
+
+
+def test_a_zero_has_no_minus():
+    assert report.interval(Estimate(-0.04, 1.0, 5), "+") == "+0.0 (-1.0 to +1.0)"
+    assert report.interval(Estimate(-0.04, float("nan"), 1)) == "0.0"
 
 
 def test_folds_are_joined():
