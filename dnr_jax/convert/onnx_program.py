@@ -141,7 +141,8 @@ def _simplified(program: core.ClosedJaxpr) -> Callable[..., list[jax.Array]]:
     """Return a program as a function of operators that the converter and the runtimes know.
 
     Runtimes of ONNX pool over three axes at most, and the converter counts all axes of an array as pooled ones: here
-    two are pooled at a time, of three. Scans, those of relays over a few groups of frames, are written out.
+    two are pooled at a time, of three. Scans, those of relays over a few groups of frames, are written out. What is
+    padded is put together, because the converter pads no array with an axis of any size, such as the batch.
     """
     return lambda *arguments: _evaluate(program.jaxpr, program.consts, arguments)
 
@@ -161,12 +162,30 @@ def _evaluate(jaxpr: core.Jaxpr, constants: Sequence[Any], arguments: Sequence[A
             results = _evaluate(body, consts, given)
         elif name == "scan":
             results = _written_out(given, equation.params)
+        elif name == "pad":
+            results = [_pad(given[0], given[1], equation.params["padding_config"])]
         elif name in _POOLS:
             results = [_pool(given[0], name, equation.params)]
         else:
             results = _apply(equation, given)
         values |= dict(zip(equation.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
+
+
+def _pad(x: jax.Array, value: jax.Array, edges: Sequence[tuple[int, int, int]]) -> jax.Array:
+    """Put elements of one value around an array, or take some of its own away where an edge is negative."""
+    for axis, (low, high, between) in enumerate(edges):
+        if between:
+            raise NotImplementedError("'pad' between the elements of an array")
+        if low < 0 or high < 0:
+            x = jax.lax.slice_in_dim(x, max(-low, 0), x.shape[axis] - max(-high, 0), axis=axis)
+        sides = [
+            [jax.lax.broadcast(value, (*x.shape[:axis], size, *x.shape[axis + 1 :]))] if size > 0 else []
+            for size in (low, high)
+        ]
+        if low > 0 or high > 0:
+            x = jax.lax.concatenate([*sides[0], x, *sides[1]], axis)
+    return x
 
 
 def _written_out(given: Sequence[Any], params: dict[str, Any]) -> list[Any]:
