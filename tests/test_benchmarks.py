@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from dnr_jax.reproduce.accelerators import accelerators_section
 from tests.training.tiny import shrink_resnet18
 
 BENCHMARKS = pathlib.Path(__file__).parent.parent / "benchmarks"
@@ -30,3 +31,20 @@ def test_pytorch_computes_the_same_network(monkeypatch, tmp_path):
     for row in rows:
         assert float(row["difference"]) < 1e-4
         assert row["contiguous / ours"] > 0 and row["channels_last / ours"] > 0
+
+
+def test_an_accelerator_is_measured_part_by_part(monkeypatch, tmp_path):
+    shrink_resnet18(monkeypatch)
+    path = tmp_path / "device.json"
+    with pytest.raises(SystemExit) as end:
+        run(monkeypatch, "accelerator.py", "--smoke", "--minutes", "0", "--out", str(path))  # a row of each part
+    assert end.value.code == 0
+    results = json.loads(path.read_text())
+    (correct,), (steps,), (largest,) = (results[part] for part in ("correctness", "steps", "largest batch"))
+    assert correct["passed"] and correct["error"] < 1e-5
+    assert 0 < steps["dnr train"]["of peak"] and 0 < steps["DNR / BN"]["train"]
+    assert largest["ran"] == largest["tried up to"] == 8
+    assert sum(row["share"] for row in results["profile"]) == pytest.approx(1, abs=0.1)
+    assert "3x3 convolution, float32" in results["skipped"]
+    section = accelerators_section([path])
+    assert "static norm" not in section and "| tsn_r18 | bfloat16 | 2 | DNR | train |" in section

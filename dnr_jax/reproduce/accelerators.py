@@ -1,0 +1,95 @@
+"""A section of Markdown from the files that ``benchmarks/accelerator.py`` writes."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+_NORMS = {"bn": "BN", "dnr": "DNR"}
+_STEPS = ("train", "eval")
+
+
+def accelerators_section(paths: Iterable[epath.PathLike]) -> str:
+    """Return a section ``## Accelerators`` of these files, a subsection each; empty where there are none."""
+    results = [json.loads(epath.Path(path).read_text()) for path in paths]
+    parts = ["## Accelerators\n\n```bash\npython benchmarks/accelerator.py\n```"] if results else []
+    return "\n\n".join([*parts, *("\n\n".join(_subsection(result)) for result in results)])
+
+
+def _subsection(results: Mapping[str, Any]) -> Iterator[str]:
+    """Yield paragraphs and tables of one machine; what was not measured is left out."""
+    machine = results["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    yield f"### {machine['device']}\n\n{machine['devices']} x {machine['platform']}, {versions}."
+    yield _correctness(results["correctness"])
+    if steps := [row for row in results.get("steps", []) if "failed" not in row]:
+        peaks = ", ".join(f"{peak / 1e12:.3g} in {dtype}" for dtype, peak in results["peaks"].items())
+        yield f"The peak of a matrix product, in TFLOP/s: {peaks}. Ratios are of steps in turn."
+        yield _table(_step_rows(steps))
+    if torch := [row for row in results.get("torch", []) if "failed" not in row]:
+        yield "PyTorch's time divided by ours, in turn; above 1 ours is faster."
+        yield _table(_torch_rows(torch))
+    if largest := results.get("largest batch"):
+        yield "The largest batch that ran in one train step."
+        columns = {"network": "network", "norm": "norm", "dtype": "dtype", "remat": "recomputed"}
+        numbers = {"ran": "clips", "MiB a clip": "MiB a clip"}
+        yield _table([{new: row[old] for old, new in (columns | numbers).items()} for row in largest])
+    if profile := results.get("profile"):
+        yield "Where the time of a DNR train step goes."
+        yield _table([{"operation": row["operation"], "share": f"{100 * row['share']:.1f}%"} for row in profile])
+    if failed := [row for name in ("steps", "torch") for row in results.get(name, ()) if "failed" in row]:
+        yield "Failed: " + "; ".join(f"{_named(row)} ({row['failed']})" for row in failed) + "."
+    if skipped := results.get("skipped"):
+        yield f"Not measured, because the time was up: {'; '.join(skipped)}."
+
+
+def _correctness(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say how far layers are from float64 on the host, and which of them too far."""
+    worst = {dtype: max(row["error"] for row in rows if row["dtype"] == dtype) for dtype in {r["dtype"] for r in rows}}
+    words = "; ".join(f"{error:.0e} in {dtype}" for dtype, error in sorted(worst.items(), reverse=True))
+    failed = [f"{row['what']} in {row['dtype']}" for row in rows if not row["passed"]]
+    verdict = f"Too far: {', '.join(failed)}." if failed else "All pass."
+    return f"Values and gradients against float64 on the host, worst relative error (L2): {words}. {verdict}"
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    """Return what a row is of."""
+    return ", ".join(str(row[key]) for key in ("network", "norm", "dtype", "batch", "layout") if key in row)
+
+
+def _step_rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each norm and step."""
+    for row in rows:
+        for norm, label in _NORMS.items():
+            for step in _STEPS:
+                measured = row[f"{norm} {step}"]
+                ratio = f"{row['DNR / BN'][step]:.3f}" if norm == "dnr" else ""
+                yield {
+                    "network": row["network"],
+                    "dtype": row["dtype"],
+                    "batch": row["batch"],
+                    "norm": label,
+                    "step": step,
+                    "clips/s": measured["clips a second"],
+                    "of peak": f"{100 * measured['of peak']:.0f}%",
+                    "DNR / BN": ratio,
+                    "GiB": measured["memory (GiB)"],
+                    "trace + compile (s)": measured["trace + compile (s)"],
+                }
+
+
+def _torch_rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each network, norm, dtype and layout."""
+    for row in rows:
+        measured = {f"{step}, PyTorch / ours": row[step]["PyTorch / ours"] for step in _STEPS}
+        named = {key: row[key] for key in ("network", "dtype", "batch", "norm", "layout")}
+        yield named | {"norm": _NORMS[row["norm"]]} | measured
+
+
+def _table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return rows with the same columns as a table."""
+    listed = list(rows)
+    lines = [list(listed[0]), ["---"] * len(listed[0])]
+    lines += [[f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row.values()] for row in listed]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,69 @@
+import json
+
+from dnr_jax.reproduce.accelerators import accelerators_section
+
+
+def measured(seconds: float) -> dict:
+    return {
+        "seconds": seconds,
+        "clips a second": 32 / seconds,
+        "of peak": 0.4,
+        "trace + compile (s)": 20.0,
+        "memory (GiB)": 11.5,
+    }
+
+
+def results() -> dict:
+    """What the benchmark writes, with one row of each kind and one that failed."""
+    pair = {
+        f"{norm} {step}": measured(0.1 if norm == "bn" else 0.11)
+        for norm in ("bn", "dnr")
+        for step in ("train", "eval")
+    }
+    beside = {"clips a second": 300.0, "PyTorch / ours": 1.07}
+    torch_key = {"network": "tsn_r50", "norm": "dnr", "dtype": "bfloat16", "batch": 32, "layout": "compiled"}
+    return {
+        "machine": {"device": "A device", "platform": "gpu", "devices": 1, "versions": {"jax": "1.2"}},
+        "correctness": [
+            {"what": "max pooling", "dtype": "float32", "error": 2e-7, "passed": True},
+            {"what": "3x3 convolution", "dtype": "bfloat16", "error": 0.3, "passed": False},
+        ],
+        "peaks": {"bfloat16": 6.5e14},
+        "steps": [
+            {"network": "tsn_r50", "dtype": "bfloat16", "batch": 32, **pair, "DNR / BN": {"train": 1.1, "eval": 1.0}},
+            {"network": "tsn_r50", "dtype": "float32", "batch": 64, "failed": "out of memory"},
+        ],
+        "torch": [torch_key | {"train": beside, "eval": beside}],
+        "largest batch": [
+            torch_key | {"remat": "block", "MiB a clip": 500.0, "predicted": 140, "ran": 136, "tried up to": 1024}
+        ],
+        "profile": [{"operation": "convolution", "seconds": 0.05, "share": 0.5}],
+        "skipped": ["slowfast_r50, float32, batch 64"],
+    }
+
+
+def test_a_section_has_a_table_of_each_part(tmp_path):
+    (tmp_path / "device.json").write_text(json.dumps(results()))
+    section = accelerators_section([tmp_path / "device.json"])
+    for line in (
+        "### A device",
+        "2e-07 in float32; 3e-01 in bfloat16",
+        "Too far: 3x3 convolution in bfloat16.",
+        "in TFLOP/s: 650 in bfloat16",
+        "| tsn_r50 | bfloat16 | 32 | BN | train | 320 | 40% |  | 11.5 | 20 |",
+        "| tsn_r50 | bfloat16 | 32 | DNR | train | 291 | 40% | 1.100 | 11.5 | 20 |",
+        "| tsn_r50 | bfloat16 | 32 | DNR | compiled | 1.07 | 1.07 |",
+        "| tsn_r50 | dnr | bfloat16 | block | 136 | 500 |",
+        "| convolution | 50.0% |",
+        "Failed: tsn_r50, float32, 64 (out of memory).",
+        "Not measured, because the time was up: slowfast_r50, float32, batch 64.",
+    ):
+        assert line in section, line
+
+
+def test_what_was_not_measured_is_left_out(tmp_path):
+    kept = {key: value for key, value in results().items() if key in ("machine", "correctness")}
+    (tmp_path / "device.json").write_text(json.dumps(kept))
+    section = accelerators_section([tmp_path / "device.json"])
+    assert "| " not in section and "PyTorch" not in section
+    assert accelerators_section([]) == ""
