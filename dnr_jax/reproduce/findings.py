@@ -163,7 +163,7 @@ _ADVICE = {
 
 
 _FAR_ADVICE = {
-    "supported": " Where what tells the order lies further apart in time than interlacing reaches, DNR was better: "
+    "supported": " Where what tells the order lies far apart in time, DNR was better in training of this length: "
     "there it is worth its cost.",
     "contradicted": " That what tells the order lies far apart in time made no case for DNR either.",
     "not seen here": " Where what tells the order lies far apart in time, the difference bears no choice either.",
@@ -171,7 +171,7 @@ _FAR_ADVICE = {
 }
 _GROWS = (
     " Its margin grows as what tells the order moves apart in time, though at the largest gap the difference itself is "
-    "no more than seeds may differ, after the correction: data of that kind are where it may pay."
+    "no more than seeds may differ, after the correction: in training of this length such data are where it may pay."
 )
 
 

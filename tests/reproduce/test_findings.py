@@ -148,7 +148,7 @@ def test_where_order_is_told_far_apart_the_arms_are_compared_and_advice_follows(
 @pytest.mark.parametrize(
     ("far", "grows", "said"),
     [
-        ("not seen here", "supported", "are where it may pay"),
+        ("not seen here", "supported", "in training of this length such data are where it may pay"),
         ("not seen here", "not seen here", "bears no choice either"),
         ("supported", "supported", "worth its cost"),
         ("open", "supported", "on data of your own."),
