@@ -323,7 +323,8 @@ def test_train_runs_from_any_folder_with_overrides_and_workers(videos, tmp_path)
         "train.log_every": 1,
     }
     overrides = [f"--config.{field}={value}" for field, value in changes.items()]
-    done = train("--config=configs/own_videos.py:bn", *overrides, "--config.data.crop=CenterCrop", cwd=tmp_path)
+    arguments = ["--config=configs/own_videos.py:bn", *overrides, "--config.data.crop=CenterCrop", "--noreport"]
+    done = train(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"validation top-1 \d+\.\d% \(\d/7 videos\)", done.stdout.splitlines()[-1])
     saved = json.loads((tmp_path / "runs" / "own_videos_bn" / "config.json").read_text())

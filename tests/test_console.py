@@ -86,7 +86,10 @@ def test_folders_are_told_from_files_and_buckets(tmp_path, monkeypatch):
 def test_ctrl_c_while_a_command_imports_is_a_plain_end(tmp_path):
     """A module whose import interrupts its own process, as a person would."""
     (tmp_path / "slow_module.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
-    program = "from dnr_jax.start import import_quietly\nimport_quietly('slow_module', 'dnr')\n"
+    program = (  # which may have been started with SIGINT ignored, as background jobs of shells are
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from dnr_jax.start import import_quietly\nimport_quietly('slow_module', 'dnr')\n"
+    )
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}
     ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "dnr: interrupted\n")

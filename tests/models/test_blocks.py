@@ -158,7 +158,7 @@ def test_recomputing_takes_less_memory():
     assert temporary(True) < 0.7 * temporary(False)
 
 
-@pytest.mark.parametrize("network", [ResNet, SlowFastBackbone])
+@pytest.mark.parametrize("network", [ResNet, pytest.param(SlowFastBackbone, marks=pytest.mark.slow)])
 def test_the_program_does_not_grow_with_the_depth(network):
     def size(depth: int) -> int:
         model = network(depth=depth, spec=DNRSpec(relay_distance=1), width=8, stem="small", scan_blocks=True)
