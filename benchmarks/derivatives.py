@@ -29,6 +29,9 @@ Shape = tuple[int, ...]
 OPERATIONS: dict[str, tuple[str, Shape, Shape]] = {
     "max pooling, 56 x 56 x 64": ("max_pool", (16, 56, 56, 64), ()),
     "max pooling, 16 x 16 x 16": ("max_pool", (64, 16, 16, 16), ()),
+    "64 to 256 channels, 28 x 28": ("contract", (16, 28, 28, 64), (64, 256)),
+    "128 to 512 channels, 14 x 14": ("contract", (16, 14, 14, 128), (128, 512)),
+    "256 to 1024 channels, 7 x 7": ("contract", (16, 7, 7, 256), (256, 1024)),
     "256 to 64 channels, 28 x 28": ("contract", (16, 28, 28, 256), (256, 64)),
     "512 to 128 channels, 14 x 14": ("contract", (16, 14, 14, 512), (512, 128)),
     "1024 to 256 channels, 7 x 7": ("contract", (16, 7, 7, 1024), (1024, 256)),
