@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
+from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from dnr_jax.config import TrainConfig
 
@@ -22,9 +22,9 @@ class Mixture(NamedTuple):
       label_share: float32 ``[B]``, the mean of that.
     """
 
-    partner: Int[Array, " b"]
-    share: Float[Array, "b h w"]
-    label_share: Float[Array, " b"]
+    partner: jax.Array
+    share: jax.Array
+    label_share: jax.Array
 
     def video(self, video: Num[Array, "b t h w c"]) -> Float[Array, "b t h w c"]:
         """Return the mixed clips, float32 ``[B, T, H, W, C]``, of ``video`` of the same shape and any type."""

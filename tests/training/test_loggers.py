@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import cv2
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -150,9 +151,9 @@ def test_the_picture_of_a_batch_has_a_row_for_each_clip():
 def test_the_picture_of_a_batch_is_mixed_as_the_step_mixes_it():
     read, trainer = batch(4, 2), trainer_at(mixup=1.0)
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 0), 1)
-    mixture = draw_mixture(key, read["weight"], (4, 6), trainer.config.train)
+    mixture = draw_mixture(key, jnp.asarray(read["weight"]), (4, 6), trainer.config.train)
     picture = clips_seen(trainer, read).astype(np.float32)
-    np.testing.assert_allclose(picture[:4, :6], mixture.video(read["video"])[0, 0], atol=0.5)
+    np.testing.assert_allclose(picture[:4, :6], mixture.video(jnp.asarray(read["video"]))[0, 0], atol=0.5)
     assert np.any(picture != clips_seen(trainer_at(), read))
 
 
