@@ -78,6 +78,20 @@ class Page:
             raise RuntimeError(json.dumps(result["exceptionDetails"]))
         return result["result"].get("value")
 
+    def becomes(self, expression: str, seconds: float = 20.0) -> bool:
+        """Return whether an expression in JavaScript becomes true within some time: pages answer to events later."""
+        return self.evaluate(
+            f"new Promise(done => {{ const end = performance.now() + {1000 * seconds};"
+            f" const look = () => ({expression}) ? done(true)"
+            " : performance.now() > end ? done(false) : setTimeout(look, 20); look(); })"
+        )
+
+    def close(self) -> None:
+        """Close the pipe."""
+        with contextlib.suppress(BrokenPipeError):
+            self._commands.close()
+        self._answers.close()
+
     def click(self, selector: str) -> None:
         """Click with the mouse on the middle of an element, which is scrolled to."""
         x, y = self.evaluate(
@@ -109,10 +123,8 @@ def browser(folder: os.PathLike[str]) -> Iterator[Page]:
     os.close(their_commands)
     os.close(their_answers)
     try:
-        page = Page(commands, answers)
-        yield page
-        page._commands.close()
-        page._answers.close()
+        with contextlib.closing(Page(commands, answers)) as page:
+            yield page
     finally:
         process.terminate()
         process.wait(30)
