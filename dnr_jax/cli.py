@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from etils import epath
 
 from dnr_jax import console, explain_command, features_command, report_command, sweep_command
+from dnr_jax.arguments import add_checkpoint, path_from, whole
 from dnr_jax.config import ConfigError, expand_path, list_configs, with_views
 from dnr_jax.data.clips.cores import available_cores
 from dnr_jax.progress import Progress, stage
@@ -103,29 +104,11 @@ def _nearest(word: str, known: Sequence[str]) -> str:
     return f" (did you mean {found[0]}?)" if found else ""
 
 
-def _path(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("is empty; expected a path")
-    return expand_path(text)
-
-
 def _views(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([1-9]\d*)x(1|3|10)", text)
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is not CLIPSxCROPS, such as 10x3 (crops: 1, 3 or 10)")
     return int(match[1]), int(match[2])
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
-    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -176,10 +159,10 @@ def _add_reproduce(commands: "argparse._SubParsersAction[_Parser]") -> None:
         default="mini",
         help="mini (default): small networks and data, on any machine; paper: the paper's experiment",
     )
-    reproduce.add_argument("--seeds", type=_positive, default=5, metavar="N", help="seeds of a row (default: 5)")
+    reproduce.add_argument("--seeds", type=whole(1), default=5, metavar="N", help="seeds of a row (default: 5)")
     reproduce.add_argument(
         "--out",
-        type=_path,
+        type=path_from,
         default="runs/reproduce",
         metavar="FOLDER",
         help="results and runs (default: runs/reproduce)",
@@ -192,7 +175,7 @@ def _add_reproduce(commands: "argparse._SubParsersAction[_Parser]") -> None:
         help="real data: the folder of the data set, or of all of them",
     )
     reproduce.add_argument(
-        "--jobs", type=_positive, default=1, metavar="N", help="processes that share the runs (default: 1)"
+        "--jobs", type=whole(1), default=1, metavar="N", help="processes that share the runs (default: 1)"
     )
     reproduce.add_argument("--budget", type=_budget, metavar="TIME", help="stop after this time, such as 30m or 2h")
     reproduce.add_argument("--quick", action="store_true", help="one seed on easy data: minutes, and no verdicts")
@@ -205,7 +188,7 @@ def _add_reproduce(commands: "argparse._SubParsersAction[_Parser]") -> None:
 
 def _add_run_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
     evaluate = commands.add_parser("evaluate", help="score the validation videos of a run", epilog=_CHECKPOINT)
-    evaluate.add_argument("--batch-size", type=_positive, help="videos a step; default: as in the run's configuration")
+    evaluate.add_argument("--batch-size", type=whole(1), help="videos a step; default: as in the run's configuration")
     _add_evaluated_data(evaluate)
     predict = commands.add_parser(
         "predict",
@@ -213,12 +196,12 @@ def _add_run_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
         help="label video files, long videos, cameras and live streams",
         epilog=f"{_CHECKPOINT}{console.EXIT_STATUS}",
     )
-    predict.add_argument("--top", type=_positive, default=5, help="labels a video (default: 5)")
+    predict.add_argument("--top", type=whole(1), default=5, help="labels a video (default: 5)")
     predict.add_argument("--json", action="store_true", help="print a JSON object a line, for programs")
     predict.add_argument(
         "videos",
         nargs="*",
-        type=_path,
+        type=path_from,
         metavar="VIDEO",
         help="video file of any format that FFmpeg reads, folder of JPEG frames, folder with videos at any depth, "
         "address, or - for the standard input; without --workdir the first is the work directory of the run",
@@ -231,7 +214,7 @@ def _add_run_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
     export = commands.add_parser(
         "export", help="write a trained network as files that run without this package", epilog=_CHECKPOINT
     )
-    export.add_argument("--out", required=True, type=_path, metavar="FOLDER", help="folder to write")
+    export.add_argument("--out", required=True, type=path_from, metavar="FOLDER", help="folder to write")
     export.add_argument(
         "--forms", default="jax", metavar="LIST", help="programs to write: jax (default), onnx, or jax,onnx"
     )
@@ -248,32 +231,25 @@ def _add_run_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
         command.add_argument(
             "--workdir",
             required=command is not predict,
-            type=_path,
+            type=path_from,
             metavar="FOLDER",
             help="work directory of a training run",
         )
-        _add_checkpoint(command)
+        add_checkpoint(command, "; see below")
         command.set_defaults(run=run)
-
-
-def _add_checkpoint(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--checkpoint",
-        choices=("latest", "best"),
-        default="latest",
-        help="latest (default): after the last step; best: with the best validation top-1; see below",
-    )
 
 
 def _add_weight_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
     profile = commands.add_parser("profile", help="parameters, multiply-accumulates, memory and latency of networks")
     what = profile.add_mutually_exclusive_group(required=True)
-    what.add_argument("--config", type=_path, metavar="FILE[:ARGUMENT]", help="configuration whose network is profiled")
+    what.add_argument(
+        "--config", type=path_from, metavar="FILE[:ARGUMENT]", help="configuration whose network is profiled"
+    )
     what.add_argument("--all", action="store_true", help="all networks, on clips of 224 x 224 pixels")
-    profile.add_argument("--size", type=_positive, metavar="PIXELS", help="height and width of the clip")
+    profile.add_argument("--size", type=whole(1), metavar="PIXELS", help="height and width of the clip")
     profile.add_argument(
         "--repeats",
-        type=_count,
+        type=whole(0),
         default=5,
         metavar="N",
         help="clips scored for the latency (default: 5); 0: counts only",
@@ -284,11 +260,13 @@ def _add_weight_commands(commands: "argparse._SubParsersAction[_Parser]") -> Non
         "convert", help="turn weights of any source into a file of another code base", epilog=_CHECKPOINT
     )
     convert.add_argument(
-        "source", type=_path, help="file of weights (.safetensors, .pth, .pt, .pyth), or work directory of a run"
+        "source",
+        type=path_from,
+        help="file of weights (.safetensors, .pth, .pt, .pyth), or work directory of a run",
     )
-    convert.add_argument("target", type=_path, help="file to write: .safetensors, or .pth with torch installed")
+    convert.add_argument("target", type=path_from, help="file to write: .safetensors, or .pth with torch installed")
     convert.add_argument(
-        "--config", type=_path, metavar="FILE[:ARGUMENT]", help="the network; default: what the source says"
+        "--config", type=path_from, metavar="FILE[:ARGUMENT]", help="the network; default: what the source says"
     )
     convert.add_argument("--to", default="own", metavar="CODE", help="code base whose names are written (default: own)")
     convert.add_argument("--naming", default="", metavar="CODE", help="code base of the source; default: recognised")
@@ -296,18 +274,18 @@ def _add_weight_commands(commands: "argparse._SubParsersAction[_Parser]") -> Non
     convert.add_argument(
         "--relays", choices=("fresh", "batch_norm"), default="fresh", help="how relays start that the source lacks"
     )
-    _add_checkpoint(convert)
+    add_checkpoint(convert, "; see below")
     convert.set_defaults(run=_convert)
 
 
 def _add_evaluated_data(evaluate: argparse.ArgumentParser) -> None:
     data = evaluate.add_argument_group("data", "other videos than the run's, or its own where they were moved to")
-    data.add_argument("--root", type=_path, help="folder of the videos")
-    data.add_argument("--list", type=_path, metavar="FILE", help="annotation file of the videos to score")
+    data.add_argument("--root", type=path_from, help="folder of the videos")
+    data.add_argument("--list", type=path_from, metavar="FILE", help="annotation file of the videos to score")
     data.add_argument(
-        "--label-map", type=_path, metavar="FILE", help="names of the classes that a list gives by number"
+        "--label-map", type=path_from, metavar="FILE", help="names of the classes that a list gives by number"
     )
-    data.add_argument("--annotations", type=_path, metavar="FOLDER", help="annotation files of a public data set")
+    data.add_argument("--annotations", type=path_from, metavar="FOLDER", help="annotation files of a public data set")
     data.add_argument("--split", default="val", help="which videos of the data (default: val)")
     data.add_argument(
         "--source",
@@ -317,7 +295,7 @@ def _add_evaluated_data(evaluate: argparse.ArgumentParser) -> None:
     )
     data.add_argument(
         "--out",
-        type=_path,
+        type=path_from,
         metavar="FOLDER",
         help="folder for the report; default: the run's, or with these flags evaluation_<split>_<fingerprint> in it",
     )
@@ -347,7 +325,7 @@ def _add_prepare(commands: "argparse._SubParsersAction[_Parser]") -> argparse.Ar
     prepare.add_argument(
         "name", metavar="NAME", help="kinetics400, ucf101, ...; or folder, or list, for your own videos"
     )
-    prepare.add_argument("--out", required=True, type=_path, metavar="FOLDER", help="folder for the records")
+    prepare.add_argument("--out", required=True, type=path_from, metavar="FOLDER", help="folder for the records")
     prepare.add_argument(
         "--reencode", choices=("none", "access"), default="none", help="access: for fast random access"
     )
@@ -357,7 +335,7 @@ def _add_prepare(commands: "argparse._SubParsersAction[_Parser]") -> argparse.Ar
         default=256,
         help="with --reencode: short side, or WIDTHxHEIGHT (default: 256; 0: as it is)",
     )
-    prepare.add_argument("--limit", type=_positive, default=0, help="at most so many videos a split")
+    prepare.add_argument("--limit", type=whole(1), default=0, help="at most so many videos a split")
     several = prepare.add_mutually_exclusive_group()
     several.add_argument(
         "--shard", type=_shard, metavar="I/N", help="make the I-th of N shards only, from 1/N to N/N, each by a machine"
@@ -365,7 +343,7 @@ def _add_prepare(commands: "argparse._SubParsersAction[_Parser]") -> argparse.Ar
     several.add_argument(
         "--merge",
         nargs="*",
-        type=_path,
+        type=path_from,
         metavar="FOLDER",
         help="put the shards in --out, and in these folders, together; with the other flags as for the shards",
     )
@@ -377,23 +355,27 @@ def _add_data_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
     prepare = _add_prepare(commands)
     check = commands.add_parser("check", help="decode every video, and list what is wrong")
     check.add_argument(
-        "name", type=_path, metavar="NAME|DIR", help="a data set as for prepare, or a folder of videos or records"
+        "name",
+        type=path_from,
+        metavar="NAME|DIR",
+        help="a data set as for prepare, or a folder of videos or records",
     )
-    check.add_argument("--min-frames", type=_positive, default=8, help="fewer frames are short (default: 8)")
+    check.add_argument("--min-frames", type=whole(1), default=8, help="fewer frames are short (default: 8)")
     check.add_argument(
-        "--report", type=_path, default="dnr_check.jsonl", help="file for the problems (default: dnr_check.jsonl)"
+        "--report",
+        type=path_from,
+        default="dnr_check.jsonl",
+        help="file for the problems (default: dnr_check.jsonl)",
     )
     for command in (prepare, check):
-        command.add_argument("--root", type=_path, help="folder of the videos", required=command is prepare)
+        command.add_argument("--root", type=path_from, help="folder of the videos", required=command is prepare)
         command.add_argument(
-            "--annotations", type=_path, help="folder of the annotation files, if it is not in the root"
+            "--annotations", type=path_from, help="folder of the annotation files, if it is not in the root"
         )
-        command.add_argument(
-            "--fold", type=_positive, default=1, help="official division of UCF101 and HMDB51 (1 to 3)"
-        )
+        command.add_argument("--fold", type=whole(1), default=1, help="official division of UCF101 and HMDB51 (1 to 3)")
         command.add_argument("--split", nargs="+", help="splits (default: train and val)")
         command.add_argument(
-            "--workers", type=_positive, default=available_cores(), help="processes (default: one a core)"
+            "--workers", type=whole(1), default=available_cores(), help="processes (default: one a core)"
         )
     check.set_defaults(run=_check)
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dnr_jax import console
-from dnr_jax.config import ConfigError, expand_path
+from dnr_jax.arguments import add_checkpoint, path_from
+from dnr_jax.config import ConfigError
 from dnr_jax.progress import Progress, stage
 
 if TYPE_CHECKING:  # commands start before jax is imported
@@ -49,11 +50,11 @@ def add(commands: Any) -> None:
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
-    parser.add_argument("workdir", type=_path, metavar="RUN", help="work directory of a training run")
+    parser.add_argument("workdir", type=path_from, metavar="RUN", help="work directory of a training run")
     parser.add_argument(
         "videos",
         nargs="*",
-        type=_path,
+        type=path_from,
         metavar="VIDEO",
         help="video file or address, folder of frames, or folder with videos at any depth; with --compare RUN VIDEO...",
     )
@@ -76,19 +77,8 @@ def add(commands: Any) -> None:
     parser.add_argument("--compare", action="store_true", help="compare two runs, whose folders come first")
     parser.add_argument("--out", default="", metavar="FOLDER", help="folder to write to; default: beside each video")
     parser.add_argument("--format", choices=("mp4", "gif"), default="mp4", help="of the videos (default: mp4)")
-    parser.add_argument(
-        "--checkpoint",
-        choices=("latest", "best"),
-        default="latest",
-        help="latest (default): after the last step; best: with the best validation top-1",
-    )
+    add_checkpoint(parser)
     parser.set_defaults(run=run)
-
-
-def _path(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("is empty; expected a path")
-    return expand_path(text)
 
 
 def run(args: argparse.Namespace) -> int:

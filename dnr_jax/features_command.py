@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dnr_jax import console
-from dnr_jax.config import ConfigError, expand_path
+from dnr_jax.arguments import add_checkpoint, path_from, whole
+from dnr_jax.config import ConfigError
 from dnr_jax.progress import Progress, stage
 
 if TYPE_CHECKING:  # commands start before jax is imported
@@ -33,30 +34,13 @@ def add(commands: Any) -> None:
         description=_DESCRIPTION,
         epilog=console.EXIT_STATUS,
     )
-    parser.add_argument("workdir", type=_path, metavar="RUN", help="work directory of a training run")
+    parser.add_argument("workdir", type=path_from, metavar="RUN", help="work directory of a training run")
     parser.add_argument("--layer", default="", metavar="NAME", help="layer; default: what the head reads")
-    parser.add_argument("--limit", type=_limit, default=600, metavar="N", help="videos, evenly spaced (default: 600)")
-    parser.add_argument("--root", type=_path, metavar="FOLDER", help="where the videos are; default: as in the run")
+    parser.add_argument("--limit", type=whole(4), default=600, metavar="N", help="videos, evenly spaced (default: 600)")
+    parser.add_argument("--root", type=path_from, metavar="FOLDER", help="where the videos are; default: as in the run")
     parser.add_argument("--out", default="", metavar="FOLDER", help="folder to write to; default: the run's")
-    parser.add_argument(
-        "--checkpoint",
-        choices=("latest", "best"),
-        default="latest",
-        help="latest (default): after the last step; best: with the best validation top-1",
-    )
+    add_checkpoint(parser)
     parser.set_defaults(run=run)
-
-
-def _path(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("is empty; expected a path")
-    return expand_path(text)
-
-
-def _limit(text: str) -> int:
-    if not text.isdecimal() or int(text) < 4:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 4 or more")
-    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,17 +5,16 @@ import pathlib
 import sys
 from typing import Any
 
-from dnr_jax.config import ConfigError, expand_path
+from dnr_jax.arguments import path_from
+from dnr_jax.config import ConfigError
 from dnr_jax.progress import stage
 
 
 def add_report(commands: Any) -> None:
     """Add ``dnr report`` to the commands."""
     report = commands.add_parser("report", help="write the page of a run: what it gets right and wrong, and why")
-    report.add_argument("runs", nargs="+", type=expand_path, metavar="RUN", help="work directory of a training run")
-    report.add_argument(
-        "--out", type=expand_path, default="", metavar="FILE", help="the page of one run; default: its report.html"
-    )
+    report.add_argument("runs", nargs="+", type=path_from, metavar="RUN", help="work directory of a training run")
+    report.add_argument("--out", type=path_from, metavar="FILE", help="the page of one run; default: its report.html")
     report.set_defaults(run=_report)
 
 
@@ -23,10 +22,14 @@ def add_compare(commands: Any) -> None:
     """Add ``dnr compare`` to the commands."""
     compare = commands.add_parser("compare", help="compare runs: those that differ in their seed alone are one line")
     compare.add_argument(
-        "runs", nargs="+", type=expand_path, metavar="RUN", help="work directory of a run, or a folder that holds some"
+        "runs",
+        nargs="+",
+        type=path_from,
+        metavar="RUN",
+        help="work directory of a run, or a folder that holds some",
     )
-    compare.add_argument("--html", type=expand_path, default="", metavar="FILE", help="a page with the curves too")
-    compare.add_argument("--csv", type=expand_path, default="", metavar="FILE", help="a table with a line a run")
+    compare.add_argument("--html", type=path_from, metavar="FILE", help="a page with the curves too")
+    compare.add_argument("--csv", type=path_from, metavar="FILE", help="a table with a line a run")
     compare.set_defaults(run=_compare)
 
 
@@ -56,7 +59,7 @@ def _report(args: argparse.Namespace) -> int:
     for folder in folders:  # a wrong name costs none of the others' time
         read_config(folder)
     for folder in folders:
-        print(f"wrote {_write(folder, args.out)}", flush=True)
+        print(f"wrote {_write(folder, args.out or '')}", flush=True)
     return 0
 
 

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from dnr_jax import console
+from dnr_jax.arguments import path_from, whole
 from dnr_jax.config import (
     ConfigError,
     ExperimentConfig,
-    expand_path,
     find_config,
     load_config,
     override,
@@ -64,7 +64,11 @@ def add_sweep(commands: Any) -> None:
         takes_fields=True,
     )
     sweep.add_argument(
-        "--config", required=True, type=expand_path, metavar="FILE[:ARGUMENT]", help="the experiment, as for dnr train"
+        "--config",
+        required=True,
+        type=path_from,
+        metavar="FILE[:ARGUMENT]",
+        help="the experiment, as for dnr train",
     )
     sweep.add_argument(
         "--over",
@@ -73,9 +77,12 @@ def add_sweep(commands: Any) -> None:
         metavar="FIELD=VALUES",
         help="a field and its values, such as optimizer.learning_rate=0.01,0.03,0.1; of several, all combinations",
     )
-    sweep.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds of each combination (default: 1)")
+    sweep.add_argument("--seeds", type=whole(1), default=1, metavar="N", help="seeds of each combination (default: 1)")
     sweep.add_argument(
-        "--out", type=expand_path, default="", metavar="FOLDER", help="folder of the runs; default: runs/sweep_CONFIG"
+        "--out",
+        type=path_from,
+        metavar="FOLDER",
+        help="folder of the runs; default: runs/sweep_CONFIG",
     )
     sweep.add_argument(
         "--print", action="store_true", help="print one command a line, for a scheduler, and run nothing"
@@ -185,6 +192,7 @@ def run_trials(trials: Sequence[Trial], out: pathlib.Path) -> list[str]:
 
     Raises:
       KeyboardInterrupt: after Ctrl-C, when the run has written its checkpoint.
+      SystemExit: likewise after SIGTERM, with its exit status.
     """
     out.mkdir(parents=True, exist_ok=True)
     ended, failed = _ended(out), []
@@ -197,6 +205,8 @@ def run_trials(trials: Sequence[Trial], out: pathlib.Path) -> list[str]:
         status = _train(trial)
         if status in (128 + signal.SIGINT, -signal.SIGINT):
             raise KeyboardInterrupt
+        if status in (128 + signal.SIGTERM, -signal.SIGTERM):
+            raise SystemExit(128 + signal.SIGTERM)
         if status:
             failed.append(f"{trial.name} (exit status {status})")
             continue
@@ -206,12 +216,16 @@ def run_trials(trials: Sequence[Trial], out: pathlib.Path) -> list[str]:
 
 
 def _train(trial: Trial) -> int:
+    """Train one run in a process of its own, which has every SIGTERM that this one gets; return its exit status."""
     process = subprocess.Popen([sys.executable, "-m", "dnr_jax", *trial.words])
+    before = signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
     try:
         return process.wait()
     except KeyboardInterrupt:
         process.wait()  # it has had the signal too, and writes its checkpoint
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _ended(out: pathlib.Path) -> set[tuple[str, str]]:

@@ -1,8 +1,14 @@
 """``dnr sweep``, without training."""
 
 import json
+import os
 import pathlib
 import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
 
 import pytest
 
@@ -134,3 +140,42 @@ def test_ctrl_c_ends_the_sweep(tmp_path, trained, capsys):
     fails["learning_rate=0.01/seed0"] = 130
     assert cli.main(["sweep", "--config", "demo", "--over", RATES, "--out", str(tmp_path)]) == 130
     assert len(names) == 1 and "the same command goes on" in capsys.readouterr().err
+
+
+class Child(subprocess.Popen):
+    """A process in the place of a training, which answers SIGTERM as trainings do: after what it has to write."""
+
+    PROGRAM = """
+import pathlib, signal, sys
+pathlib.Path(sys.argv[1]).write_text("started")
+signal.sigwait({signal.SIGTERM})
+pathlib.Path(sys.argv[1]).write_text("written")
+sys.exit(143)
+"""
+
+    def __init__(self, file: pathlib.Path):
+        block = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})"
+        super().__init__([sys.executable, "-c", f"{block}\n{self.PROGRAM}", str(file)])
+
+
+def test_sigterm_reaches_the_run_and_ends_the_sweep(tmp_path, monkeypatch):
+    file, started = tmp_path / "file", []
+
+    def start(words):
+        started.append(words)
+        return Child(file)
+
+    def terminate():
+        while not file.is_file() or file.read_text() != "started":
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(sweep_command.subprocess, "Popen", start)
+    before, thread = signal.getsignal(signal.SIGTERM), threading.Thread(target=terminate)
+    thread.start()
+    with pytest.raises(SystemExit) as ended:
+        run_trials(planned(tmp_path, seeds=2), tmp_path)
+    thread.join()
+    assert ended.value.code == 143 and len(started) == 1
+    assert file.read_text() == "written"
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -580,7 +580,7 @@ TABLES = {
             (),
             data=(),
             arms=False,
-            elsewhere="dnr_jax.inspect and dnr_jax.plot_relays on the folder of any run (docs/drop_in.md)",
+            elsewhere="dnr explain --compare RUN RUN VIDEO (docs/explain.md); dnr_jax.plot_relays (docs/drop_in.md)",
         ),
     )
 }

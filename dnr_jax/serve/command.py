@@ -2,10 +2,10 @@
 
 import argparse
 import ipaddress
-from collections.abc import Callable
 from typing import Any
 
-from dnr_jax.config import ConfigError, expand_path
+from dnr_jax.arguments import add_checkpoint, path_from, whole
+from dnr_jax.config import ConfigError
 from dnr_jax.data.clips.cores import available_cores
 from dnr_jax.progress import stage
 
@@ -31,22 +31,13 @@ def _above_0(text: str) -> float:
     return value
 
 
-def _whole(lowest: int, highest: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or not lowest <= int(text) <= highest:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {lowest} to {highest}")
-        return int(text)
-
-    return parse
-
-
 def add_serve(commands: Any) -> None:
     """Add ``dnr serve`` to the subparsers of a command line."""
     serve = commands.add_parser("serve", help="label videos that are sent over HTTP", epilog=_ABOUT)
-    serve.add_argument("workdir", type=expand_path, metavar="RUN", help="work directory of a training run")
-    serve.add_argument("--checkpoint", choices=("latest", "best"), default="latest", help="default: latest")
+    serve.add_argument("workdir", type=path_from, metavar="RUN", help="work directory of a training run")
+    add_checkpoint(serve)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, this machine)")
-    serve.add_argument("--port", type=_whole(0, 65535), default=8000, help="default: 8000; 0: any that is free")
+    serve.add_argument("--port", type=whole(0, 65535), default=8000, help="default: 8000; 0: any that is free")
     serve.add_argument("--root-path", default="", metavar="PREFIX", help="prefix under which a proxy shows the service")
     serve.add_argument("--max-megabytes", type=_above_0, default=100.0, metavar="MB", help="of a file (default: 100)")
     serve.add_argument(
@@ -61,14 +52,14 @@ def add_serve(commands: Any) -> None:
     )
     serve.add_argument(
         "--max-requests",
-        type=_whole(1, 10000),
+        type=whole(1, 10000),
         default=16,
         metavar="N",
         help="requests that are worked on at a time; those beyond are sent away with status 503 (default: 16)",
     )
     serve.add_argument(
         "--readers",
-        type=_whole(1, 256),
+        type=whole(1, 256),
         default=min(available_cores(), 4),
         metavar="N",
         help="processes that read videos (default: one a core, at most 4)",

@@ -3,7 +3,7 @@
 import argparse
 import re
 
-from dnr_jax.config import expand_path
+from dnr_jax.arguments import path_from, whole
 
 
 def duration(text: str) -> float:
@@ -29,18 +29,6 @@ def _share(text: str) -> float:
     return float(text)
 
 
-def _whole(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
-
-
-def _file(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("is empty; expected a file")
-    return expand_path(text)
-
-
 def add_stream_arguments(command: argparse.ArgumentParser) -> None:
     """Add the flags to the parser of ``dnr predict``."""
     stream = command.add_argument_group("long videos and live sources")
@@ -56,7 +44,7 @@ def add_stream_arguments(command: argparse.ArgumentParser) -> None:
     stream.add_argument(
         "--no-carry", action="store_true", help="start each window anew, without the state of cross-temporal relays"
     )
-    stream.add_argument("--batch-size", type=_whole, metavar="N", help="windows that are scored at once")
+    stream.add_argument("--batch-size", type=whole(1), metavar="N", help="windows that are scored at once")
     stream.add_argument("--enter", type=_share, default=0.5, help="probability that starts a segment (default: 0.5)")
     stream.add_argument("--leave", type=_share, default=0.3, help="probability below which it ends (default: 0.3)")
     stream.add_argument(
@@ -74,12 +62,12 @@ def add_stream_arguments(command: argparse.ArgumentParser) -> None:
     stream.add_argument(
         "--out",
         action="append",
-        type=_file,
+        type=path_from,
         default=[],
         metavar="FILE",
         help="timeline to write: .json, .csv, .srt, .vtt or .png; may be given several times",
     )
-    stream.add_argument("--burn", type=_file, metavar="FILE.mp4", help="video to write with the labels burnt in")
+    stream.add_argument("--burn", type=path_from, metavar="FILE.mp4", help="video to write with the labels burnt in")
 
 
 def why_not_streamed(args: argparse.Namespace) -> str:
