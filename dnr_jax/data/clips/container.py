@@ -123,7 +123,8 @@ def decode_packet(
     """
     try:
         return codec.decode(packet)
-    except av.FFmpegError as error:
+    # From PyAV 19 on, a decoder that its first packet could not open is an unknown one, a ValueError, to the others.
+    except (av.FFmpegError, ValueError) as error:
         _logger.debug("damaged packet: %s", error)
         if damaged is not None:
             damaged.append(str(error))

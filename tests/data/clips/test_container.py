@@ -162,3 +162,13 @@ def test_the_failing_inputs_are_right(shared, tmp_path):
     shutil.copy(folder / "audio_with_cover.mp3", tmp_path / "cover.mp4")
     with pytest.raises(container.DecodeError, match="only a cover picture"):
         decode_frames(str(tmp_path / "cover.mp4"), np.arange)
+
+
+def test_a_decoder_that_cannot_be_opened_is_damage_at_every_packet():
+    codec = av.CodecContext.create("h264", "r")
+    codec.extradata = bytes([1, 100, 0, 10, 255, 225, 0, 22, 103, 100, 0, 10])  # of 22 bytes of a parameter set, 4
+    codec.options = {"err_detect": "explode"}
+    reasons: list[str] = []
+    for packet in (av.Packet(b"\0\0\0\1e"), av.Packet(b"\0\0\0\1e"), None):
+        assert list(container.decode_packet(codec, packet, reasons)) == []
+    assert len(reasons) == 3
