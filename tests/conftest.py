@@ -45,6 +45,20 @@ def bounded_memory():
             trim(0)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def registries_as_they_were():
+    """Refuse a module of tests that leaves parts of its own behind, which the tests over the registries would find."""
+    from dnr_jax.dnr import parts  # here, for what is imported before the hook above goes unchecked
+
+    yield
+    foreign = {name for there in parts._registry.values() for name, part in there.items() if not _is_ours(part)}
+    assert not foreign, f"these stay registered after the tests of the module: {foreign}"
+
+
+def _is_ours(part: type) -> bool:
+    return part.__module__.partition(".")[0] == "dnr_jax"
+
+
 @pytest.fixture
 def x64():
     """Compute in float64."""
