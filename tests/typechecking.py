@@ -9,9 +9,12 @@ from jaxtyping import install_import_hook
 # So is training.step, because former releases of chex spell its trees in a way that cannot be checked.
 MODULES = [
     "dnr_jax.dnr.functional",
+    *(f"dnr_jax.dnr.bases.{name}" for name in ("base", "batch", "clip", "switchable")),
     *(f"dnr_jax.models.{name}" for name in ("blocks", "heads", "inception", "layers", "r2plus1d", "residual")),
     *(f"dnr_jax.models.{name}" for name in ("resnet", "slowfast", "stems", "tanet", "tdn")),
+    "dnr_jax.training.ema",
     "dnr_jax.training.mix",
+    "dnr_jax.training.state",
     "dnr_jax.runs.inference",
 ]
 _check = beartype(conf=BeartypeConf(is_pep484_tower=True))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float, Int, Num
 
 from dnr_jax.config import DataConfig, ExperimentConfig
 from dnr_jax.dnr.aliases import Dtype
@@ -60,7 +60,7 @@ def make_eval_step(model: nn.Module, config: ExperimentConfig, mesh: Mesh) -> Ev
     def step(variables: Variables, batch: Batch) -> dict[str, jax.Array]:
         views = batch["video"]
 
-        def score(view: jax.Array) -> jax.Array:
+        def score(view: Int[Array, ""]) -> Float[Array, "b k"]:
             # Slicing keeps the batch axis where it is, and so its sharding; mapping over a moved axis would copy.
             video = jax.lax.dynamic_index_in_dim(views, view, axis=1, keepdims=False)
             logits = model.apply(variables, normalize(video, config.data, dtype), train=False)

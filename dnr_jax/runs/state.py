@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import jax
 import optax
 from flax import struct
+from jaxtyping import Array, Int, Key
 
 from dnr_jax.dnr.statistics import Variables
 
@@ -21,11 +21,11 @@ class TrainState(struct.PyTreeNode):
       average: average of the variables over the steps, where there is one.
     """
 
-    step: jax.Array
+    step: Int[Array, ""]
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
-    key: jax.Array
+    key: Key[Array, ""]
     average: Variables | None = None
 
     @property

@@ -6,6 +6,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 from annotated_types import Ge, Lt
+from jaxtyping import Array, Int
 
 from dnr_jax.config import Averaging, register
 from dnr_jax.dnr.statistics import Variables
@@ -28,7 +29,7 @@ class EMA(Averaging):
     warmup: bool = True
     """Keep less in the first steps, so that the initial weights do not count for long."""
 
-    def update(self, average: Variables, trained: Variables, step: jax.Array) -> Variables:
+    def update(self, average: Variables, trained: Variables, step: Int[Array, ""]) -> Variables:
         """Return the average with the weights after ``step`` steps."""
         now = step.astype(jnp.float32)
         kept = jnp.minimum(self.decay, (1 + now) / (10 + now)) if self.warmup else jnp.float32(self.decay)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
+from jaxtyping import Array, Key
 
 from dnr_jax.dnr.statistics import Variables
 from dnr_jax.runs.devices import replicated
@@ -16,7 +17,7 @@ from dnr_jax.runs.state import TrainState
 def _initializer(
     model: nn.Module, tx: optax.GradientTransformation, clip_shape: tuple[int, ...], averaged: bool
 ) -> Any:
-    def init(key: jax.Array) -> TrainState:
+    def init(key: Key[Array, ""]) -> TrainState:
         params_key, run_key = jax.random.split(key)
         variables = model.init({"params": params_key}, jnp.zeros((1, *clip_shape), jnp.float32), train=False)
         params = variables["params"]

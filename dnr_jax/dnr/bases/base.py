@@ -6,16 +6,16 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from annotated_types import Gt, Lt
+from jaxtyping import Array, Num
 
 from dnr_jax.dnr.aliases import Dtype, Features
 from dnr_jax.dnr.fields import refuse
 from dnr_jax.dnr.functional import Affine, Moments
 from dnr_jax.dnr.parts import Part, registered
 
-Arrays = Mapping[str, jax.Array]
+Arrays = Mapping[str, Num[Array, "..."]]
 """Arrays that a base keeps, by name."""
 Epsilon = Annotated[float, Gt(0), Lt(math.inf)]
 
@@ -33,7 +33,7 @@ class Variable(NamedTuple):
     start: float
     dtype: Dtype | None = None
 
-    def create(self, param_dtype: Dtype) -> jax.Array:
+    def create(self, param_dtype: Dtype) -> Num[Array, "..."]:
         """Return the array at the start."""
         return jnp.full(self.shape, self.start, self.dtype or param_dtype)
 
