@@ -1,6 +1,6 @@
 """What an accelerator makes of the networks here: one command, one JSON file, at most eight minutes.
 
-    python benchmarks/accelerator.py --out h100.json
+    python benchmarks/accelerator.py --out docs/results/accelerator_h100.json   # then: dnr reproduce --report
     python benchmarks/accelerator.py --smoke --out smoke.json          # minutes on a CPU: does it run?
 
 It needs jax, flax, optax and numpy with what ``import dnr_jax`` needs, and no video, decoder or grain. In this order,

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dnr_jax.config import ConfigError
 from dnr_jax.reproduce import results, statistics
+from dnr_jax.reproduce.accelerators import accelerators_section
 from dnr_jax.reproduce.experiments import FOLDS, Run, data_of, is_generated, knobs_of, protocol_of, start_of
 from dnr_jax.reproduce.results import Result
 from dnr_jax.reproduce.statistics import Contrast, Estimate, Outcome
@@ -352,6 +353,8 @@ def write(folder: pathlib.Path, found: Sequence[Result], sections: Sequence[str]
 def committed(docs: pathlib.Path) -> tuple[list[Result], list[str]]:
     """Return the lines and the sections that are kept in ``docs/results``.
 
+    Sections are pieces of Markdown, and one of what ``benchmarks/accelerator.py`` wrote: ``accelerator_<device>.json``.
+
     Raises:
       ConfigError: where there is no such folder.
     """
@@ -361,4 +364,6 @@ def committed(docs: pathlib.Path) -> tuple[list[Result], list[str]]:
             f"there is no folder '{folder}'; 'dnr reproduce --report' is given in a checkout of the project"
         )
     sections = [file.read_text() for file in sorted(folder.glob("*.md.part"))]
+    if measured := accelerators_section(sorted(folder.glob("accelerator_*.json"))):
+        sections.append(measured)
     return results.read(*sorted(folder.glob("*.jsonl"))), sections

@@ -1,5 +1,6 @@
 import json
 
+from dnr_jax.reproduce import report
 from dnr_jax.reproduce.accelerators import accelerators_section
 
 
@@ -67,3 +68,14 @@ def test_what_was_not_measured_is_left_out(tmp_path):
     section = accelerators_section([tmp_path / "device.json"])
     assert "| " not in section and "PyTorch" not in section
     assert accelerators_section([]) == ""
+
+
+def test_committed_files_become_a_section_of_the_page(tmp_path):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "1_costs.md.part").write_text("## Costs\n")
+    assert report.committed(tmp_path) == ([], ["## Costs\n"])
+    (folder / "accelerator_a_device.json").write_text(json.dumps(results()))
+    _, sections = report.committed(tmp_path)
+    assert sections == ["## Costs\n", accelerators_section([folder / "accelerator_a_device.json"])]
+    assert "### A device" in report.page([], sections)
