@@ -25,12 +25,14 @@ from dnr_jax.runs import devices
 from dnr_jax.runs.folder import load_run
 from dnr_jax.runs.inference import normalize
 from dnr_jax.training import loop
+from tests.marks import thorough
 from tests.paths import REPOSITORY
 from tests.training import tiny
 
 needs_onnx = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("jax2onnx", "onnxruntime"))), reason="the extra 'onnx' is not installed"
 )
+
 DEMO = str(REPOSITORY / "configs/demo.py")
 
 
@@ -247,10 +249,6 @@ def test_the_readme_takes_frames_like_those_of_the_run(sampler, total):
         assert np.abs(np.diff(picked) - np.diff(own)).max() <= 1
 
 
-def thorough(*names: str) -> list:
-    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
-
-
 def shrunk(name: str, variant: str, monkeypatch):
     """The configuration of a small network of a family."""
     tiny.shrink_bninception(monkeypatch)
@@ -264,7 +262,7 @@ def shrunk(name: str, variant: str, monkeypatch):
     return config
 
 
-@pytest.mark.parametrize("name", ["TSN", "SlowFast", *thorough("R2Plus1D", "BNInception", "TSM", "TANet", "TDN")])
+@pytest.mark.parametrize("name", ["TSN", *thorough("SlowFast", "R2Plus1D", "BNInception", "TSM", "TANet", "TDN")])
 @pytest.mark.parametrize("variant", ["dnr", "bn"])
 def test_every_family_exports_for_any_batch(name, variant, monkeypatch):
     config = shrunk(name, variant, monkeypatch)

@@ -77,7 +77,7 @@ def test_precise_statistics_are_those_of_a_loop():
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9), found, expected)
 
 
-SLOW_STAGES = ("3d", "factorized")
+SLOW_STAGES = ("3d", "factorized", "two chains, learned start")
 
 
 @pytest.mark.parametrize(

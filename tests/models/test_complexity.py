@@ -83,6 +83,7 @@ def test_dnr_costs_what_the_authors_code_costs(shared):
     assert count_macs(model, shape) == round(reference["gmacs"] * 1e9) + classifier
 
 
+@pytest.mark.slow  # the counts of both networks are those of the test above
 def test_dnr_adds_at_most_a_thousandth_to_a_resnet50():
     baseline = TSN().arms()["bn"]
     shape = (8, 224, 224, 3)

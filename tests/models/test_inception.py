@@ -12,6 +12,7 @@ from dnr_jax.models import BNInception, BNInceptionBackbone, create_model
 from dnr_jax.models.inception import InceptionBlockSize, InceptionStage, max_pool_ceil, same_size_pool
 from tests.dnr import reference
 from tests.dnr.reference import assert_close, jit, variables_like
+from tests.marks import thorough
 from tests.models import literal
 from tests.models.inspection import norms_of
 from tests.models.test_layers import convolution
@@ -172,9 +173,18 @@ def test_branches_of_one_width_share_a_cell():
 
 
 @pytest.mark.parametrize(
-    ("stem", "least", "most", "multiple"), [("imagenet", 63, 70, 32), ("imagenet", 31, 38, 32), ("small", 16, 17, 8)]
+    ("stem", "least", "most", "multiple", "remat"),
+    [
+        ("imagenet", 31, 38, 32, "none"),
+        ("small", 16, 17, 8, "stage"),
+        *thorough(
+            ("imagenet", 31, 38, 32, "stage"),
+            ("small", 16, 17, 8, "none"),
+            ("imagenet", 63, 70, 32, "none"),
+            ("imagenet", 63, 70, 32, "stage"),
+        ),
+    ],
 )
-@pytest.mark.parametrize("remat", ["none", "stage"])
 def test_frames_have_sides_that_can_be_halved(stem, least, most, multiple, remat):
     model = BNInceptionBackbone(width=8, stem=stem, remat=remat)
 

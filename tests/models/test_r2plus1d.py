@@ -14,6 +14,7 @@ from dnr_jax.models.layers import ConvSize
 from dnr_jax.models.r2plus1d import FactorizedConv, middle_features
 from tests import golden
 from tests.dnr.test_golden import channels_first
+from tests.marks import thorough
 from tests.models.inspection import norms_of
 
 CONV2PLUS1D = Naming(((r"^spatial", "conv_s"), (r"^temporal", "conv_t"), (r"^norm", "bn_s")))
@@ -64,7 +65,7 @@ def test_relays_stand_in_the_blocks_and_keep_the_clips_groups():
         assert isinstance(norms[path][0], StaticNorm), path
 
 
-@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("depth", [18, *thorough(50)])
 @pytest.mark.parametrize("num_groups", [0, 4])
 def test_any_depth_groups_and_size(depth, num_groups):
     model = R2Plus1DBackbone(depth, DNRSpec(num_groups=num_groups), width=4)

@@ -14,6 +14,7 @@ from dnr_jax.models.tdn import DifferenceAttention, LongTermModule, SegmentShift
 from tests import golden
 from tests.dnr.reference import assert_close, jit, variables_like
 from tests.dnr.test_golden import clips, frames
+from tests.marks import thorough
 from tests.models import literal
 from tests.models.inspection import norms_of
 from tests.models.test_layers import convolution
@@ -201,7 +202,7 @@ def test_norms_stand_where_the_rule_puts_them():
     assert sum(path.startswith("difference_layer1") for path in norms) == 4
 
 
-@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("depth", [18, *thorough(50)])
 @pytest.mark.parametrize(("scan_blocks", "remat"), [(False, "none"), (True, "block"), (False, "stage")])
 def test_any_depth_and_size(depth, scan_blocks, remat):
     model = TDNBackbone(depth, width=4, scan_blocks=scan_blocks, remat=remat)
