@@ -264,7 +264,7 @@ Versions: {"; ".join(versions) or "none"}.
 
 def picture_name(table: Table, data: str = "") -> str:
     """Return the file name of a table's picture, on one data set or, of a sweep, on all."""
-    return f"results_{table.key}{data and '_' + re.sub(r'[:=,]', '_', data)}.png"
+    return f"results_{re.sub(r'[-:=,]', '_', table.key + (data and '_' + data))}.png"
 
 
 def draw(block: Block, file: pathlib.Path) -> None:
