@@ -333,6 +333,7 @@ _RATES = tuple(
     for row in (ARMS[1], ARMS[3])
     for rate in RATES
 )
+_TUNED = tuple(row for row in _RATES if row.name.endswith("rate=2"))
 LENGTHS = (2, 4)
 """Factors of the number of steps."""
 GAIN = {"gain": 4.0}
@@ -428,6 +429,22 @@ TABLES = {
         Table("arms", "The four arms", (), BEATS),
         Table("ut", "The four arms on UT-Interaction", (), BEATS, ("ut_interaction",)),
         Table("rates", "Learning rates", _RATES, seeds=(100, 101, 102), arms=False),
+        Table(
+            "tuned",
+            "Twice the learning rate",
+            _TUNED,
+            (
+                Claim("twice the rate is better for DNR", {"dnr,rate=2": 1, "dnr": -1}),
+                Claim(
+                    "twice the rate is better for BN with interlacing", {"bn_interlace,rate=2": 1, "bn_interlace": -1}
+                ),
+                Claim(
+                    "DNR beats BN with interlacing, both at twice the rate",
+                    {"dnr,rate=2": 1, "bn_interlace,rate=2": -1},
+                ),
+            ),
+            asks=True,
+        ),
         Table(
             "why",
             "Suspected reasons, each changed alone",
