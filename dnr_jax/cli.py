@@ -178,6 +178,12 @@ def _add_reproduce(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "--jobs", type=whole(1), default=1, metavar="N", help="processes that share the runs (default: 1)"
     )
     reproduce.add_argument("--budget", type=_budget, metavar="TIME", help="stop after this time, such as 30m or 2h")
+    reproduce.add_argument(
+        "--vmap",
+        action="store_true",
+        help="train the seeds of a row at once, as far as they fit into memory: for accelerators, which one small "
+        "network leaves idle",
+    )
     reproduce.add_argument("--quick", action="store_true", help="one seed on easy data: minutes, and no verdicts")
     reproduce.add_argument("--list", action="store_true", help="list rows, the paper's figures and what is done")
     reproduce.add_argument(
@@ -411,8 +417,9 @@ def _reproduce(args: argparse.Namespace) -> int:
     if args.jobs > 1:
         words = ["--table", args.table, "--row", args.row, "--out", str(out), "--data", args.data]
         words += ["--seeds", str(seeds), "--scale", args.scale, *["--quick"] * args.quick]
+        words += ["--vmap"] * args.vmap
         return command.in_processes(args.jobs, words + (["--budget", f"{args.budget:g}s"] if args.budget else []))
-    return command.reproduce(command.jobs_of(selected, seeds, scale), out, args.data, args.budget)
+    return command.reproduce(command.jobs_of(selected, seeds, scale), out, args.data, args.budget, args.vmap)
 
 
 def _prepare(args: argparse.Namespace) -> int:

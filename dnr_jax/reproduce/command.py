@@ -83,13 +83,13 @@ def _hours_needed(run: Run, out: pathlib.Path) -> str:
     )
 
 
-def reproduce(jobs: Sequence[Job], out: pathlib.Path, data: str, seconds: float | None) -> int:
+def reproduce(jobs: Sequence[Job], out: pathlib.Path, data: str, seconds: float | None, vmap: bool = False) -> int:
     """Do jobs and say what became of them; return the exit status.
 
     Raises:
       KeyboardInterrupt: after Ctrl-C, when a checkpoint has been written.
     """
-    outcome = work(jobs, out, data, seconds)
+    outcome = work(jobs, out, data, seconds, vmap)
     left = len({job.run.name for job in jobs} - _finished(out))
     print(f"\n{outcome.done} runs done here, {left} of {len(jobs)} left; results in {out / results.RESULTS_FILE}")
     if finished := results.read(out / results.RESULTS_FILE):

@@ -1,6 +1,7 @@
 """The page of results: tables, verdicts and pictures, of the lines of finished runs and of nothing else."""
 
 import dataclasses
+import itertools
 import math
 import pathlib
 import re
@@ -130,11 +131,13 @@ def _judge(claims: Sequence[tuple[Claim, Mapping[str, Outcome]]]) -> list[Verdic
 
 
 def _own_rows(table: Table, place: str) -> Sequence[Row]:
-    """Return the rows that no other table has on a data set; of one without rows of its own, the arms."""
-    arms = [row.setting for row in ARMS]
+    """Return the rows that no table before it has on a data set; of one without rows of its own, all of them."""
     if table.sweep:  # where a knob is at the value that was chosen, the rows are those of other tables
         return [] if table.arms and knobs_of(place) == knobs_of("generated") else table.all_rows()
-    return [row for row in table.rows if row.start or row.setting not in arms] or table.all_rows()
+    before = itertools.takewhile(lambda other: other is not table, TABLES.values())
+    known = [row.setting for other in before if place in other.data for row in other.all_rows()]
+    known += [row.setting for row in ARMS]
+    return [row for row in table.rows if row.start or row.setting not in known] or table.all_rows()
 
 
 def accuracies(outcome: Outcome) -> list[float]:
@@ -252,7 +255,7 @@ def _training(data: str) -> str:
 
 def _origin(found: Sequence[Result]) -> str:
     """Return what the runs have in common: how many, how long, where."""
-    hours = sum(result.seconds for result in found) / 3600
+    hours = sum(result.seconds / result.together for result in found) / 3600
     devices = sorted({result.device for result in found})
     versions = sorted({", ".join(f"{name} {version}" for name, version in result.versions.items()) for result in found})
     return f"""\
@@ -265,7 +268,7 @@ Versions: {"; ".join(versions) or "none"}.
 
 def picture_name(table: Table, data: str = "") -> str:
     """Return the file name of a table's picture, on one data set or, of a sweep, on all."""
-    return f"results_{table.key}{data and '_' + re.sub(r'[:=,]', '_', data)}.png"
+    return f"results_{re.sub(r'[-:=,]', '_', table.key + (data and '_' + data))}.png"
 
 
 def draw(block: Block, file: pathlib.Path) -> None:

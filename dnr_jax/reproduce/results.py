@@ -38,6 +38,7 @@ class Result:
       finished: when, in UTC.
       device: what it ran on.
       versions: of this package, JAX and Flax.
+      together: runs that were trained at once and had these seconds together, this one included.
     """
 
     fingerprint: str
@@ -51,6 +52,7 @@ class Result:
     finished: str
     device: str
     versions: dict[str, str]
+    together: int = 1
 
     @property
     def key(self) -> tuple[str, int]:
@@ -62,8 +64,15 @@ class Result:
         return np.array(list(self.correct)) == "1"
 
 
-def make_result(run: Run, report: Report, workdir: pathlib.Path) -> Result:
-    """Return the line of a run that has just ended, of its report and of the records in its folder."""
+def make_result(run: Run, report: Report, workdir: pathlib.Path, together: int = 1) -> Result:
+    """Return the line of a run that has just ended, of its report and of the records in its folder.
+
+    Args:
+      run: the run.
+      report: its evaluation.
+      workdir: its folder.
+      together: runs that were trained at once, this one included.
+    """
     right = dict.fromkeys(report.undecoded, False) | dict(
         zip(report.names, report.scores.argmax(1) == report.labels, strict=True)
     )
@@ -80,6 +89,7 @@ def make_result(run: Run, report: Report, workdir: pathlib.Path) -> Result:
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         device=describe_device(),
         versions={"dnr_jax": dnr_jax.__version__, "jax": jax.__version__},
+        together=together,
     )
 
 

@@ -1,7 +1,7 @@
 """The paper's tables as data: rows with its figures, what each row trains, and the claims that are made of them."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dnr_jax.config import ConfigError
@@ -209,6 +209,25 @@ _1D = tuple(
     for method, relays in _RELAYS.items()
     for relay, accuracy in relays.items()
 )
+_CLAIMS_1A = (
+    Claim("CT: norm 2 beats norm 1", {"method=ct,location=2": 1, "method=ct,location=1": -1}),
+    Claim("CL: norm 1 beats norm 2", {"method=cl,location=1": 1, "method=cl,location=2": -1}),
+    Claim("CL then CT beats CT then CL", {"method=cl+ct": 1, "method=ct+cl": -1}),
+    Claim("both beat CT alone", {"method=cl+ct": 1, "method=ct,location=2": -1}),
+    Claim("both beat CL alone", {"method=cl+ct": 1, "method=cl,location=1": -1}),
+)
+_CLAIMS_1B = (
+    *_best("method=ct,relay_distance=4", tuple(f"method=ct,relay_distance={d}" for d in (1, 2, 8)), "CT: distance"),
+    *_best("method=cl,relay_distance=1", ("method=cl,relay_distance=2",), "CL: distance"),
+)
+
+
+def _best_relay(method: str) -> tuple[Claim, ...]:
+    """Return the claims that the LSTM is the best relay of CL, CT or both."""
+    others = tuple(f"method={method},relay={relay}" for relay in ("none", "fc", "se"))
+    return _best(f"method={method},relay=lstm", others, method)
+
+
 _SMALL_BATCH: dict[tuple[str, str], dict[int, tuple[float, float] | None]] = {
     ("bn", "baseline"): {8: (72.80, 91.59), 6: (70.93, 91.03), 4: (67.59, 89.22), 2: None, 1: None},
     ("bn", "dnr"): {8: (78.39, 94.08), 6: (77.66, 94.11), 4: (75.48, 93.57), 2: None, 1: None},
@@ -314,6 +333,7 @@ _RATES = tuple(
     for row in (ARMS[1], ARMS[3])
     for rate in RATES
 )
+_TUNED = tuple(row for row in _RATES if row.name.endswith("rate=2"))
 LENGTHS = (2, 4)
 """Factors of the number of steps."""
 GAIN = {"gain": 4.0}
@@ -367,6 +387,24 @@ def trend(knob: str) -> Claim:
     return Claim(f"the margin over BN with interlacing grows with {knob}", weights)
 
 
+FAR = f"{DATA}:gap={max(KNOBS['gap'])}"
+"""The generated data with what tells the order as far apart as the knob goes."""
+
+
+def _near_1(row: Row) -> Row:
+    """Return a row of Table 1 as it stands where order is told far apart: interlaced, its scales starting near 1."""
+    norm = row.setting.norm
+    gain = {} if norm == BASELINE else {"gain": 2.0} if norm.get("relay") in ("fc", "se") else GAIN
+    return Row(row.name, dataclasses.replace(row.setting, norm={**norm, **gain}, interlace=True))
+
+
+def _where_far(key: str, title: str, rows: Sequence[Row], claims: tuple[Claim, ...]) -> Table:
+    """Return a part of Table 1 where there is something to tell apart: see ``docs/reproduction.md``."""
+    title = f"Table {key} where order is told far apart: {title}"
+    near_1 = (ARMS[1], *(_near_1(row) for row in rows if not row.skipped))
+    return Table(f"{key}-far", title, near_1, claims, (FAR,), arms=False)
+
+
 TRIES = tuple(
     f"{DATA}:gap={gap},contrast={contrast:g},cast={cast:g},exposure={exposure:g},noise={noise:g},videos={videos}"
     for gap, contrast, cast, exposure, noise, videos in (
@@ -391,6 +429,22 @@ TABLES = {
         Table("arms", "The four arms", (), BEATS),
         Table("ut", "The four arms on UT-Interaction", (), BEATS, ("ut_interaction",)),
         Table("rates", "Learning rates", _RATES, seeds=(100, 101, 102), arms=False),
+        Table(
+            "tuned",
+            "Twice the learning rate",
+            _TUNED,
+            (
+                Claim("twice the rate is better for DNR", {"dnr,rate=2": 1, "dnr": -1}),
+                Claim(
+                    "twice the rate is better for BN with interlacing", {"bn_interlace,rate=2": 1, "bn_interlace": -1}
+                ),
+                Claim(
+                    "DNR beats BN with interlacing, both at twice the rate",
+                    {"dnr,rate=2": 1, "bn_interlace,rate=2": -1},
+                ),
+            ),
+            asks=True,
+        ),
         Table(
             "why",
             "Suspected reasons, each changed alone",
@@ -455,42 +509,21 @@ TABLES = {
             "1a",
             "Where CT and CL stand",
             _1A,
-            (
-                Claim("CT: norm 2 beats norm 1", {"method=ct,location=2": 1, "method=ct,location=1": -1}),
-                Claim("CL: norm 1 beats norm 2", {"method=cl,location=1": 1, "method=cl,location=2": -1}),
-                Claim("CL then CT beats CT then CL", {"method=cl+ct": 1, "method=ct+cl": -1}),
-                Claim("both beat CT alone", {"method=cl+ct": 1, "method=ct,location=2": -1}),
-                Claim("both beat CL alone", {"method=cl+ct": 1, "method=cl,location=1": -1}),
-            ),
+            _CLAIMS_1A,
             paper_data="Mini-Kinetics-200",
         ),
         Table(
             "1b",
             "Relay distance",
             _1B,
-            (
-                *_best(
-                    "method=ct,relay_distance=4",
-                    tuple(f"method=ct,relay_distance={d}" for d in (1, 2, 8)),
-                    "CT: distance",
-                ),
-                *_best("method=cl,relay_distance=1", ("method=cl,relay_distance=2",), "CL: distance"),
-            ),
+            _CLAIMS_1B,
             paper_data="Mini-Kinetics-200",
         ),
         Table(
             "1d",
             "Relay mechanism",
             _1D,
-            tuple(
-                claim
-                for method in _RELAYS
-                for claim in _best(
-                    f"method={method},relay=lstm",
-                    tuple(f"method={method},relay={r}" for r in ("none", "fc", "se")),
-                    method,
-                )
-            ),
+            tuple(claim for method in _RELAYS for claim in _best_relay(method)),
             paper_data="Mini-Kinetics-200",
         ),
         Table(
@@ -538,9 +571,26 @@ TABLES = {
                     {"dnr,steps=4": 1, "bn_interlace,steps=4": -1},
                 ),
             ),
-            (f"{DATA}:gap={max(KNOBS['gap'])}",),
+            (FAR,),
             asks=True,
         ),
+        _where_far(
+            "1d",
+            "relay mechanism",
+            [row for row in _1D if row.name.startswith("method=dnr")],
+            _best_relay("dnr"),
+        ),
+        _where_far(
+            "1a",
+            "where CT and CL stand",
+            _1A[1:],
+            (
+                *_CLAIMS_1A,
+                Claim("CT alone beats BN, both interlaced", {"method=ct,location=2": 1, "bn_interlace": -1}),
+                Claim("CL alone beats BN, both interlaced", {"method=cl,location=1": 1, "bn_interlace": -1}),
+            ),
+        ),
+        _where_far("1b", "relay distance", _1B, _CLAIMS_1B),
         Table(
             "2",
             "Backbones",

@@ -72,18 +72,24 @@ def train(
 
 @contextlib.contextmanager
 def opened(
-    config: ExperimentConfig, workdir: str | os.PathLike[str], *, mesh: Mesh | None = None, hooks: Sequence[Hook] = ()
+    config: ExperimentConfig,
+    workdir: str | os.PathLike[str],
+    *,
+    mesh: Mesh | None = None,
+    hooks: Sequence[Hook] = (),
+    quiet: bool = False,
 ) -> Iterator[Trainer]:
     """Hold the folder of a run within a ``with`` block, with the trainer that is about to take its next step.
 
-    Takes and raises what :func:`train` does, and leaves what the folder holds before the first step.
+    Takes and raises what :func:`train` does, and leaves what the folder holds before the first step. A ``quiet`` run
+    shows neither its settings nor its progress; another one beside it does.
     """
     workdir = run_folder(expand_path(workdir))
-    with stage("looking for devices"):
+    with stage("looking for devices", not quiet):
         advice, mesh = unused_accelerator(), mesh or make_mesh()
         validate(config, mesh.size, jax.process_count())
         check_loggers(config.train.loggers)
-    if advice:
+    if advice and not quiet:
         print(f"WARNING: {advice}", file=sys.stderr, flush=True)
     resolved = None if workdir.is_dir() else _read_data(config)  # what is refused here leaves no folder behind
     try:
@@ -96,7 +102,7 @@ def opened(
             step = checkpoints.latest_step
             if step is not None:
                 resolved = _read_data(config, Saved(workdir, checkpoints.progress(step)))
-            yield _make_trainer(resolved or _read_data(config), workdir, checkpoints, mesh, hooks)
+            yield _make_trainer(resolved or _read_data(config), workdir, checkpoints, mesh, hooks, quiet)
     except OSError as error:
         raise RunError(f"{error}. {what_is_left(workdir)}") from error
 
@@ -107,10 +113,11 @@ def _read_data(config: ExperimentConfig, saved: Saved | None = None) -> Resolved
 
 
 def _make_trainer(
-    resolved: Resolved, workdir: pathlib.Path, checkpoints: Checkpoints, mesh: Mesh, hooks: Sequence[Hook]
+    resolved: Resolved, workdir: pathlib.Path, checkpoints: Checkpoints, mesh: Mesh, hooks: Sequence[Hook], quiet: bool
 ) -> Trainer:
     """Join the parts of a run, and bring its state to the latest checkpoint."""
     config, first = resolved.config, jax.process_index() == 0
+    shown = first and not quiet
     model = create_model(config.model)
     evaluate = functools.partial(
         score_videos, make_eval_step(model, config, mesh), config=config, source=resolved.validation, mesh=mesh
@@ -121,10 +128,10 @@ def _make_trainer(
         model,
         mesh,
         batches=functools.partial(_batches, resolved),
-        evaluate=lambda variables, evaluation: evaluate(variables=variables, evaluation=evaluation, progress=first),
+        evaluate=lambda variables, evaluation: evaluate(variables=variables, evaluation=evaluation, progress=shown),
         names=resolved.training.names,
         hooks=[
-            *(_records(workdir, config, checkpoints.latest_step or 0, failures) if first else []),
+            *(_records(workdir, config, checkpoints.latest_step or 0, failures, shown) if first else []),
             CountFailures(failures),
             Log(failures),
             PreciseStatistics(model, config, mesh),
@@ -133,19 +140,24 @@ def _make_trainer(
             Save(checkpoints, workdir, resolved.contents),  # the last, so that it holds what the others did
         ],
     )
-    with stage("building the network, or reading its checkpoint", first):
+    with stage("building the network, or reading its checkpoint", shown):
         _set_state(trainer, resolved, workdir, checkpoints)
     if first:
-        _write_settings(trainer, resolved, workdir)
+        _write_settings(resolved, workdir, is_new=trainer.step == 0)
+    if shown:
+        _print_settings(trainer, resolved, workdir)
     return trainer
 
 
-def _records(workdir: pathlib.Path, config: ExperimentConfig, step: int, failures: FailureLog) -> list[Hook]:
-    """Return what writes into a run's folder, onto the screen and to loggers, in one process of a run."""
+def _records(
+    workdir: pathlib.Path, config: ExperimentConfig, step: int, failures: FailureLog, shown: bool
+) -> list[Hook]:
+    """Return what writes into a run's folder, to loggers and, where it is shown, onto the screen, in one process."""
     rows = Records(workdir, step)
     loggers = Loggers({name: functools.partial(LOGGERS[name], workdir, config, step) for name in config.train.loggers})
     screen = Screen(rows, failures)
-    return [rows, loggers, screen, Pace(screen.say), Curve(workdir, rows), WriteReport(workdir)]
+    on_screen: list[Hook] = [screen, Pace(screen.say)] if shown else []
+    return [rows, loggers, *on_screen, Curve(workdir, rows), WriteReport(workdir)]
 
 
 def _batches(resolved: Resolved, start_step: int) -> BatchIterator:
@@ -173,7 +185,6 @@ def _set_state(trainer: Trainer, resolved: Resolved, workdir: pathlib.Path, chec
     step = checkpoints.latest_step
     if step is None:
         if resolved.start and jax.process_index() == 0:
-            print(resolved.start.report.summary())
             (workdir / INIT_REPORT_FILE).write_text(f"{resolved.start.report}\n")
         trainer.begin(resolved.start)
         return
@@ -183,11 +194,17 @@ def _set_state(trainer: Trainer, resolved: Resolved, workdir: pathlib.Path, chec
     trainer.go_on(state, progress, step)
 
 
-def _write_settings(trainer: Trainer, resolved: Resolved, workdir: pathlib.Path) -> None:
-    """Save the resolved configuration and the names of the classes, and print what matters of the run."""
+def _write_settings(resolved: Resolved, workdir: pathlib.Path, is_new: bool) -> None:
+    """Save the resolved configuration and the names of the classes."""
     records.write_text(epath.Path(workdir) / CONFIG_FILE, to_json(resolved.config) + "\n")
+    _write_classes(workdir, resolved.training.classes, is_new)
+
+
+def _print_settings(trainer: Trainer, resolved: Resolved, workdir: pathlib.Path) -> None:
+    """Print what matters of the run."""
+    if resolved.start and not trainer.step:
+        print(resolved.start.report.summary())
     classes = resolved.training.classes
-    _write_classes(workdir, classes, is_new=trainer.step == 0)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(trainer.state.params))
     videos = (len(resolved.training), len(resolved.validation))
     print(describe(resolved.config, videos, classes, parameters, trainer.total_steps, trainer.mesh))

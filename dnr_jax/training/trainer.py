@@ -7,7 +7,7 @@ mesh, batches and evaluation it is given.
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import flax.linen as nn
@@ -27,13 +27,15 @@ from dnr_jax.training.hooks import Hook, Row
 from dnr_jax.training.metrics import MetricWindow
 from dnr_jax.training.optimizer import make_optimizer, make_schedule
 from dnr_jax.training.state import abstract_state, create_state, with_variables
-from dnr_jax.training.step import make_train_step
+from dnr_jax.training.step import Metrics, make_train_step
 from dnr_jax.training.stop import StopRequest
 
 Batches: TypeAlias = Callable[[int], ClosableIterator]
 """Maps a step to this process's batches from that step on."""
 Evaluate: TypeAlias = Callable[[Variables, EvaluationConfig], Report]
 """Scores the validation videos with variables, over as many views as the second argument says."""
+Course: TypeAlias = Generator[Batch, tuple[TrainState, Metrics] | None, Report]
+"""Yields the batch of each step, is sent the state after it and its metrics, and returns the evaluation."""
 
 
 class Trainer:
@@ -47,6 +49,7 @@ class Trainer:
       evaluate: what scores the validation videos.
       steps_per_epoch: steps in which every training video is read once.
       total_steps: length of the run.
+      take_step: maps a state, which is donated, and a batch to the state after the step and its metrics.
       step: steps taken.
       state: everything that a step reads and writes; hooks may replace it.
       report: the evaluation of the state as it is now; None where there is none.
@@ -81,7 +84,7 @@ class Trainer:
         self.total_steps = config.train.steps or max(round(config.train.epochs * self.steps_per_epoch), 1)
         schedule = make_schedule(config.optimizer, config.train.batch_size, self.total_steps)
         self.tx = make_optimizer(config.optimizer, schedule)
-        self._take_step = make_train_step(model, self.tx, schedule, config, mesh)
+        self.take_step = make_train_step(model, self.tx, schedule, config, mesh)
         self.window = MetricWindow(names)
         self.clock = Clock()
         self.step = 0
@@ -124,12 +127,27 @@ class Trainer:
           RunError: when the input cannot go on.
           SystemExit: after SIGINT or SIGTERM, with the exit status that shells expect.
         """
+        taken: tuple[TrainState, Metrics] | None = None
+        with contextlib.closing(self.course()) as course:
+            while True:
+                try:
+                    batch = course.send(taken)
+                except StopIteration as end:
+                    return end.value
+                taken = self.take_step(self.state, batch)
+
+    def course(self, stop: StopRequest | None = None) -> Course:
+        """Return what :meth:`run` does, all but the steps themselves, which whoever drives the generator takes.
+
+        Args:
+          stop: tells whether to stop after a step; None: listen for signals while steps are left.
+        """
         with contextlib.ExitStack() as stack:
             for hook in self._hooks:
                 stack.callback(hook.close)
             self._tell(Hook.start)
             if self.step < self.total_steps:
-                self._fit()
+                yield from self._fit(stop)
             self._tell(Hook.trained)
             report = self._final_report()
             self._tell(Hook.end, report)
@@ -153,15 +171,18 @@ class Trainer:
         self.record("validation", self.report.summary(), {"seconds": time.monotonic() - started})
         self._tell(Hook.after_evaluation, self.report)
 
-    def _fit(self) -> None:
-        prefetched = Prefetcher(self.batches(self.step), self.mesh)
-        with contextlib.closing(prefetched), StopRequest() as stop:
+    def _fit(self, stop: StopRequest | None) -> Generator[Batch, tuple[TrainState, Metrics] | None, None]:
+        with contextlib.ExitStack() as stack:
+            prefetched = stack.enter_context(contextlib.closing(Prefetcher(self.batches(self.step), self.mesh)))
+            stop = stop or stack.enter_context(StopRequest())
             self.clock.read()
             while self.step < self.total_steps:
                 batch, on_devices = self._next(prefetched)
                 annotated = jax.profiler.StepTraceAnnotation("train", step_num=self.step + 1)
                 with self.clock.during("step"), annotated:
-                    self.state, metrics = self._take_step(self.state, on_devices)
+                    taken = yield on_devices
+                    assert taken, "a step is taken before the next batch is asked for"
+                    self.state, metrics = taken
                     self.step, self.report = self.step + 1, None
                     self.window.add(self.step, metrics, batch["index"])
                 self._tell(Hook.after_step)

@@ -65,6 +65,15 @@ def test_the_command_does_the_runs_and_says_so(trained, tmp_path, capsys):
     assert reproduce(*words) == 0 and len(trained) == 4
 
 
+def test_seeds_at_once_are_asked_for_by_a_flag(trained, tmp_path, monkeypatch):
+    groups = []
+    monkeypatch.setattr(
+        queue, "train_together", lambda configs, workdirs, ended: groups.append([c.train.seed for c in configs])
+    )
+    assert reproduce("--table", "arms", "--row", "bn", "--seeds", "3", "--vmap", "--out", str(tmp_path)) == 0
+    assert groups == [[0, 1, 2]]
+
+
 def test_what_could_not_be_done_is_the_exit_status(trained, tmp_path, capsys):
     assert (
         reproduce("--table", "ut", "--row", "bn", "--seeds", "1", "--out", str(tmp_path), "--data", str(tmp_path)) == 1
@@ -103,9 +112,10 @@ def test_jobs_are_processes_with_the_same_command(tmp_path, monkeypatch):
 
     monkeypatch.setattr(command.subprocess, "Popen", Worker)
     words = ["--table", "1b", "--seeds", "2", "--out", str(tmp_path)]
-    assert reproduce(*words, "--jobs", "2", "--budget", "3m") == 2
+    assert reproduce(*words, "--jobs", "2", "--budget", "3m", "--vmap") == 2
     assert started[0] == started[1]
     parsed = cli._parser().parse_args(["reproduce", *started[0]])
+    assert parsed.vmap
     assert (parsed.table, parsed.seeds, parsed.jobs, parsed.budget, parsed.quick) == ("1b", 2, 1, 180, False)
     assert (parsed.out, parsed.scale, parsed.data, parsed.row) == (str(tmp_path), "mini", "", "")
 

@@ -1,14 +1,17 @@
 import os
+import shutil
 import signal
 import time
 
 import filelock
+import jax
 import numpy as np
 import pytest
 
 from dnr_jax.config import RunError
 from dnr_jax.evaluation.evaluate import Report
 from dnr_jax.reproduce import command, experiments, queue, results
+from dnr_jax.training.metrics import NonFiniteError
 from dnr_jax.training.stop import StopRequest
 
 REPORT = Report(np.eye(2, dtype=np.float32), np.array([0, 0]), ("a", "b"), ("x", "y"))
@@ -27,6 +30,26 @@ def trained(monkeypatch):
 
     monkeypatch.setattr(queue, "train", train)
     monkeypatch.setattr(experiments, "make_hard_demo", lambda *args: "/videos")
+    return calls
+
+
+@pytest.fixture
+def at_once(trained, monkeypatch):
+    """How many runs were trained at once each time; up to ``at_once.limit`` of them fit into memory."""
+
+    class Calls(list):
+        limit = 9
+
+    calls = Calls()
+
+    def train_together(configs, workdirs, ended):
+        calls.append(len(configs))
+        if len(configs) > calls.limit:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
+        for number, (config, workdir) in enumerate(zip(configs, workdirs, strict=True)):
+            ended(number, queue.train(config, workdir))
+
+    monkeypatch.setattr(queue, "train_together", train_together)
     return calls
 
 
@@ -77,6 +100,64 @@ def test_a_checkpoint_that_others_start_from_is_kept(trained, tmp_path):
     (tmp_path / "real" / "weizmann4_order").mkdir(parents=True)
     queue.work(jobs("4", row="sthv1"), tmp_path, str(tmp_path / "real"))
     assert [(folder / "checkpoints").exists() for folder in trained] == [True, False]
+
+
+def test_a_checkpoint_that_is_gone_is_made_again_for_those_that_start_from_it(trained, tmp_path):
+    (tmp_path / "real" / "weizmann4_order").mkdir(parents=True)
+    first, second = jobs("4", row="sthv1")
+    queue.work([first], tmp_path, "")
+    assert not (trained[0] / "checkpoints").exists()
+    shutil.rmtree(trained[0])
+    assert queue.work([first, second], tmp_path, str(tmp_path / "real")).done == 2
+    assert [folder.name for folder in trained] == [first.run.name, first.run.name, second.run.name]
+    assert len(results.read(tmp_path / results.RESULTS_FILE)) == 2
+    assert queue.work([first, second], tmp_path, str(tmp_path / "real")).done == 0
+
+
+def test_the_seeds_of_a_row_are_trained_at_once(at_once, trained, tmp_path, capsys):
+    outcome = queue.work(jobs("arms", 3), tmp_path, "", vmap=True)
+    assert (outcome.done, at_once) == (12, [3, 3, 3, 3])
+    lines = results.read(tmp_path / results.RESULTS_FILE)
+    assert [line.seed for line in lines] == [0, 1, 2] * 4 and {line.together for line in lines} == {3}
+    assert not any((folder / "checkpoints").exists() for folder in trained)
+    out = capsys.readouterr().out
+    assert "[1/12] table arms, bn: generated, seed 0\n[5/12] table arms, bn: generated, seed 1\n" in out
+    assert queue.work(jobs("arms", 4), tmp_path, "", vmap=True).done == 4
+    assert at_once == [3, 3, 3, 3]  # one seed a row is trained alone
+
+
+@pytest.mark.parametrize(("limit", "calls", "together"), [(3, [5, 3, 2], {3, 2}), (1, [5, 3, 2, 2], {1})])
+def test_as_many_seeds_are_trained_at_once_as_fit(limit, calls, together, at_once, trained, tmp_path, capsys):
+    at_once.limit = limit
+    outcome = queue.work(jobs("arms", 5, row="bn"), tmp_path, "", vmap=True)
+    assert (outcome.done, outcome.failed, at_once) == (5, [], calls)
+    lines = results.read(tmp_path / results.RESULTS_FILE)
+    assert {line.together for line in lines} == together and {line.seed for line in lines} == set(range(5))
+    assert "5 runs at once do not fit into the devices' memory: 3 at once" in capsys.readouterr().out
+
+
+def test_other_errors_of_the_devices_are_not_taken_for_a_want_of_memory(at_once, tmp_path, monkeypatch):
+    def fails(*_):
+        raise jax.errors.JaxRuntimeError("INTERNAL: the device is gone")
+
+    monkeypatch.setattr(queue, "train_together", fails)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="is gone"):
+        queue.work(jobs("arms", 2), tmp_path, "", vmap=True)
+
+
+def test_what_ends_runs_that_are_trained_at_once_is_noted_of_each(trained, tmp_path, monkeypatch):
+    def fails(configs, workdirs, ended):
+        ended(0, queue.train(configs[0], workdirs[0]))
+        ended(1, NonFiniteError("step 3: the loss is nan"))
+        raise RunError("the disk is full")
+
+    monkeypatch.setattr(queue, "train_together", fails)
+    outcome = queue.work(jobs("arms", 3, row="bn"), tmp_path, "", vmap=True)
+    assert outcome.done == 1
+    assert outcome.failed == [
+        "table arms, bn: generated, seed 1: step 3: the loss is nan",
+        "table arms, bn: generated, seed 2: the disk is full",
+    ]
 
 
 def test_one_run_that_fails_costs_none_of_the_others(trained, tmp_path, monkeypatch):

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import numpy as np
@@ -55,6 +56,11 @@ def test_a_table_has_means_intervals_and_verdicts():
     assert lines["DNR beats BN"].endswith("| supported |")
     assert "Holm's correction is for 3 contrasts." in text
     assert "20 runs, 0.2 hours" in text
+
+
+def test_time_that_runs_had_together_counts_once():
+    found = [dataclasses.replace(line, seconds=3600.0, together=5) for line in arms(5)]
+    assert "20 runs, 4.0 hours" in report.page(found)
 
 
 def test_what_goes_against_the_paper_is_said():

@@ -1,3 +1,4 @@
+import dataclasses
 import runpy
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 
 from dnr_jax.config import ConfigError, flatten, load_config
 from dnr_jax.reproduce import experiments, tables
-from dnr_jax.reproduce.tables import TABLES
+from dnr_jax.reproduce.tables import TABLES, Setting
 from tests.paths import REPOSITORY
 
 ROWS = [(table, row) for table in TABLES.values() for row in table.all_rows()]
@@ -71,6 +72,20 @@ def test_the_same_network_in_several_tables_is_the_same_run():
     others = [("arms", "bn"), ("arms", "bn_interlace"), ("1b", "method=ct,relay_distance=2"), ("1c", "depth=2")]
     runs += [experiments.runs_of(TABLES[key], rows[key, name], 1)[0] for key, name in others]
     assert len({run.fingerprint for run in runs}) == 1 + len(others)
+
+
+def test_the_rows_of_table_1_where_order_is_far_differ_in_their_norms_alone():
+    """Interlaced, and with scales that start at 1: a quarter of the gain behind two sigmoids, half of it behind one."""
+    starts = {"lstm": 0.25, "none": 0.25, "se": 0.5, "fc": 0.5}
+    for key in ("1a-far", "1b-far", "1d-far"):
+        baseline, *rows = TABLES[key].rows
+        assert baseline == tables.ARMS[1] and not any(row.config or row.skipped for row in rows)
+        for row in rows:
+            norm = row.setting.norm
+            assert norm["gain"] * starts[norm.get("relay", "lstm")] == 1
+            assert dataclasses.replace(row.setting, norm={}) == Setting()
+    named = {(key, row.name): row.setting for key in ("far", "1a-far", "1d-far") for row in TABLES[key].rows}
+    assert named["1a-far", "method=cl+ct"] == named["1d-far", "method=dnr,relay=lstm"] == named["far", "dnr,gain=4"]
 
 
 def norm_fields(model) -> dict:
