@@ -31,6 +31,9 @@ class TrainConfig:
     accumulate: Annotated[int, Ge(1)] = 1
     """Parts that a batch is cut into, whose gradients are added up before the one update: less memory for the same
     step, but for batch statistics, which are those of a part."""
+    fsdp_devices: Annotated[int, Ge(1)] = 1
+    """Devices that parameters, their average and the optimizer's state are sharded over (FSDP): less memory for the
+    same step; 1: each device has a copy."""
     epochs: float = 196.0
     steps: Annotated[int, Ge(0)] = 0
     """Length in steps; 0: as ``epochs`` says."""

@@ -7,13 +7,17 @@ from dnr_jax.config.parts import ConfigError, flatten
 from dnr_jax.dnr.fields import part_problems
 
 
-def validate(config: ExperimentConfig, num_devices: int = 1, num_processes: int = 1) -> None:
+def validate(
+    config: ExperimentConfig, num_devices: int | None = None, num_processes: int = 1, with_data: bool = True
+) -> None:
     """Check everything that can be checked before the data is read and anything is compiled.
 
     Args:
       config: the experiment.
-      num_devices: devices of all processes, over which a batch is divided.
+      num_devices: devices of all processes, over which a batch is divided; None: not known yet, so that what depends
+        on them is not checked.
       num_processes: processes, each of which reads its share of a batch.
+      with_data: whether to look for the data too.
 
     Raises:
       ConfigError: all problems, one a line: the field, what is wrong, what would be right.
@@ -21,8 +25,9 @@ def validate(config: ExperimentConfig, num_devices: int = 1, num_processes: int 
     problems = list(_problems(config))
     if not problems:
         problems += _init_problems(config)
-        problems += _batch_problems(config, num_devices, num_processes)
-    if not any(problem.startswith("data.") for problem in problems):
+        problems += _fsdp_problems(config, num_devices) if num_devices else ()
+        problems += _batch_problems(config, num_devices or 1, num_processes)
+    if with_data and not any(problem.startswith("data.") for problem in problems):
         problems += [f"data.source.{problem}" for problem in config.data.source.path_problems()]
     if problems:
         raise ConfigError("\n".join(problems))
@@ -69,6 +74,15 @@ def _clip_problems(config: ExperimentConfig) -> Iterator[str]:
             yield f"{name}.crop_size: is {size}; expected {expected}"
         if 0 < data.short_side < size:
             yield f"{name}.crop_size: is {size}; expected at most data.short_side, which is {data.short_side}"
+
+
+def _fsdp_problems(config: ExperimentConfig, num_devices: int) -> Iterator[str]:
+    if num_devices % config.train.fsdp_devices:
+        divisors = [str(size) for size in range(1, num_devices + 1) if num_devices % size == 0]
+        yield (
+            f"train.fsdp_devices: is {config.train.fsdp_devices}; expected a divisor of the {num_devices} devices: "
+            f"{', '.join(divisors)}"
+        )
 
 
 def _batch_problems(config: ExperimentConfig, num_devices: int, num_processes: int) -> Iterator[str]:

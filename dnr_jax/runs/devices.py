@@ -1,15 +1,17 @@
 """Devices: the mesh, where arrays live on it, and the cache of compiled programs.
 
-Training is data parallel: one mesh axis, ``data``, over all devices of all processes. The batch is sharded
-along it; the state is a copy on every device.
+Training is data parallel: the batch is sharded over all devices of all processes. The state is a copy on every device;
+or, where the mesh has the axis ``fsdp`` beside ``data``, the large arrays of it are sharded along that axis (fully
+sharded data parallel, ZeRO), and each group of devices along it holds the state once.
 """
 
 import collections
 import concurrent.futures
+import math
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import jax
 import numpy as np
@@ -17,22 +19,84 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 Batch = dict[str, Any]
 """What the input pipeline yields, by name, as arrays whose first axis is the sample."""
+Tree = TypeVar("Tree")
+"""A pytree of arrays, or one array."""
+
+SMALLEST_SHARDED = 2**14
+"""Elements from which on an array of the state is sharded: of smaller ones, a copy costs less than gathering it."""
 
 
-def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Return a mesh with the one axis ``data`` over ``devices``, or over all devices of all processes."""
+def make_mesh(devices: Sequence[jax.Device] | None = None, fsdp_devices: int = 1) -> Mesh:
+    """Return a mesh over ``devices``, or over all devices of all processes.
+
+    Args:
+      devices: in their order; neighbours share a state.
+      fsdp_devices: over how many devices a state is sharded. With 1 the mesh has the one axis ``data``, otherwise the
+        axes ``data`` and ``fsdp``, of which the latter is as long as this.
+
+    Raises:
+      ValueError: where ``fsdp_devices`` does not divide the number of devices.
+    """
     devices = jax.devices() if devices is None else devices
-    return jax.make_mesh((len(devices),), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
+    if len(devices) % fsdp_devices:
+        raise ValueError(f"{len(devices)} devices are no multiple of the {fsdp_devices} that share a state")
+    groups = len(devices) // fsdp_devices
+    sizes = {"data": groups, "fsdp": fsdp_devices} if fsdp_devices > 1 else {"data": groups}
+    automatic = (jax.sharding.AxisType.Auto,) * len(sizes)
+    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=automatic, devices=devices)
+
+
+def state_devices(mesh: Mesh) -> int:
+    """Return over how many devices a mesh shards a state; 1: each device has a copy."""
+    return mesh.shape.get("fsdp", 1)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Return the sharding of the state: a copy on every device."""
+    """Return the sharding of what every device has a copy of."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def along_batch(mesh: Mesh) -> NamedSharding:
-    """Return the sharding of a batch: its first axis is sharded over the devices."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    """Return the sharding of a batch: its first axis is sharded over all devices."""
+    axes = mesh.axis_names
+    return NamedSharding(mesh, PartitionSpec(axes if len(axes) > 1 else axes[0]))
+
+
+def along_largest(mesh: Mesh, shape: Sequence[int]) -> NamedSharding:
+    """Return the sharding of a parameter, or of what an optimizer keeps of one.
+
+    The largest axis that the devices sharing a state divide is sharded over them; of equal ones the last. Arrays with
+    fewer elements than :data:`SMALLEST_SHARDED`, and those without such an axis, are copies on every device.
+
+    Args:
+      mesh: the devices.
+      shape: of the array.
+    """
+    parts = state_devices(mesh)
+    axes = [axis for axis, length in enumerate(shape) if length % parts == 0]
+    if parts == 1 or math.prod(shape) < SMALLEST_SHARDED or not axes:
+        return replicated(mesh)
+    largest = max(axes, key=lambda axis: (shape[axis], axis))
+    return NamedSharding(mesh, PartitionSpec(*(None,) * largest, "fsdp"))
+
+
+def gathered(tree: Tree, mesh: Mesh) -> Tree:
+    """Return arrays of a state as copies on every device, within a jitted function."""
+    return tree if state_devices(mesh) == 1 else jax.lax.with_sharding_constraint(tree, replicated(mesh))
+
+
+def scattered(tree: Tree, mesh: Mesh) -> Tree:
+    """Return arrays sharded as :func:`along_largest` says, within a jitted function."""
+    if state_devices(mesh) == 1:
+        return tree
+    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, along_largest(mesh, leaf.shape)), tree)
+
+
+def copied(tree: Tree, mesh: Mesh) -> Tree:
+    """Return arrays of a state as copies on every device, which all processes have to ask for at once."""
+    if state_devices(mesh) == 1:
+        return tree
+    return jax.jit(lambda arrays: arrays, out_shardings=replicated(mesh))(tree)
 
 
 def place_batch(batch: Batch, mesh: Mesh) -> Batch:

@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import jax
 import optax
 from flax import struct
+from jax.sharding import Mesh
 from jaxtyping import Array, Int, Key
 
 from dnr_jax.dnr.statistics import Variables
+from dnr_jax.runs.devices import along_largest, replicated
 
 
 class TrainState(struct.PyTreeNode):
@@ -43,3 +46,23 @@ class TrainState(struct.PyTreeNode):
         if self.average is None:
             return self.replace(batch_stats=batch_stats)
         return self.replace(average=self.average | {"batch_stats": batch_stats})
+
+
+def placed(state: TrainState, mesh: Mesh) -> TrainState:
+    """Return the sharding of each array of a state, in a tree like it.
+
+    Parameters, their average and what the optimiser keeps of them are sharded as
+    :func:`dnr_jax.runs.devices.along_largest` says; the rest, running statistics among it, are copies on every device.
+
+    Args:
+      state: arrays, or their shapes.
+      mesh: the devices.
+    """
+
+    def shard(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: along_largest(mesh, leaf.shape), tree)
+
+    places = jax.tree.map(lambda _: replicated(mesh), state)
+    if state.average is not None:
+        places = places.replace(average=places.average | {"params": shard(state.average["params"])})
+    return places.replace(params=shard(state.params), opt_state=shard(state.opt_state))

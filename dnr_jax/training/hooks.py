@@ -19,7 +19,7 @@ from dnr_jax.config import ExperimentConfig, RunError
 from dnr_jax.data.clips.failures import FailureLog
 from dnr_jax.dnr import precise_statistics
 from dnr_jax.runs.checkpoint import Checkpoints, what_is_left
-from dnr_jax.runs.devices import Batch, Prefetcher
+from dnr_jax.runs.devices import Batch, Prefetcher, copied
 from dnr_jax.training.metrics import NonFiniteError
 from dnr_jax.training.step import all_finite, make_observe_step
 
@@ -164,7 +164,8 @@ class PreciseStatistics(Hook):
             return
         with closing(Prefetcher(trainer.batches(0), trainer.mesh)) as batches:
             on_devices = (batch for _, batch in itertools.islice(batches, self._count))
-            variables = precise_statistics(self._observe, trainer.state.evaluated, on_devices)
+            evaluated = copied(trainer.state.evaluated, trainer.mesh)
+            variables = precise_statistics(self._observe, evaluated, on_devices)
         trainer.state = trainer.state.with_statistics(variables["batch_stats"])
 
 

@@ -253,7 +253,7 @@ class Loggers(Hook):
         if self._relays is None or self._clips is None:
             return
         try:
-            drawn = self._relays.draw(trainer.state.evaluated, self._clips)
+            drawn = self._relays.draw(trainer.evaluated, self._clips)
         except Exception as error:
             _logger.warning("the relays cannot be drawn (%s); the run goes on", error)
             drawn = b""

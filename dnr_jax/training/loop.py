@@ -26,7 +26,7 @@ from dnr_jax.evaluation.evaluate import Report, score_videos
 from dnr_jax.models import create_model
 from dnr_jax.progress import stage
 from dnr_jax.runs.checkpoint import Checkpoints, what_is_left
-from dnr_jax.runs.devices import make_mesh
+from dnr_jax.runs.devices import make_mesh, state_devices
 from dnr_jax.runs.folder import CLASSES_FILE, CONFIG_FILE, run_folder
 from dnr_jax.runs.inference import make_eval_step
 from dnr_jax.runs.lock import locked
@@ -53,7 +53,7 @@ def train(
       config: the experiment; not changed. What it leaves to the data is filled in, and paths are made absolute, in what
         is saved, so that the run can be evaluated from any folder.
       workdir: folder of the run.
-      mesh: the devices; default: all of all processes.
+      mesh: the devices; default: all of all processes, which shard the state as ``config`` says.
       hooks: what else is to happen at the events of the run, in each process; see :class:`dnr_jax.training.hooks.Hook`.
 
     Returns:
@@ -86,9 +86,11 @@ def opened(
     """
     workdir = run_folder(expand_path(workdir))
     with stage("looking for devices", not quiet):
-        advice, mesh = unused_accelerator(), mesh or make_mesh()
-        validate(config, mesh.size, jax.process_count())
+        advice = unused_accelerator()
+        validate(config, mesh.size if mesh else jax.device_count(), jax.process_count())
         check_loggers(config.train.loggers)
+        mesh = mesh or make_mesh(fsdp_devices=config.train.fsdp_devices)
+        _check_mesh(mesh, config)
     if advice and not quiet:
         print(f"WARNING: {advice}", file=sys.stderr, flush=True)
     resolved = None if workdir.is_dir() else _read_data(config)  # what is refused here leaves no folder behind
@@ -105,6 +107,16 @@ def opened(
             yield _make_trainer(resolved or _read_data(config), workdir, checkpoints, mesh, hooks, quiet)
     except OSError as error:
         raise RunError(f"{error}. {what_is_left(workdir)}") from error
+
+
+def _check_mesh(mesh: Mesh, config: ExperimentConfig) -> None:
+    """Raise ConfigError where a mesh that was given shards the state otherwise than the configuration says."""
+    asked, given = config.train.fsdp_devices, state_devices(mesh)
+    if asked != given:
+        raise ConfigError(
+            f"train.fsdp_devices: is {asked}, but the mesh that was given shards a state over {given}; "
+            f"dnr_jax.runs.devices.make_mesh(devices, {asked}) returns one that fits"
+        )
 
 
 def _read_data(config: ExperimentConfig, saved: Saved | None = None) -> Resolved:

@@ -132,7 +132,7 @@ class WritePage(Hook):
 
         try:
             with stage(f"writing {PAGE_FILE}"):
-                variables = jax.device_get(dict(trainer.state.evaluated))
+                variables = jax.device_get(dict(trainer.evaluated))
                 run = Run(trainer.config, report.classes, trainer.model, variables, trainer.step, self._workdir)
                 write_page(report, trainer.config, self._workdir, run)
         except Exception as error:

@@ -34,6 +34,7 @@ CHANGEABLE = frozenset(
         "train.loggers",
         "train.eval_every",
         "train.checkpoint_every",
+        "train.fsdp_devices",
         "data.num_threads",
         "data.num_workers",
         "data.max_failures",
@@ -99,12 +100,12 @@ def resolve(config: ExperimentConfig, saved: Saved | None = None) -> Resolved:
     """
     config = copy.deepcopy(config)
     make_paths_absolute(config)
-    sources = _load_videos(config)
+    sources = load_videos(config)
     return _go_on(config, sources, saved) if saved else _begin(config, sources)
 
 
-def _load_videos(config: ExperimentConfig) -> Sources:
-    """Return training and validation videos, labelled as the data has it.
+def load_videos(config: ExperimentConfig) -> Sources:
+    """Return training and validation videos, labelled as the data of an experiment has it.
 
     Raises:
       ConfigError: where they cannot be found, or are fewer than a run needs.

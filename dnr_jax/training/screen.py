@@ -13,6 +13,7 @@ from dnr_jax.config import ExperimentConfig
 from dnr_jax.data.clips.failures import FailureLog
 from dnr_jax.evaluation.evaluate import Report, undecoded_note
 from dnr_jax.progress import Progress
+from dnr_jax.runs.devices import state_devices
 from dnr_jax.training.hooks import Hook, Row
 from dnr_jax.training.report import Records
 
@@ -111,6 +112,7 @@ def describe(
     device = mesh.devices.flat[0]
     kind = device.platform if device.device_kind == device.platform else f"{device.platform}, {device.device_kind}"
     processes = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    sharded = f"; the state sharded over {state_devices(mesh)}" if state_devices(mesh) > 1 else ""
     epochs = steps * train.batch_size / videos[0]
     lines = {
         "data": f"{source}: {videos[0]} training and {videos[1]} validation videos",
@@ -118,7 +120,7 @@ def describe(
         "clips": f"{frames} frames of {height} x {width} pixels, sampler {sampler}; {train.batch_size} a step",
         "network": f"{type(model).__name__}{depth}, norms {norms}{', interlaced' if own.get('interlace') else ''}; "
         f"{parameters:,} parameters, {model.dtype}",
-        "devices": f"{mesh.size} x {kind}{processes}",
+        "devices": f"{mesh.size} x {kind}{processes}{sharded}",
         "length": f"{steps} steps, {epochs:.1f} epochs",
     }
     if config.init_from:

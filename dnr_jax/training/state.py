@@ -6,12 +6,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Key
 
 from dnr_jax.dnr.statistics import Variables
-from dnr_jax.runs.devices import replicated
-from dnr_jax.runs.state import TrainState
+from dnr_jax.runs.devices import replicated, state_devices
+from dnr_jax.runs.state import TrainState, placed
 
 
 def _initializer(
@@ -50,8 +50,25 @@ def abstract_state(
       averaged: whether the weights are averaged over the steps.
     """
     shapes = jax.eval_shape(_initializer(model, tx, clip_shape, averaged), jax.random.key(0))
-    sharding = replicated(mesh)
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes, placed(shapes, mesh)
+    )
+
+
+def state_sharding(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    clip_shape: tuple[int, ...],
+    mesh: Mesh,
+    averaged: bool = False,
+) -> TrainState | NamedSharding:
+    """Return the shardings of the state, as ``jax.jit`` takes them: one for all, where every device has a copy.
+
+    Takes what :func:`abstract_state` does.
+    """
+    if state_devices(mesh) == 1:
+        return replicated(mesh)  # without tracing the network
+    return jax.tree.map(lambda leaf: leaf.sharding, abstract_state(model, tx, clip_shape, mesh, averaged))
 
 
 def create_state(
@@ -72,7 +89,8 @@ def create_state(
       seed: all randomness of the network follows from it.
       averaged: whether the weights are averaged over the steps.
     """
-    init = jax.jit(_initializer(model, tx, clip_shape, averaged), out_shardings=replicated(mesh))
+    places = state_sharding(model, tx, clip_shape, mesh, averaged)
+    init = jax.jit(_initializer(model, tx, clip_shape, averaged), out_shardings=places)
     return init(jax.random.key(seed))
 
 

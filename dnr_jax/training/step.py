@@ -13,10 +13,11 @@ from jaxtyping import Array, Float, Num
 
 from dnr_jax.config import ExperimentConfig
 from dnr_jax.dnr.statistics import Variables
-from dnr_jax.runs.devices import Batch, along_batch, replicated
+from dnr_jax.runs.devices import Batch, along_batch, gathered, replicated, scattered
 from dnr_jax.runs.inference import normalize
 from dnr_jax.runs.state import TrainState
 from dnr_jax.training.mix import draw_mixture, mixed_labels
+from dnr_jax.training.state import state_sharding
 
 Metrics = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -61,9 +62,10 @@ def make_train_step(
     The batch has ``video`` uint8 ``[B, T, H, W, 3]``, ``label`` int32 ``[B]`` and ``weight`` float32 ``[B]``, sharded
     along ``B`` over the devices; samples of weight 0 do not count in the loss. Dropout and
     :mod:`dnr_jax.training.mix` depend on the run's key and on the number of the step only. With ``train.accumulate``
-    the batch is cut into parts behind the mixing, whose gradients are added up before the one update. The metrics are
-    float32 scalars: ``loss``, ``accuracy`` (of a mixed clip, the share of the class that scores best), ``grad_norm``
-    (before clipping) and ``learning_rate``.
+    the batch is cut into parts behind the mixing, whose gradients are added up before the one update. A state that the
+    mesh shards stays sharded: the parameters are gathered once a step, the gradients of each part scattered, and every
+    device updates what it holds. The metrics are float32 scalars: ``loss``, ``accuracy`` (of a mixed clip, the share of
+    the class that scores best), ``grad_norm`` (before clipping) and ``learning_rate``.
 
     Args:
       model: maps ``[N, T, H, W, 3]`` to scores ``[N, K]``.
@@ -88,12 +90,16 @@ def make_train_step(
             loss, accuracy = (share_of_mean(values, part["weight"], total) for values in (losses, hits))
             return loss, (accuracy, updated.get("batch_stats", {}))
 
-        gradients = jax.value_and_grad(objective, has_aux=True)
+        def gradients(params: optax.Params, part: Batch, key: jax.Array) -> tuple[Any, optax.Params]:
+            values, grads = jax.value_and_grad(objective, has_aux=True)(params, part, key)
+            return values, scattered(grads, mesh)
+
+        whole = gathered(state.params, mesh)
         if config.train.accumulate == 1:
-            (loss, (accuracy, batch_stats)), grads = gradients(state.params, samples, key)
+            (loss, (accuracy, batch_stats)), grads = gradients(whole, samples, key)
         else:
             parts = cut(samples, config, mesh)
-            (loss, (accuracy, batch_stats)), grads = accumulated(gradients, state.params, parts, key)
+            (loss, (accuracy, batch_stats)), grads = accumulated(gradients, whole, parts, key)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         metrics = {
             "loss": loss,
@@ -107,8 +113,9 @@ def make_train_step(
             state = state.replace(average=averaging.update(state.average, state.variables, state.step))
         return state, metrics
 
-    copy, sharded = replicated(mesh), along_batch(mesh)
-    return jax.jit(step, in_shardings=(copy, sharded), out_shardings=(copy, copy), donate_argnums=0)
+    place = state_sharding(model, tx, config.data.clip_shape, mesh, averaging is not None)
+    places, outcome = (place, along_batch(mesh)), (place, replicated(mesh))
+    return jax.jit(step, in_shardings=places, out_shardings=outcome, donate_argnums=0)
 
 
 def mixed(batch: Batch, key: jax.Array, config: ExperimentConfig) -> Batch:

@@ -20,7 +20,7 @@ from dnr_jax.config import EvaluationConfig, ExperimentConfig, RunError, single_
 from dnr_jax.convert.source import Start
 from dnr_jax.dnr.statistics import Variables
 from dnr_jax.evaluation.evaluate import Report, views
-from dnr_jax.runs.devices import Batch, ClosableIterator, Prefetcher
+from dnr_jax.runs.devices import Batch, ClosableIterator, Prefetcher, copied
 from dnr_jax.runs.state import TrainState
 from dnr_jax.training.clock import Clock
 from dnr_jax.training.hooks import Hook, Row
@@ -38,6 +38,12 @@ Course: TypeAlias = Generator[Batch, tuple[TrainState, Metrics] | None, Report]
 """Yields the batch of each step, is sent the state after it and its metrics, and returns the evaluation."""
 
 
+def length_of(config: ExperimentConfig, videos: int) -> tuple[int, int]:
+    """Return the steps of an epoch and those of a run with so many training videos."""
+    steps_per_epoch = videos // config.train.batch_size
+    return steps_per_epoch, config.train.steps or max(round(config.train.epochs * steps_per_epoch), 1)
+
+
 class Trainer:
     """Takes the steps of a run.
 
@@ -53,6 +59,7 @@ class Trainer:
       step: steps taken.
       state: everything that a step reads and writes; hooks may replace it.
       report: the evaluation of the state as it is now; None where there is none.
+      evaluated: while hooks are told of an evaluation: the variables that it was of, as copies on every device.
       window: the metrics of the steps since the last row.
       clock: where the time goes.
     """
@@ -80,8 +87,7 @@ class Trainer:
         """
         self.config, self.model, self.mesh = config, model, mesh
         self.batches, self.evaluate = batches, evaluate
-        self.steps_per_epoch = len(names) // config.train.batch_size
-        self.total_steps = config.train.steps or max(round(config.train.epochs * self.steps_per_epoch), 1)
+        self.steps_per_epoch, self.total_steps = length_of(config, len(names))
         schedule = make_schedule(config.optimizer, config.train.batch_size, self.total_steps)
         self.tx = make_optimizer(config.optimizer, schedule)
         self.take_step = make_train_step(model, self.tx, schedule, config, mesh)
@@ -90,6 +96,7 @@ class Trainer:
         self.step = 0
         self.state: TrainState
         self.report: Report | None = None
+        self.evaluated: Variables = {}
         self._hooks = tuple(hooks)
 
     def begin(self, start: Start | None = None) -> None:
@@ -167,9 +174,11 @@ class Trainer:
         started = time.monotonic()
         with self.clock.during("evaluation"):
             self._tell(Hook.before_evaluation)
-            self.report = self.evaluate(self.state.evaluated, single_view(self.config.evaluation))
+            self.evaluated = copied(self.state.evaluated, self.mesh)
+            self.report = self.evaluate(self.evaluated, single_view(self.config.evaluation))
         self.record("validation", self.report.summary(), {"seconds": time.monotonic() - started})
         self._tell(Hook.after_evaluation, self.report)
+        self.evaluated = {}
 
     def _fit(self, stop: StopRequest | None) -> Generator[Batch, tuple[TrainState, Metrics] | None, None]:
         with contextlib.ExitStack() as stack:
@@ -211,9 +220,10 @@ class Trainer:
 
     def _final_report(self) -> Report:
         evaluation, size = self.config.evaluation, self.config.data.crop_size
+        self.evaluated = copied(self.state.evaluated, self.mesh)
         if self.report and views(evaluation, size) == views(single_view(evaluation), size):
             return self.report
-        return self.evaluate(self.state.evaluated, evaluation)
+        return self.evaluate(self.evaluated, evaluation)
 
     def _tell(self, event: Callable[..., None], *what: Any) -> None:
         """Call a method of :class:`Hook` of every hook."""

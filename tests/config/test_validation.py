@@ -169,6 +169,16 @@ def test_a_batch_is_divided_over_devices_and_processes():
     assert problems(config, num_devices=8, num_processes=2) == expected
 
 
+def test_a_state_is_sharded_over_a_divisor_of_the_devices():
+    config = valid_config()
+    config.train.fsdp_devices = 4
+    validate(config)  # how many devices there are is not known yet
+    validate(config, num_devices=8)
+    assert problems(config, num_devices=2) == "train.fsdp_devices: is 4; expected a divisor of the 2 devices: 1, 2"
+    config.train.fsdp_devices = 0
+    assert problems(config) == "train.fsdp_devices: is 0; expected at least 1"
+
+
 def test_the_parts_of_a_batch_are_divided_likewise():
     config = valid_config()
     config.train.batch_size, config.train.accumulate = 64, 4

@@ -43,7 +43,7 @@ class Memory(Logger):
 def trainer_at(step: int = 0, **train):
     """What loggers look at of a trainer."""
     state = TrainState(jax.numpy.int32(step), {}, {}, (), jax.random.key(0))
-    return SimpleNamespace(step=step, state=state, config=tiny_config("", **train), model=None)
+    return SimpleNamespace(step=step, state=state, evaluated={}, config=tiny_config("", **train), model=None)
 
 
 class Maps:
