@@ -134,7 +134,8 @@ def _own_rows(table: Table, place: str) -> Sequence[Row]:
     if table.sweep:  # where a knob is at the value that was chosen, the rows are those of other tables
         return [] if table.arms and knobs_of(place) == knobs_of("generated") else table.all_rows()
     before = itertools.takewhile(lambda other: other is not table, TABLES.values())
-    known = [row.setting for other in before if place in other.data for row in other.all_rows()]
+    same = [other for other in before if place in other.data and other.seeds == table.seeds]
+    known = [row.setting for other in same for row in other.all_rows()]
     known += [row.setting for row in ARMS]
     return [row for row in table.rows if row.start or row.setting not in known] or table.all_rows()
 
