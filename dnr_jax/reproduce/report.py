@@ -57,11 +57,13 @@ class Block:
       data: name of the data set.
       rows: by name: accuracies in per cent, one a seed.
       verdicts: of the table's claims.
+      folds: of the data set that were run.
     """
 
     data: str
     rows: Mapping[str, Sequence[float]]
     verdicts: Sequence[Verdict]
+    folds: int = 1
 
 
 def outcomes(table: Table, row: Row, data: str, done: Mapping[str, Sequence[Result]]) -> Outcome:
@@ -86,6 +88,7 @@ def blocks(table: Table, found: Sequence[Result]) -> list[Block]:
             place,
             {name: accuracies(outcome) for name, outcome in rows.items() if outcome},
             [verdict for (other, _), verdict in zip(pairs, verdicts, strict=True) if other == place],
+            len({fold for outcome in rows.values() for _, fold in outcome}),
         )
         for place, rows in places.items()
         if any(rows.values())
@@ -179,7 +182,10 @@ def _section(table: Table, measured: Sequence[Block], over_all: Sequence[Verdict
         yield f"![{number}]({images}/{picture_name(table)})\n"
         return
     for block in measured:
-        yield f"{describe(block.data)}\n"
+        some = (
+            f" So far {block.folds} of its {FOLDS[block.data]} folds." if block.folds < FOLDS.get(block.data, 1) else ""
+        )
+        yield f"{describe(block.data)}{some}\n"
         yield from _rows(table, block)
         if block.verdicts:
             yield from _claims(block.verdicts)
