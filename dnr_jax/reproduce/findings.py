@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import pathlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import get_args
 
 from dnr_jax.config import ConfigError
@@ -17,7 +17,7 @@ from dnr_jax.reproduce.experiments import knobs_of, protocol_of
 from dnr_jax.reproduce.report import interval
 from dnr_jax.reproduce.results import Result
 from dnr_jax.reproduce.statistics import Contrast, Estimate, Outcome
-from dnr_jax.reproduce.tables import ARMS, BEATS, DATA, LENGTHS, RATES, TABLES, Claim, Table, trend
+from dnr_jax.reproduce.tables import ARMS, BEATS, DATA, FAR, LENGTHS, RATES, TABLES, Claim, Table, trend
 
 PAGE = "when_dnr_helps.md.in"
 SECTION = "README.md.in"
@@ -317,7 +317,51 @@ def rates(found: Sequence[Result]) -> str:
         found_here = [figures.top1(f"{arm},rate={rate:g}") for rate in RATES]
         if any(found_here):
             lines.append(f"| {NAMES[arm]} | {' | '.join(interval(top1) if top1 else '' for top1 in found_here)} |")
-    return "\n".join(lines) if len(lines) > 2 else NOTHING
+    return "\n".join([*lines, "", *_chosen_rates(figures)]) if len(lines) > 2 else NOTHING
+
+
+def _chosen_rates(figures: Figures) -> Iterator[str]:
+    """Yield which rate the rule of ``docs/reproduction.md`` chooses for each arm, as sentences of one paragraph."""
+    for arm in ("bn_interlace", "dnr"):
+        changes = {rate: figures.margin(f"{arm},rate={rate:g}", f"{arm},rate=1") for rate in RATES if rate != 1}
+        better = {rate: change for rate, change in changes.items() if change and change.over_seeds.low > 0}
+        if better:
+            rate, change = max(better.items(), key=lambda item: item[1].over_seeds.mean)
+            yield f"{NAMES[arm]} is better at {rate:g} x, by more than seeds may differ: {points(change)}."
+        elif any(changes.values()):
+            yield f"For {NAMES[arm]} no rate is better than 1 x by more than seeds may differ."
+
+
+def tuned(found: Sequence[Result]) -> str:
+    """Return how both arms compare at twice the learning rate, as a sentence; empty where no run says so."""
+    figures = Figures(found, "tuned")
+    top1, change = figures.top1("dnr,rate=2"), figures.margin("dnr,rate=2", "dnr")
+    fair = figures.margin("dnr,rate=2", "bn_interlace")
+    if not top1 or not change or not fair:
+        return ""
+    chosen = figures.margin("dnr,rate=2", "bn_interlace,rate=0.5")
+    each = f", and where that has half the rate, as the same rule chooses, {points(chosen)}" if chosen else ""
+    return (
+        f"At twice the learning rate, as tuning chooses, DNR has {interval(top1)}: against DNR at the other tables' "
+        f"rate {points(change)}, against BN with interlacing {points(fair)}{each}."
+    )
+
+
+def relay(found: Sequence[Result]) -> str:
+    """Return what the relay is worth where order is told far apart, as a sentence; empty where no run says so."""
+    figures = Figures(found, "1d-far", data=FAR)
+    with_relay, without = "method=dnr,relay=lstm", "method=dnr,relay=none"
+    worth, top1 = figures.margin(with_relay, without), figures.top1(without)
+    if not worth or not top1:
+        return ""
+    baseline = figures.margin(without, "bn_interlace")
+    against = f", which against BN with interlacing is {points(baseline)}" if baseline else ""
+    if worth.over_seeds.low <= 0:
+        return f"There the relay adds {points(worth)} to the network without it, which has {interval(top1)}{against}."
+    return (
+        "What helps there is the relay: the same network that starts near 1 and predicts scale and shift, but relays "
+        f"nothing, has {interval(top1)}{against}; the relay adds {points(worth)}."
+    )
 
 
 def not_run(found: Sequence[Result]) -> str:
@@ -348,6 +392,8 @@ def fields(found: Sequence[Result]) -> dict[str, Callable[[], str]]:
         "start": lambda: start(found),
         "knobs": lambda: knobs(found),
         "rates": lambda: rates(found),
+        "tuned": lambda: tuned(found),
+        "relay": lambda: relay(found),
         "not run": lambda: not_run(found),
     }
     for verdict in get_args(statistics.Verdict):
@@ -364,7 +410,8 @@ def fill(text: str, found: Sequence[Result]) -> str:
             raise ConfigError(f"{{{{{match[1]}}}}}: there is no such field; fields: {', '.join(made)}")
         return made[match[1]]()
 
-    return re.sub(r"\{\{(.*?)\}\}", value, text)
+    filled = re.sub(r"\{\{(.*?)\}\}", value, text)
+    return re.sub(r"(?<=\.) +(?= |\n)", "", filled)  # where a sentence is not said, its space goes too
 
 
 def between(text: str, section: str) -> str:

@@ -58,11 +58,13 @@ class Block:
       data: name of the data set.
       rows: by name: accuracies in per cent, one a seed.
       verdicts: of the table's claims.
+      folds: of the data set that were run.
     """
 
     data: str
     rows: Mapping[str, Sequence[float]]
     verdicts: Sequence[Verdict]
+    folds: int = 1
 
 
 def outcomes(table: Table, row: Row, data: str, done: Mapping[str, Sequence[Result]]) -> Outcome:
@@ -87,6 +89,7 @@ def blocks(table: Table, found: Sequence[Result]) -> list[Block]:
             place,
             {name: accuracies(outcome) for name, outcome in rows.items() if outcome},
             [verdict for (other, _), verdict in zip(pairs, verdicts, strict=True) if other == place],
+            len({fold for outcome in rows.values() for _, fold in outcome}),
         )
         for place, rows in places.items()
         if any(rows.values())
@@ -135,7 +138,8 @@ def _own_rows(table: Table, place: str) -> Sequence[Row]:
     if table.sweep:  # where a knob is at the value that was chosen, the rows are those of other tables
         return [] if table.arms and knobs_of(place) == knobs_of("generated") else table.all_rows()
     before = itertools.takewhile(lambda other: other is not table, TABLES.values())
-    known = [row.setting for other in before if place in other.data for row in other.all_rows()]
+    same = [other for other in before if place in other.data and other.seeds == table.seeds]
+    known = [row.setting for other in same for row in other.all_rows()]
     known += [row.setting for row in ARMS]
     return [row for row in table.rows if row.start or row.setting not in known] or table.all_rows()
 
@@ -179,7 +183,10 @@ def _section(table: Table, measured: Sequence[Block], over_all: Sequence[Verdict
         yield f"![{number}]({images}/{picture_name(table)})\n"
         return
     for block in measured:
-        yield f"{describe(block.data)}\n"
+        some = (
+            f" So far {block.folds} of its {FOLDS[block.data]} folds." if block.folds < FOLDS.get(block.data, 1) else ""
+        )
+        yield f"{describe(block.data)}{some}\n"
         yield from _rows(table, block)
         if block.verdicts:
             yield from _claims(block.verdicts)

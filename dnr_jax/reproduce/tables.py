@@ -333,7 +333,7 @@ _RATES = tuple(
     for row in (ARMS[1], ARMS[3])
     for rate in RATES
 )
-_TUNED = tuple(row for row in _RATES if row.name.endswith("rate=2"))
+_TUNED = tuple(row for row in _RATES if row.name in ("dnr,rate=2", "bn_interlace,rate=2", "bn_interlace,rate=0.5"))
 LENGTHS = (2, 4)
 """Factors of the number of steps."""
 GAIN = {"gain": 4.0}
@@ -431,7 +431,7 @@ TABLES = {
         Table("rates", "Learning rates", _RATES, seeds=(100, 101, 102), arms=False),
         Table(
             "tuned",
-            "Twice the learning rate",
+            "Learning rates as tuned",
             _TUNED,
             (
                 Claim("twice the rate is better for DNR", {"dnr,rate=2": 1, "dnr": -1}),
@@ -441,6 +441,10 @@ TABLES = {
                 Claim(
                     "DNR beats BN with interlacing, both at twice the rate",
                     {"dnr,rate=2": 1, "bn_interlace,rate=2": -1},
+                ),
+                Claim(
+                    "DNR at twice the rate beats BN with interlacing at half of it",
+                    {"dnr,rate=2": 1, "bn_interlace,rate=0.5": -1},
                 ),
             ),
             asks=True,

@@ -107,6 +107,8 @@ def test_folds_are_joined():
     found = [result(run, [1, 1, 1] if run.fold else [0]) for run in runs_of(table, table.all_rows()[0], 2)]
     (block,) = report.blocks(table, found)
     assert block.rows == {"bn": [90.0, 90.0]}
+    assert "So far" not in report.page(found)
+    assert "So far 1 of its 4 folds." in report.page([result(runs_of(table, table.all_rows()[0], 1)[0], [1])])
 
 
 def test_pictures_and_page_are_written(tmp_path):
