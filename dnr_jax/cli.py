@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from etils import epath
 
-from dnr_jax import console, explain_command, features_command, report_command, sweep_command
+from dnr_jax import console, explain_command, features_command, plan_command, report_command, sweep_command
 from dnr_jax.arguments import add_checkpoint, path_from, whole
 from dnr_jax.config import ConfigError, expand_path, list_configs, with_views
 from dnr_jax.data.clips.cores import available_cores
@@ -121,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     report_command.add_report(commands)
     report_command.add_compare(commands)
     sweep_command.add_sweep(commands)
+    plan_command.add_plan(commands)
     explain_command.add(commands)
     features_command.add(commands)
     add_serve(commands)
