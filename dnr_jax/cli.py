@@ -515,8 +515,9 @@ def _evaluate(args: argparse.Namespace) -> int:
     report = evaluate(run.model, run.variables, source, config, mesh, progress=True)
     protocol = views(config.evaluation, config.data.crop_size)
     print(f"{args.checkpoint} checkpoint, step {run.step}, views {protocol}")
-    print(f"top-5 {report.top5:.1%}, mean class accuracy {report.mean_class_accuracy:.1%}")
-    print(f"loss {report.loss:.3f}")
+    if len(report.labels):
+        print(f"top-5 {report.top5:.1%}, mean class accuracy {report.mean_class_accuracy:.1%}")
+        print(f"loss {report.loss:.3f}")
     if report.undecoded:
         print(undecoded_note(report.undecoded))
     if folder != run.workdir and not problem:

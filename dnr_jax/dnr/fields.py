@@ -15,7 +15,7 @@ import numbers
 import sys
 import types
 import typing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -104,8 +104,8 @@ def problems(owner: Any, prefix: str = "") -> Iterator[str]:
         if expected := unmet(getattr(owner, name), kind):
             wrong.add(name)
             yield f"{prefix}{name}: is {getattr(owner, name)!r}; expected {expected}"
-    for name, need in _unmet_needs(owner):
-        if not wrong.intersection((name, *need.names)):
+    for name, need in _unmet_needs(owner, wrong):
+        if not wrong.intersection(need.names):
             yield f"{prefix}{name}: {need.sentence(getattr(owner, name), _default(cls, name), owner)}"
 
 
@@ -175,10 +175,12 @@ def changed(owner: Any, **changes: Any) -> Any:
     return dataclasses.replace(new)
 
 
-def _unmet_needs(owner: Any) -> Iterator[tuple[str, Needs]]:
-    """Find the fields that are not at their default and have no effect; the first reason for each."""
+def _unmet_needs(owner: Any, wrong: Collection[str] = ()) -> Iterator[tuple[str, Needs]]:
+    """Find the fields, but those that are wrong, that are not at their default and have no effect; the first reason."""
     cls: Any = type(owner)
     for name, needs in _needs(cls).items():
+        if name in wrong:
+            continue
         value, default = getattr(owner, name), _default(cls, name)
         for need in needs:
             if value != default and not need.met(owner):
@@ -258,7 +260,8 @@ def has_type(value: Any, kind: Any) -> bool:
         number = numbers.Integral if kind is int else numbers.Real
         return isinstance(value, number) and not isinstance(value, bool)
     if kind is bool:
-        return isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool"
+        is_scalar = getattr(value, "shape", None) == ()
+        return isinstance(value, bool) or (is_scalar and str(getattr(value, "dtype", "")) == "bool")
     return kind is Any or not isinstance(kind, type) or isinstance(value, kind)
 
 

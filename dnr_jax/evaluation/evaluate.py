@@ -85,12 +85,14 @@ class Report:
 
     def __str__(self) -> str:
         """Return the one line that a run ends with."""
+        if not len(self.labels):
+            return f"validation top-1 is not known: none of the {len(self.undecoded)} videos could be decoded"
         return f"validation top-1 {self.top1:.1%} ({self.correct}/{len(self.labels)} videos)"
 
     def write(self, workdir: str | pathlib.Path, **details: Any) -> None:
         """Write the files of an evaluation: see :func:`dnr_jax.evaluation.outputs.write`, which ``details`` go to."""
         content = details | self.summary() | {"undecoded_videos": self.undecoded}
-        if self.by_views is not None:
+        if self.by_views is not None and len(self.labels):
             content["top1_by_views"] = np.mean(self.by_views == self.labels[:, None], axis=0).tolist()
         scored = (self.scores, self.labels, self.names, self.classes)
         outputs.write(pathlib.Path(workdir), content, *scored, self.by_views)

@@ -3,10 +3,12 @@
 import ast
 import dataclasses
 import inspect
+import math
 import re
 import typing
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from dnr_jax.dnr import (
@@ -255,6 +257,16 @@ def test_all_problems_are_named_at_once():
         (RelayCell, {"features": 0}, "features: is 0; expected at least 1"),
         (StaticNorm, {"param_dtype": jnp.int32}, "expected a floating-point dtype"),
         (StaticNorm, {"dtype": "int8"}, "expected a floating-point dtype or None"),
+        (StaticNorm, {"param_dtype": None}, "param_dtype: is None; expected a floating-point dtype"),
+        (RelayCell, {"features": 8, "param_dtype": 2.5}, "param_dtype: is 2.5; expected a floating-point dtype"),
+        (
+            StaticNorm,
+            {"dtype": "half precision"},
+            "dtype: is 'half precision'; expected a floating-point dtype or None",
+        ),
+        (StaticNorm, {"use_bias": np.array([True, False])}, "use_bias: is array.*; expected True or False"),
+        (RelayCell, {"features": 8, "depth": np.ones(2)}, "depth: is array.*; expected a whole number, at least 1"),
+        (RelayCell, {"features": 8, "gain": math.inf}, "gain: is inf; expected less than inf"),
         (StaticNorm, {"use_running_average": "yes"}, "expected True or False or None"),
         (StaticNorm, {"scale_init": 1}, "expected a function"),
         (StaticNorm, {"use_scale": False, "scale_init": jnp.zeros}, "which needs use_scale True"),

@@ -139,3 +139,11 @@ def test_damaged_scores_are_told_from_missing_ones(folder):
         read_report(folder)
     (folder / "evaluation.json").write_text("[]")
     assert outputs.read_numbers(folder) == {}
+
+
+def test_an_evaluation_of_which_no_video_could_be_decoded_has_no_accuracy(tmp_path):
+    nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int32), ()
+    report = Report(*nothing, CLASSES, undecoded=("a.mp4", "b.mp4"), by_views=np.zeros((0, 2), np.int32))
+    assert str(report) == "validation top-1 is not known: none of the 2 videos could be decoded"
+    report.write(tmp_path)
+    assert read_report(tmp_path).undecoded == ("a.mp4", "b.mp4")

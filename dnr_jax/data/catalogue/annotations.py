@@ -20,6 +20,7 @@ from dnr_jax.data.catalogue.textfiles import (
     numbered_lines,
     read_json,
     read_table,
+    readable,
     split_header,
     text_lines,
     unquote,
@@ -43,6 +44,13 @@ _NUMBER_COLUMNS = (
 )
 _CLASS_COLUMNS = (*("name", "class_name", "label_name", "display_name", "category", "action", "class", "label"),)
 _LONE_HEADERS = frozenset({*_CLASS_COLUMNS, "names", "classes", "labels", "categories", "actions"})
+# Label maps of which lines would be taken for names, by what tells them.
+_OTHER_MAPS: dict[str, Callable[[Sequence[str]], bool]] = {
+    "protobuf's text format": lambda lines: any(re.fullmatch(r"item\s*\{", line) for line in lines),
+    "YAML": lambda lines: (
+        any(line == "---" or line.endswith(":") for line in lines) or all(line.startswith("- ") for line in lines)
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +202,7 @@ class LabelMap:
 
 
 def label_map(file: epath.Path) -> LabelMap:
-    """Read names of classes in any of the formats in use.
+    """Read names of classes in any of the formats in use; at least one.
 
     - one name a line, in the order of the labels;
     - numbered lines, ``0 jump``, ``0,jump`` or ``jump,0``, in any order;
@@ -206,20 +214,28 @@ def label_map(file: epath.Path) -> LabelMap:
         cannot be told what is a number and what a name.
     """
     lines = text_lines(file)
-    if not lines:
+    found = _classes_of(file, lines) if lines else LabelMap(())
+    if not found.names:
         raise ValueError(f"{file}: there are no names of classes in it")
+    return found
+
+
+def _classes_of(file: epath.Path, lines: Sequence[tuple[str, str]]) -> LabelMap:
     if file.suffix.lower() == ".json" or is_json(file):
         return _json_classes(file)
-    if any(re.fullmatch(r"item\s*\{", line) for _, line in lines):
-        raise ValueError(
-            f"{file}: a map in protobuf's text format; expected one name a line, or the columns id and name"
-        )
+    if other := next((name for name, is_it in _OTHER_MAPS.items() if is_it([line for _, line in lines])), ""):
+        raise ValueError(f"{file}: a map in {other}; expected one name a line, or the columns id and name")
     header = split_header(lines[0][1])
     if columns := _class_columns(header):
         if has_delimiter(lines[0][1]):
             rows = read_table(file, columns)
             return _numbered([(row.place, row.fields[columns[0]], row.fields[columns[1]]) for row in rows], file)
         return _numbered(_required_numbers(lines[1:]), file)
+    if len(header) > 1 and has_delimiter(lines[0][1]) and _LONE_HEADERS.intersection(header):
+        raise ValueError(
+            f"{lines[0][0]}: '{lines[0][1]}' seems to be a header without a column of numbers; expected the columns id "
+            "and name, or one name a line"
+        )
     if len(lines) > 1 and len(header) == 1 and header[0] in _LONE_HEADERS:
         _logger.warning("%s: '%s' is taken for the header, not for a class", *lines[0])
         return LabelMap(tuple(_distinct([(place, unquote(line)) for place, line in lines[1:]])))
@@ -375,8 +391,9 @@ def _split_quoted(line: str) -> tuple[str, str, int] | None:
 
 
 _Numbers: TypeAlias = list[tuple[str, str, str]]  # place, number, name
-_NUMBER_FIRST = re.compile(r"(?P<number>\d+)(?P<separator>\s*[,;:|\t]\s*|\s+)(?P<name>.*\S)")
-_NUMBER_LAST = re.compile(r"(?P<name>.*[^\s,;:|])(?P<separator>\s*[,;:|\t]\s*|\s+)(?P<number>\d+)")
+_BETWEEN = r"(?P<separator>\s*(?:[-=]>|[,;:|=\t])\s*|\s+)"
+_NUMBER_FIRST = re.compile(rf"(?P<number>\d+){_BETWEEN}(?P<name>.*\S)")
+_NUMBER_LAST = re.compile(rf"(?P<name>.*[^\s,;:|=>]){_BETWEEN}(?P<number>\d+)")
 
 
 def _class_columns(header: Sequence[str]) -> tuple[str, str] | None:
@@ -441,13 +458,13 @@ def _numbered(numbers: _Numbers, file: epath.Path) -> LabelMap:
 
 
 def _distinct(names: Sequence[tuple[str, str]]) -> list[str]:
-    """Return the names without their places."""
+    """Return the names without their places; two ways to write the same letters are one name."""
     places: dict[str, str] = {}
     for place, name in names:
-        if name in places:
-            raise ValueError(f"{place}: the class '{name}' is there twice, at {places[name]} as well")
-        places[name] = place
-    return list(places)
+        if readable(name) in places:
+            raise ValueError(f"{place}: the class '{name}' is there twice, at {places[readable(name)]} as well")
+        places[readable(name)] = place
+    return [name for _, name in names]
 
 
 def _json_classes(file: epath.Path) -> LabelMap:

@@ -5,10 +5,12 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import io
 import json
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from typing import IO
 
 from etils import epath
 
@@ -76,7 +78,8 @@ def check(catalogue: Catalogue, report: str, min_frames: int = 8, workers: int =
 def _write_report(report: str, problems: Sequence[Problem]) -> None:
     """Write the problems to a file; where that fails, what took hours is not lost for it."""
     try:
-        epath.Path(report).write_text(records.json_lines(dataclasses.asdict(problem) for problem in problems))
+        text = records.json_lines(dataclasses.asdict(problem) for problem in problems)
+        records.write_text(epath.Path(report), text)
         epath.Path(f"{report}.partial").unlink(missing_ok=True)
     except OSError as error:
         _logger.warning("the problems cannot be written to '%s': %s", report, error)
@@ -116,11 +119,11 @@ def _decode_all(catalogue: Catalogue, partial: epath.Path, workers: int) -> Verd
     paths = [source.paths for source in catalogue.splits.values()]
     header = json.dumps(hashlib.sha256(json.dumps(paths).encode()).hexdigest()) + "\n"
     known = _read_partial(partial, header)
-    records.write_text(partial, header + "".join(_note(key, verdict) for key, verdict in known.items()))
     todo = [video for video in videos if keys[video] not in known]
     results = ordered_map(inspect, (catalogue.splits[split].media(i) for split, i in todo), workers, lost)
     progress = Progress(len(videos), "checking", "video", initial=len(videos) - len(todo))
-    with contextlib.closing(results), progress as bar, partial.open("a") as notes:
+    begun = header + "".join(_note(key, verdict) for key, verdict in known.items())
+    with contextlib.closing(results), progress as bar, _notes(partial, begun) as notes:
         for video, verdict in zip(todo, results, strict=True):
             known[keys[video]] = verdict
             with contextlib.suppress(OSError):  # of a full disk: an interrupted check then does more of it again
@@ -128,6 +131,22 @@ def _decode_all(catalogue: Catalogue, partial: epath.Path, workers: int) -> Verd
                 notes.flush()
             bar.update()
     return {key: known[key] for key in keys.values()}
+
+
+@contextlib.contextmanager
+def _notes(file: epath.Path, begun: str) -> Iterator[IO[str]]:
+    """Lend a file of notes that begins with a text; where a full disk has no room for it, what keeps them in vain."""
+    notes: IO[str] = io.StringIO()
+    try:
+        records.write_text(file, begun)
+        notes = file.open("a")
+    except OSError as error:
+        _logger.warning("'%s' cannot be written (%s): an interrupted check would begin anew", file, error.strerror)
+    try:
+        yield notes
+    finally:
+        with contextlib.suppress(OSError):  # what was not written before is not now
+            notes.close()
 
 
 def _note(key: tuple[str, str], verdict: Verdict) -> str:

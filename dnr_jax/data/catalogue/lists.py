@@ -192,5 +192,12 @@ def _plain(name: str) -> str:
 
 
 def _inside(path: str, root: str) -> str:
-    """Return an absolute path relative to the root where it is inside."""
-    return path.removeprefix(posixpath.join(os.path.abspath(root), "")) if os.path.isabs(path) else path
+    """Return a path relative to the root where it is inside; a way that leaves the root and comes back is none."""
+    if not os.path.isabs(path) and ".." not in path.split("/"):
+        return path
+    folder, name = os.path.split(path)
+    if os.path.isabs(path) and path.startswith(above := posixpath.join(os.path.abspath(root), "")):
+        return path.removeprefix(above)
+    real = os.path.join(os.path.realpath(os.path.join(root, folder)), name)
+    above = posixpath.join(os.path.realpath(root), "")
+    return real.removeprefix(above) if real.startswith(above) else path

@@ -1,3 +1,5 @@
+import errno
+import io
 import json
 import os
 import pathlib
@@ -190,3 +192,33 @@ def test_a_report_that_fails_at_the_end_loses_nothing(one_problem, tmp_path, cap
     (problem,) = check.check(sources.source_at(str(one_problem)).open(), str(tmp_path / "report"))
     assert problem.kind == "empty"
     assert "the problems cannot be written to" in caplog.text
+
+
+class FullDisk(io.StringIO):
+    """A file that keeps what it found no room for, as a buffered one does, and fails once more when it is closed."""
+
+    def flush(self):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self):
+        super().close()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_disk_that_fills_up_loses_nothing_of_a_check(one_problem, tmp_path, monkeypatch, caplog):
+    catalogue = sources.source_at(str(one_problem)).open()
+    with monkeypatch.context() as patch:
+        path = type(check.epath.Path(tmp_path))
+        opened = path.open
+        patch.setattr(
+            path, "open", lambda self, mode, **more: FullDisk() if mode == "a" else opened(self, mode, **more)
+        )
+        assert [problem.kind for problem in check.check(catalogue, str(tmp_path / "report"))] == ["empty"]
+        assert not caplog.records
+
+    def no_room(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(check.records, "write_text", no_room)
+    assert [problem.kind for problem in check.check(catalogue, str(tmp_path / "other"))] == ["empty"]
+    assert "(No space left on device): an interrupted check would begin anew" in caplog.text

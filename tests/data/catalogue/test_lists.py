@@ -36,6 +36,9 @@ def test_a_video_is_located_however_the_list_writes_its_name(videos, monkeypatch
     assert lists.locate(root, "run/é.mp4") == unicodedata.normalize("NFD", "run/é.mp4")
     assert lists.locate(root, "run/déjà.mp4") == os.fsdecode(b"run/d\xe9j\xe0.mp4")
     assert lists.locate(f"{root}/jump", "../run/b c.mp4") == "../run/b c.mp4"
+    assert lists.locate(root, "run/../jump/a.mp4") == "jump/a.mp4"
+    videos.with_name("link").symlink_to(videos)
+    assert lists.locate(f"{root}/../link", f"{root}/jump/a.mp4") == "jump/a.mp4"
     monkeypatch.setenv("HOME", root)
     assert lists.locate("/elsewhere", "~/jump/a.mp4") == f"{root}/jump/a.mp4"
     assert lists.locate(root, "jump/gone.mp4") == ""
@@ -85,7 +88,7 @@ def test_numbers_that_may_be_names_of_other_classes_are_refused(read):
 def test_what_other_software_left_there_is_left_out(read):
     listed = read("jump/a.mp4 0\njump/._a.mp4 0\n@eaDir/a.mp4 1\n./run/b c.mp4 1\n../videos/jump/a.mp4 0\n")
     assert listed.hidden == ("@eaDir/a.mp4", "jump/._a.mp4")
-    assert [video.path for video in listed.videos] == ["jump/a.mp4", "run/b c.mp4", "../videos/jump/a.mp4"]
+    assert [video.path for video in listed.videos] == ["jump/a.mp4", "run/b c.mp4", "jump/a.mp4"]
 
 
 def test_a_folder_of_frames_may_be_called_like_a_file_and_a_file_has_one_label(read):

@@ -105,7 +105,7 @@ def test_scan_folder(kinetics):
 def test_scan_folder_with_given_classes_keeps_their_order(kinetics):
     source = sources.scan_folder(str(kinetics / "videos"), ["b", "empty", "a"])
     np.testing.assert_array_equal(source.labels, [0, 2, 2])
-    with pytest.raises(ValueError, match="folders b are none of the training classes a, c"):
+    with pytest.raises(ValueError, match="folders 'b' are none of the training classes 'a', 'c'"):
         sources.scan_folder(str(kinetics / "videos"), ["a", "c"])
 
 
@@ -131,14 +131,14 @@ def test_scan_folder_refuses_frames_in_the_folder_of_a_class(tmp_path):
         sources.scan_folder(str(tmp_path))
 
 
-def test_scan_folder_names_classes_that_differ_in_letter_case_only(tmp_path, caplog):
-    for name in ("Run/a.mp4", "run/b.mp4"):
+def test_scan_folder_names_classes_that_differ_in_letter_case_or_spaces_only(tmp_path, caplog):
+    for name in ("Run/a.mp4", "run /b.mp4"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
-    assert sources.scan_folder(str(tmp_path)).classes == ("Run", "run")
-    assert "classes that differ in letter case only: Run, run" in caplog.text
+    assert sources.scan_folder(str(tmp_path)).classes == ("Run", "run ")
+    assert "classes that differ in letter case or spaces only: 'Run', 'run '" in caplog.text
     with pytest.raises(
-        ValueError, match="folders Run, run are none of the training classes RUN; RUN is written in other"
+        ValueError, match="folders 'Run', 'run ' are none of the training classes 'RUN'; 'RUN' is written with other"
     ):
         sources.scan_folder(str(tmp_path), ["RUN"])
 

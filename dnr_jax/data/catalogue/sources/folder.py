@@ -95,10 +95,11 @@ def scan_folder(root: str, classes: Sequence[str] = ()) -> VideoSource:
     source, unknown = _scan_folder(root, classes)
     if unknown:
         folders = sorted({name.split("/")[0] for name in unknown})
-        alike = [name for name in classes if name.casefold() in {folder.casefold() for folder in folders}]
-        meant = f"; {first_of(alike)} is written in other letters there" if alike else ""
+        alike = [name for name in classes if _plain(name) in map(_plain, folders)]
+        meant = f"; {first_of(_quoted(alike))} is written with other letters or spaces there" if alike else ""
         raise ValueError(
-            f"{root}: folders {first_of(folders)} are none of the training classes {first_of(classes)}{meant}"
+            f"{root}: folders {first_of(_quoted(folders))} are none of the training classes "
+            f"{first_of(_quoted(classes))}{meant}"
         )
     return source
 
@@ -146,7 +147,7 @@ def _scan_folder(root: str, classes: Sequence[str]) -> tuple[VideoSource, list[s
         raise FileNotFoundError(f"{root}: no video found; expected files like {root}/<class>/<name>.mp4")
     found.left_out.warn(root)
     _warn_of_depth(root, by_class)
-    _warn_of_case(root, by_class)
+    _warn_of_spelling(root, by_class)
     classes = tuple(classes or sorted(by_class))
     listed = [(path, label) for label, of_class in enumerate(classes) for path in by_class.pop(of_class, ())]
     unknown = [readable(path) for others in by_class.values() for path in others]
@@ -177,9 +178,19 @@ def _warn_of_depth(root: str, by_class: Mapping[str, Sequence[str]]) -> None:
         _logger.warning(message, readable(root), len(deep), readable(deep[0]))
 
 
-def _warn_of_case(root: str, classes: Iterable[str]) -> None:
+def _warn_of_spelling(root: str, classes: Iterable[str]) -> None:
     alike: dict[str, list[str]] = {}
     for name in classes:
-        alike.setdefault(name.casefold(), []).append(name)
-    if several := [", ".join(names) for names in alike.values() if len(names) > 1]:
-        _logger.warning("%s: classes that differ in letter case only: %s", readable(root), first_of(several))
+        alike.setdefault(_plain(name), []).append(name)
+    if several := [", ".join(_quoted(names)) for names in alike.values() if len(names) > 1]:
+        _logger.warning("%s: classes that differ in letter case or spaces only: %s", readable(root), first_of(several))
+
+
+def _plain(name: str) -> str:
+    """Return a name without what is easily mistyped: letter case, and spaces."""
+    return " ".join(name.casefold().split())
+
+
+def _quoted(names: Iterable[str]) -> list[str]:
+    """Return names such that spaces at their ends are seen."""
+    return [f"'{name}'" for name in names]
