@@ -229,9 +229,9 @@ def _add_run_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
     )
     export.add_argument(
         "--weights",
-        choices=("float32", "bfloat16"),
+        choices=("float32", "bfloat16", "int8"),
         default="float32",
-        help="how programs hold the kernels; bfloat16 halves the files",
+        help="how programs hold the kernels; bfloat16 halves the files, int8 quarters those of jax",
     )
     export.add_argument(
         "--measure", action="store_true", help="score the validation videos with rounded kernels and with exact ones"
@@ -585,7 +585,7 @@ def _export(args: argparse.Namespace) -> int:
         return _export_space(args)
     out = console.local_folder("--out", args.out)
     if args.measure and args.weights == "float32":
-        raise ConfigError("--measure tells what rounding costs; add --weights bfloat16")
+        raise ConfigError("--measure tells what rounding costs; add --weights bfloat16 or int8")
     with stage("importing"):
         from dnr_jax.convert.export import export_run
         from dnr_jax.runs.devices import make_mesh
