@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from etils import epath
 
 from dnr_jax import console, explain_command, features_command, plan_command, report_command, sweep_command
+from dnr_jax.app.command import add_app
 from dnr_jax.arguments import add_checkpoint, path_from, whole
 from dnr_jax.config import ConfigError, expand_path, list_configs, with_views
 from dnr_jax.data.clips.cores import available_cores
@@ -125,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     explain_command.add(commands)
     features_command.add(commands)
     add_serve(commands)
+    add_app(commands)
     _add_weight_commands(commands)
     _add_data_commands(commands)
     for command in commands.choices.values():
@@ -221,15 +223,22 @@ def _add_run_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
     export = commands.add_parser(
         "export", help="write a trained network as files that run without this package", epilog=_CHECKPOINT
     )
-    export.add_argument("--out", required=True, type=path_from, metavar="FOLDER", help="folder to write")
+    target = export.add_mutually_exclusive_group(required=True)
+    target.add_argument("--out", type=path_from, metavar="FOLDER", help="folder to write")
+    target.add_argument(
+        "--space",
+        type=path_from,
+        metavar="FOLDER",
+        help="folder to write as a Space of Hugging Face: dnr app, deployed",
+    )
     export.add_argument(
         "--forms", default="jax", metavar="LIST", help="programs to write: jax (default), onnx, or jax,onnx"
     )
     export.add_argument(
         "--weights",
-        choices=("float32", "bfloat16"),
+        choices=("float32", "bfloat16", "int8"),
         default="float32",
-        help="how programs hold the kernels; bfloat16 halves the files",
+        help="how programs hold the kernels; bfloat16 halves the files, int8 quarters those of jax",
     )
     export.add_argument(
         "--measure", action="store_true", help="score the validation videos with rounded kernels and with exact ones"
@@ -581,9 +590,11 @@ def _convert(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
+    if args.space:
+        return _export_space(args)
     out = console.local_folder("--out", args.out)
     if args.measure and args.weights == "float32":
-        raise ConfigError("--measure tells what rounding costs; add --weights bfloat16")
+        raise ConfigError("--measure tells what rounding costs; add --weights bfloat16 or int8")
     with stage("importing"):
         from dnr_jax.convert.export import export_run
         from dnr_jax.runs.devices import make_mesh
@@ -598,6 +609,22 @@ def _export(args: argparse.Namespace) -> int:
         print(f"wrote {path}")
     if args.measure:
         _say_cost(run, mesh, args.weights)
+    return 0
+
+
+def _export_space(args: argparse.Namespace) -> int:
+    if args.forms != "jax" or args.weights != "float32" or args.measure:
+        raise ConfigError("--space writes the run itself; leave out --forms, --weights and --measure")
+    folder = console.local_folder("--space", args.space)
+    with stage("importing"):
+        from dnr_jax.app.space import write_space
+        from dnr_jax.runs.devices import make_mesh
+        from dnr_jax.runs.folder import load_run
+
+    with stage("loading the network"):
+        run = load_run(args.workdir, make_mesh(), args.checkpoint)
+    for path in write_space(run, folder):
+        print(f"wrote {path}")
     return 0
 
 

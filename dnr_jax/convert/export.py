@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -27,22 +27,53 @@ from dnr_jax.runs.inference import normalize
 PLATFORMS = ("cpu", "cuda", "tpu")
 FORMS = ("jax", "onnx")
 """Programs that there are: of ``jax.export``, and of ONNX."""
-WEIGHTS = ("float32", "bfloat16")
+WEIGHTS = ("float32", "bfloat16", "int8")
 """How the programs hold the kernels, which are nearly all of a network's weights."""
 
 
-def rounded(variables: Variables, dtype: str = "bfloat16") -> Variables:
-    """Return variables with the kernels in a dtype; biases, scales and statistics, which are few, stay as they are."""
+class Int8Kernel(NamedTuple):
+    """A kernel in 8 bits: ``values * scale`` stands for it.
 
-    def round_kernel(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
-        return leaf.astype(dtype) if path[-1].key == "kernel" else leaf
+    Attributes:
+      values: int8 ``[..., C]``, from -127 to 127.
+      scale: float32 ``[C]``, one for each output channel.
+    """
+
+    values: jax.Array
+    scale: jax.Array
+
+
+def rounded(variables: Variables, dtype: str = "bfloat16") -> Variables:
+    """Return variables with the kernels in a dtype; biases, scales and statistics, which are few, stay as they are.
+
+    With ``int8`` each kernel is an :class:`Int8Kernel`, the largest number of each output channel being 127 or -127.
+    """
+
+    def round_kernel(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array | Int8Kernel:
+        if path[-1].key != "kernel":
+            return leaf
+        return _int8(leaf) if dtype == "int8" else leaf.astype(dtype)
 
     return jax.tree_util.tree_map_with_path(round_kernel, jax.tree.map(jnp.asarray, variables))
 
 
+def _int8(kernel: jax.Array) -> Int8Kernel:
+    wide = kernel.astype(jnp.float32)
+    largest = jnp.max(jnp.abs(wide), axis=tuple(range(wide.ndim - 1)))
+    scale = jnp.where(largest > 0, largest / 127, 1.0)
+    return Int8Kernel(jnp.round(wide / scale.reshape((1,) * (wide.ndim - 1) + (-1,))).astype(jnp.int8), scale)
+
+
 def widened(variables: Variables, like: Variables) -> Variables:
-    """Return variables in the dtypes that others have."""
-    return jax.tree.map(lambda leaf, exact: leaf.astype(exact.dtype), variables, like)
+    """Return variables, which :func:`rounded` may have made, in the dtypes that others have."""
+
+    def widen(exact: jax.Array, stored: jax.Array | Int8Kernel) -> jax.Array:
+        if not isinstance(stored, Int8Kernel):
+            return stored.astype(exact.dtype)
+        scale = stored.scale.reshape((1,) * (stored.values.ndim - 1) + (-1,))
+        return (stored.values.astype(jnp.float32) * scale).astype(exact.dtype)
+
+    return jax.tree.map(widen, like, variables)
 
 
 def _scorer(model: nn.Module, restore: Callable[[], Variables], config: ExperimentConfig) -> Score:
@@ -64,7 +95,8 @@ def export_program(
       model: maps normalised clips ``[N, T, H, W, 3]`` to scores ``[N, K]``.
       variables: ``params`` and ``batch_stats``, as arrays of JAX or NumPy.
       config: what clips look like and how they are normalised.
-      weights: one of :data:`WEIGHTS`; bfloat16 takes half of the space, and arithmetic stays what it is.
+      weights: one of :data:`WEIGHTS`; bfloat16 takes half of the space, int8 a quarter, and arithmetic stays what it
+        is.
 
     Returns:
       A program for :data:`PLATFORMS` that maps uint8 ``[N, T, H, W, 3]`` to float32 ``[N, K]``, for every ``N`` of 1 or
@@ -86,7 +118,7 @@ def export_onnx(variables: Variables, config: ExperimentConfig, weights: str = "
     Args:
       variables: ``params`` and ``batch_stats``, as arrays of JAX or NumPy.
       config: the network, what clips look like and how they are normalised.
-      weights: one of :data:`WEIGHTS`.
+      weights: float32 or bfloat16.
 
     Raises:
       ConfigError: as :func:`dnr_jax.convert.onnx_program.onnx_program` says.
@@ -121,6 +153,8 @@ def export_run(
         raise ConfigError(f"there is no form {unknown[0]!r} to export; expected one or more of {', '.join(FORMS)}")
     if weights not in WEIGHTS:
         raise ConfigError(f"weights cannot be {weights!r}; expected one of {', '.join(WEIGHTS)}")
+    if weights == "int8" and "onnx" in forms:
+        raise ConfigError("--weights int8 is of --forms jax alone; ONNX programs take float32 and bfloat16")
     variables = jax.device_get(run.variables)
     contents: dict[str, bytes] = {}
     if "jax" in forms:

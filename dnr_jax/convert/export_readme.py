@@ -101,7 +101,9 @@ def readme(config: ExperimentConfig, classes: Sequence[str], files: Sequence[str
             score='probabilities = network.run(None, {"clips": clips})[0][0]',
         ),
     }
-    halved = "; kernels are rounded to bfloat16, and the arithmetic is that of the network"
+    kernels = {"float32": "", "bfloat16": "to bfloat16", "int8": "to 8 bits, with a scale for each output channel"}[
+        weights
+    ]
     return _README.format(
         network=type(config.model).__name__,
         count=len(classes),
@@ -109,7 +111,7 @@ def readme(config: ExperimentConfig, classes: Sequence[str], files: Sequence[str
         files="\n".join(f"- `{name}`: {text}" for name, text in about.items() if name in (WEIGHTS_FILE, *files)),
         frames=config.data.clip_shape[0],
         side=config.data.crop_size,
-        rounding=halved if weights == "bfloat16" else "",
+        rounding=f"; kernels are rounded {kernels}, and the arithmetic is that of the network" if kernels else "",
         sampling="from the whole video" if _spans(config.data.sampler) else "from the middle of the video",
         programs="".join(text for name, text in programs.items() if name in files),
     )

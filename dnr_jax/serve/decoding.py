@@ -5,7 +5,8 @@ import dataclasses
 import multiprocessing
 import pathlib
 import signal
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import av
 import numpy as np
@@ -93,6 +94,10 @@ def _start() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the business of the service, which ends its readers
 
 
+UNREADABLE = (DecodeError, ProcessExpired, concurrent.futures.TimeoutError)
+"""What the futures of :class:`Readers` raise where a file is at fault; :meth:`Readers.why` has the sentence."""
+
+
 class Readers:
     """Processes that read uploads, and are replaced where a file ends them."""
 
@@ -115,9 +120,17 @@ class Readers:
         """Wait until the processes have imported what they need, so that the first upload need not."""
         concurrent.futures.wait(self._started)
 
-    def read(self, path: pathlib.Path) -> "concurrent.futures.Future[np.ndarray]":
-        """Read the views of a file: the future has what :func:`read_views` returns or raises."""
-        return self._pool.schedule(read_views, args=(path, *self._settings), timeout=self._limits.seconds)
+    def read(self, path: pathlib.Path, how: Callable[..., Any] | None = None) -> "concurrent.futures.Future[Any]":
+        """Read a file in one of the processes.
+
+        Args:
+          path: of the file.
+          how: a function of a module, called as ``how(path, data, evaluation, limits)``; default: :func:`read_views`.
+
+        Returns:
+          A future of what the function returns or raises.
+        """
+        return self._pool.schedule(how or read_views, args=(path, *self._settings), timeout=self._limits.seconds)
 
     def why(self, error: BaseException) -> str:
         """Return a sentence on a file that could not be read, of what the future raised."""

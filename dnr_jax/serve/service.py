@@ -1,7 +1,6 @@
 """The service: POST /predict, GET /health, GET /metrics."""
 
 import asyncio
-import concurrent.futures
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -11,15 +10,11 @@ import prometheus_client
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
-from pebble import ProcessExpired
 
 import dnr_jax
-from dnr_jax.data.clips.decode import DecodeError
 from dnr_jax.evaluation.predict import Predictor
-from dnr_jax.serve.decoding import Limits, Readers
+from dnr_jax.serve.decoding import UNREADABLE, Limits, Readers
 from dnr_jax.serve.uploads import received
-
-_UNREADABLE = (DecodeError, ProcessExpired, concurrent.futures.TimeoutError)
 
 
 class Measures:
@@ -107,7 +102,7 @@ class Service:
                 try:
                     with self.measures.stage("read", seconds):
                         views = await asyncio.wrap_future(self._readers.read(path))
-                except _UNREADABLE as error:
+                except UNREADABLE as error:
                     raise HTTPException(422, self._readers.why(error)) from error
         with self.measures.stage("score", seconds):
             (scores,) = await asyncio.to_thread(self._predictor.score, views[None])

@@ -145,6 +145,27 @@ def test_bfloat16_kernels_take_half_of_the_space_and_compute_as_rounded_ones(run
     assert np.abs(found - expected(run, clips)).max() > 1e-6  # they are not the exact ones
 
 
+def test_int8_kernels_have_a_scale_for_each_output_channel(run):
+    kernel = np.array([[1.0, -0.2, 0.0], [0.51, 0.1, 0.0]], np.float32)
+    variables = {"params": {"fc": {"kernel": kernel, "bias": np.ones(3, np.float32)}}}
+    narrow = rounded(variables, "int8")["params"]["fc"]
+    np.testing.assert_array_equal(narrow["kernel"].values, [[127, -127, 0], [65, 64, 0]])
+    assert narrow["kernel"].values.dtype == np.int8 and narrow["bias"].dtype == np.float32
+    wide = widened(rounded(variables, "int8"), variables)["params"]["fc"]["kernel"]
+    assert (np.abs(wide - kernel) <= np.abs(kernel).max(0) / 254 + 1e-7).all()
+    clips = noise(run, 2)
+    program = export_program(run.model, jax.device_get(run.variables), run.config, "int8")
+    found = np.asarray(program.call(clips))
+    np.testing.assert_allclose(found, expected(run, clips, "int8"), rtol=1e-5, atol=1e-6)
+    assert np.abs(found - expected(run, clips)).max() > 1e-6  # they are not the exact ones
+
+
+def test_int8_is_of_the_program_of_jax_alone(run, tmp_path):
+    with pytest.raises(ConfigError, match="--weights int8 is of --forms jax alone"):
+        export_run(run, tmp_path / "out", ("jax", "onnx"), "int8")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_rounding_is_measured_on_the_validation_videos(workdir, tmp_path, capsys):
     arguments = ["export", "--workdir", str(workdir), "--out", str(tmp_path), "--weights", "bfloat16", "--measure"]
