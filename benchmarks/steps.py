@@ -99,13 +99,26 @@ class NetworkSteps:
     @functools.cached_property
     def train(self) -> Program:
         """The train step, compiled when it is first asked for; returns parameters, statistics, momentum and loss."""
-        params, stats = self.variables["params"], self.variables.get("batch_stats", {})
-        return compiled(self._train_step, params, stats, self._optimizer.init(params), self._video)
+        return compiled(*self.step("train"))
 
     @functools.cached_property
     def evaluate(self) -> Program:
         """The evaluation step, likewise; returns the scores."""
-        return compiled(functools.partial(self._model.apply, train=False), self.variables, self._video)
+        return compiled(*self.step("eval"))
+
+    def step(self, name: str) -> tuple[Any, ...]:
+        """Return a function and its arguments.
+
+        Args:
+          name: ``eval`` returns the scores; ``forward`` loss and statistics in training mode; ``gradient`` gradients as
+            well; ``train`` parameters, statistics, momentum and loss.
+        """
+        params, stats = self.variables["params"], self.variables.get("batch_stats", {})
+        if name == "train":
+            return self._train_step, params, stats, self._optimizer.init(params), self._video
+        if name == "eval":
+            return functools.partial(self._model.apply, train=False), self.variables, self._video
+        return {"forward": self._loss, "gradient": self._gradient}[name], params, stats, self._video
 
     @property
     def parameters(self) -> int:
@@ -123,8 +136,11 @@ class NetworkSteps:
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, self._labels)
         return losses.mean(), updates.get("batch_stats", {})
 
+    def _gradient(self, params: Any, stats: Any, video: jax.Array) -> Any:
+        return jax.value_and_grad(self._loss, has_aux=True)(params, stats, video)
+
     def _train_step(self, params: Any, stats: Any, momentum: Any, video: jax.Array) -> Any:
-        (loss, stats), grads = jax.value_and_grad(self._loss, has_aux=True)(params, stats, video)
+        (loss, stats), grads = self._gradient(params, stats, video)
         updates, momentum = self._optimizer.update(grads, momentum, params)
         return optax.apply_updates(params, updates), stats, momentum, loss
 

@@ -48,3 +48,25 @@ def test_an_accelerator_is_measured_part_by_part(monkeypatch, tmp_path):
     assert "3x3 convolution, float32" in results["skipped"]
     section = accelerators_section([path])
     assert "| tsn_r18 | bfloat16 | 2 | DNR | train |" in section
+
+
+def test_compiling_is_timed_by_phase(monkeypatch, tmp_path):
+    run(monkeypatch, "compile_time.py", "--networks", "tiny", "--steps", "eval", "--json", str(tmp_path / "rows.json"))
+    bn, dnr = json.loads((tmp_path / "rows.json").read_text())
+    assert (bn["norm"], dnr["norm"]) == ("bn", "dnr") and bn["ratio"] == 1
+    for row in (bn, dnr):
+        assert row["total"] == pytest.approx(row["trace"] + row["lower"] + row["compile"])
+        assert 0 < row["distinct"] < row["fusions"]
+    assert dnr["ratio"] == pytest.approx(dnr["total"] / bn["total"])
+    assert dnr["fusions"] > bn["fusions"]  # those of the relays
+
+
+def test_fused_operations_that_differ_in_names_alone_are_one(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    fusions = runpy.run_path(str(BENCHMARKS / "compile_time.py"))["fusions"]
+    body = "%f{0} (p: f32[2]) -> f32[2] {{\n  %p.{0} = f32[2] parameter(0)\n"
+    body += "  ROOT %a = f32[2] {1}(%p.{0}), metadata={{x}}\n}}\n"
+    called = "  %v{0} = f32[2] fusion(%x), kind=kLoop, calls=%f{0}\n"
+    text = body.format(1, "sine") + body.format(2, "sine") + body.format(3, "cosine")
+    text += "ENTRY %main (x: f32[2]) -> f32[2] {\n" + "".join(called.format(i) for i in (1, 2, 3)) + "}\n"
+    assert fusions(text) == {"fusions": 3, "distinct": 2}
