@@ -204,7 +204,7 @@ def plain(x, kernel):
     return jnp.einsum("...c,cf->...f", x, kernel)
 
 
-@pytest.mark.parametrize("shape", [(1, 5), (2, 5), (3, 1, 5), (3, 2, 5), (5,)])
+@pytest.mark.parametrize("shape", [(2, 5), (3, 1, 5), (5,)])
 def test_derivatives_of_a_product_of_few_rows_are_those_of_jax(x64, shape):
     key = jax.random.key(0)
     x, kernel = jax.random.normal(key, shape), jax.random.normal(key, (5, 3))
@@ -224,7 +224,7 @@ def test_derivatives_of_a_product_of_few_rows_are_those_of_jax(x64, shape):
     )
 
 
-@pytest.mark.parametrize(("rows", "summed"), [(1, 4), (2, 4), (4, 4), (6, 6)])
+@pytest.mark.parametrize(("rows", "summed"), [(2, 4), (6, 6)])
 def test_the_gradient_of_a_kernel_is_a_product_over_at_least_four_rows(rows, summed):
     """Of fewer, XLA for CPU compiles each by itself."""
     x, kernel = jnp.ones((rows, 7)), jnp.ones((7, 3))
