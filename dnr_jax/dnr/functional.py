@@ -5,8 +5,7 @@ consecutive frames (groups, single frames or the whole clip), ``R`` sets of clip
 in float32, or in float64 where the features are float64.
 """
 
-import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -74,16 +73,11 @@ def place_like(x: jax.Array, batch: jax.Array | None) -> jax.Array:
 
     On meshes with automatic axes, and without a mesh, the compiler places arrays and nothing is done.
     """
-    if not _placed_by_hand():
+    axes = jax.sharding.get_abstract_mesh()
+    if axes.empty or not axes.explicit_axes:
         return x
     first = None if batch is None else jax.typeof(batch).sharding.spec[0]
     return jax.sharding.reshard(x, jax.sharding.PartitionSpec(first, *(None,) * (x.ndim - 1)))
-
-
-def _placed_by_hand() -> bool:
-    """Return whether arrays are on a mesh with explicit axes."""
-    axes = jax.sharding.get_abstract_mesh()
-    return not axes.empty and bool(axes.explicit_axes)
 
 
 def check_groups(num_frames: int, num_groups: int) -> None:
@@ -283,42 +277,6 @@ def modulate(x: Features, affine: Affine, dtype: Dtype | None = None) -> Feature
     return (x.astype(affine.scale.dtype) * per_frame(affine.scale) + per_frame(affine.offset)).astype(dtype or x.dtype)
 
 
-_FEWEST_ROWS = 4
-"""Rows of a product that XLA for CPU hands to a library; for fewer it compiles a program for every product."""
-
-
-def product(x: Float[Array, "*b c"], kernel: Float[Array, "c f"], *_: Any, **__: Any) -> Float[Array, "*b f"]:
-    """Return ``x @ kernel``, whose gradient of the kernel is quick to compile for few rows ``b`` as well.
-
-    It is a product over the rows, to which rows of zeros are added where there are fewer than four, such as two clips.
-    The numbers are those of JAX's own derivatives to rounding, of any order and in both modes. It stands for
-    ``jax.lax.dot_general`` in linear maps of the last axis, whose further arguments say no more than that.
-    """
-    return _product(x, kernel)
-
-
-@jax.custom_jvp
-def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return jax.lax.dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())))
-
-
-@_product.defjvp
-def _product_jvp(
-    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    (x, kernel), (x_dot, kernel_dot) = primals, tangents
-    return _product(x, kernel), _product(x_dot, kernel) + _product_of_rows(x, kernel_dot)
-
-
-def _product_of_rows(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Return ``x @ kernel`` as a product of at least four rows, unless arrays are on a mesh with explicit axes."""
-    count = math.prod(x.shape[:-1])
-    if count >= _FEWEST_ROWS or _placed_by_hand():
-        return _product(x, kernel)
-    rows = jnp.pad(x.reshape(count, x.shape[-1]), ((0, _FEWEST_ROWS - count), (0, 0)))
-    return _product(rows, kernel)[:count].reshape(*x.shape[:-1], -1)
-
-
 def lstm_step(gates: Float[Array, "*b _"], c: Float[Array, "*b c"]) -> tuple[State, Gates]:
     """Advance a bottleneck LSTM by one step (Equations 3 to 5).
 
@@ -329,7 +287,8 @@ def lstm_step(gates: Float[Array, "*b _"], c: Float[Array, "*b c"]) -> tuple[Sta
     Returns:
       The new state, and the gates after their activations.
     """
-    (i, f, _, o), g = jnp.split(jax.nn.sigmoid(gates), 4, axis=-1), jnp.tanh(jnp.split(gates, 4, axis=-1)[2])
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
+    i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
     c = f * c + i * g
     return (o * jax.nn.sigmoid(c), c), {"input": i, "forget": f, "candidate": g, "output": o}
 

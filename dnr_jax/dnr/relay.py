@@ -38,15 +38,7 @@ def torch_linear_uniform(fan_in: int) -> Callable[..., jax.Array]:
 
 def _dense(width: int, fan_in: int, name: str | None, param_dtype: Dtype, use_bias: bool = True) -> nn.Dense:
     init = torch_linear_uniform(fan_in)
-    return nn.Dense(
-        width,
-        use_bias,
-        param_dtype=param_dtype,
-        kernel_init=init,
-        bias_init=init,
-        dot_general=functional.product,
-        name=name,
-    )
+    return nn.Dense(width, use_bias, param_dtype=param_dtype, kernel_init=init, bias_init=init, name=name)
 
 
 class Bottleneck(nn.Module):

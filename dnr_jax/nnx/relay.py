@@ -147,7 +147,7 @@ def _linear(
 ) -> nnx.Linear:
     """Return a map whose weights start as those of a ``torch.nn.Linear`` with ``fan_in`` inputs."""
     init = torch_linear_uniform(fan_in)
-    fields = {"param_dtype": param_dtype, "kernel_init": init, "bias_init": init, "dot_general": functional.product}
+    fields = {"param_dtype": param_dtype, "kernel_init": init, "bias_init": init}
     return nnx.Linear(features, width, use_bias=use_bias, rngs=rngs, **fields)
 
 

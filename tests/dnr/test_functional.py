@@ -1,7 +1,5 @@
 """Pure functions of arrays, each against the loop or the formula that it replaces."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -198,35 +196,3 @@ def test_a_state_keeps_the_channels_that_there_are(channels, expected):
     start = (-jnp.arange(1.0, channels + 1)[None],) * 2
     found = functional.fit_channels(state, start)
     assert [part.tolist() for part in found] == [[expected]] * 2
-
-
-def plain(x, kernel):
-    return jnp.einsum("...c,cf->...f", x, kernel)
-
-
-@pytest.mark.parametrize("shape", [(1, 5), (2, 5), (3, 1, 5), (3, 2, 5), (5,)])
-def test_derivatives_of_a_product_of_few_rows_are_those_of_jax(x64, shape):
-    key = jax.random.key(0)
-    x, kernel = jax.random.normal(key, shape), jax.random.normal(key, (5, 3))
-
-    def derivatives(product):
-        def loss(x, kernel):
-            return jnp.sum(jnp.sin(product(x, kernel)))
-
-        gradients = jax.grad(loss, (0, 1))
-        forward = jax.jvp(product, (x, kernel), (x + 1, kernel - 1))
-        second = jax.grad(lambda *args: sum(jnp.sum(jnp.square(g)) for g in gradients(*args)), (0, 1))(x, kernel)
-        mapped = jax.vmap(gradients, (0, None))(jnp.stack([x, x + 1]), kernel)
-        return forward, gradients(x, kernel), second, mapped
-
-    jax.tree.map(
-        functools.partial(np.testing.assert_allclose, rtol=1e-12), *map(derivatives, (functional.product, plain))
-    )
-
-
-@pytest.mark.parametrize(("rows", "summed"), [(1, 4), (2, 4), (4, 4), (6, 6)])
-def test_the_gradient_of_a_kernel_is_a_product_over_at_least_four_rows(rows, summed):
-    """Of fewer, XLA for CPU compiles each by itself."""
-    x, kernel = jnp.ones((rows, 7)), jnp.ones((7, 3))
-    program = str(jax.make_jaxpr(jax.grad(lambda kernel: jnp.sum(functional.product(x, kernel))))(kernel))
-    assert f"f32[{summed},3]" in program and f"f32[{summed},7]" in program
