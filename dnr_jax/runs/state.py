@@ -6,7 +6,6 @@ import jax
 import optax
 from flax import struct
 from jax.sharding import Mesh
-from jaxtyping import Array, Int, Key
 
 from dnr_jax.dnr.statistics import Variables
 from dnr_jax.runs.devices import along_largest, replicated
@@ -24,11 +23,11 @@ class TrainState(struct.PyTreeNode):
       average: average of the variables over the steps, where there is one.
     """
 
-    step: Int[Array, ""]
+    step: jax.Array
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
-    key: Key[Array, ""]
+    key: jax.Array
     average: Variables | None = None
 
     @property
