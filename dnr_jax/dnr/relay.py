@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from annotated_types import Ge, Gt, Lt
+from jaxtyping import Array, Float
 
 from dnr_jax.dnr import functional
 from dnr_jax.dnr.aliases import Dtype, FloatDtype
@@ -57,7 +58,7 @@ class Bottleneck(nn.Module):
     gates: int = 4
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b p"]:
         """Map ``[..., C]`` to the gates' share of this input ``[..., gates * C]``."""
         hidden = max(self.features // self.reduction, 1)
         squeezed = nn.relu(_dense(hidden, self.features, "squeeze", self.param_dtype)(x))
@@ -80,11 +81,11 @@ class RelayLayer(nn.Module):
     reduction: int = 4
     param_dtype: Dtype = jnp.float32
 
-    def project(self, x: jax.Array) -> jax.Array:
+    def project(self, x: Float[Array, "*b c"]) -> Float[Array, "*b p"]:
         """Map the input ``[..., C]`` to its share of what the state is computed from."""
         raise NotImplementedError
 
-    def __call__(self, state: State, projected: jax.Array) -> State:
+    def __call__(self, state: State, projected: Float[Array, "*b p"]) -> State:
         """Advance ``(h, c)``, each ``[..., C]``, by one step."""
         raise NotImplementedError
 
@@ -97,11 +98,11 @@ class LSTMLayer(RelayLayer):
         self.input = Bottleneck(self.features, self.reduction, self.param_dtype)
         self.hidden = Bottleneck(self.features, self.reduction, self.param_dtype)
 
-    def project(self, x: jax.Array) -> jax.Array:
+    def project(self, x: Float[Array, "*b c"]) -> Float[Array, "*b p"]:
         """Return ``phi_x(x) + b`` of Equation 3: ``[..., C]`` to ``[..., 4 * C]``."""
         return self.input(x)
 
-    def __call__(self, state: State, projected: jax.Array) -> State:
+    def __call__(self, state: State, projected: Float[Array, "*b p"]) -> State:
         """Advance ``(h, c)`` by one step."""
         h, c = state
         state, gates = functional.lstm_step(projected + self.hidden(h), c)
@@ -120,11 +121,11 @@ class UnrelayedLayer(RelayLayer):
         """Create the bottleneck of the input."""
         self.input = Bottleneck(self.features, self.reduction, self.param_dtype, gates=3)
 
-    def project(self, x: jax.Array) -> jax.Array:
+    def project(self, x: Float[Array, "*b c"]) -> Float[Array, "*b p"]:
         """Map ``[..., C]`` to the gates ``[..., 3 * C]``."""
         return self.input(x)
 
-    def __call__(self, state: State, projected: jax.Array) -> State:
+    def __call__(self, state: State, projected: Float[Array, "*b p"]) -> State:
         """Return ``(h, c)``; ``state`` is not read."""
         del state
         new_state, gates = functional.unrelayed_step(projected)
@@ -142,11 +143,11 @@ class SELayer(RelayLayer):
         self.squeeze_state = _dense(hidden, fan_in, None, self.param_dtype, use_bias=False)
         self.expand = _dense(2 * self.features, hidden, None, self.param_dtype)
 
-    def project(self, x: jax.Array) -> jax.Array:
+    def project(self, x: Float[Array, "*b c"]) -> Float[Array, "*b p"]:
         """Map ``[..., C]`` to the input's share of the contraction ``[..., C // r]``."""
         return self.squeeze_input(x)
 
-    def __call__(self, state: State, projected: jax.Array) -> State:
+    def __call__(self, state: State, projected: Float[Array, "*b p"]) -> State:
         """Advance ``(h, c)`` by one step."""
         squeezed = nn.relu(projected + self.squeeze_state(jnp.concatenate(state, axis=-1)))
         return functional.excite(self.expand(squeezed))
@@ -161,11 +162,11 @@ class FCLayer(RelayLayer):
         self.input = _dense(width, fan_in, None, self.param_dtype)
         self.state = _dense(width, fan_in, None, self.param_dtype, use_bias=False)
 
-    def project(self, x: jax.Array) -> jax.Array:
+    def project(self, x: Float[Array, "*b c"]) -> Float[Array, "*b p"]:
         """Map ``[..., C]`` to the input's share ``[..., 2 * C]``."""
         return self.input(x)
 
-    def __call__(self, state: State, projected: jax.Array) -> State:
+    def __call__(self, state: State, projected: Float[Array, "*b p"]) -> State:
         """Advance ``(h, c)`` by one step."""
         return functional.excite(projected + self.state(jnp.concatenate(state, axis=-1)))
 
@@ -222,12 +223,14 @@ class CellSettings:
     gain: Gain = Prediction.gain
     """See :attr:`Prediction.gain`."""
 
-    def check(self, carry: Any, descriptors: jax.Array, batch_shape: tuple[int, ...]) -> None:
+    def check(self, carry: Any, descriptors: Float[Array, "*b c"], batch_shape: tuple[int, ...]) -> None:
         """Raise ValueError for descriptors of another width, or a carry that is not the cell's."""
         check_width(descriptors, self.features, "the relay cell")
         check_state(carry, self.depth, batch_shape, self.features, "carry")
 
-    def states_like(self, start: jax.Array | None, batch_shape: tuple[int, ...], dtype: Dtype) -> RelayState:
+    def states_like(
+        self, start: Float[Array, "depth 2 c"] | None, batch_shape: tuple[int, ...], dtype: Dtype
+    ) -> RelayState:
         """Return the state before the first step: zeros, or the learned ``start`` ``[depth, 2, C]`` for every clip."""
         shape = (*batch_shape, self.features)
         if start is None:
@@ -244,14 +247,14 @@ class CellSettings:
 class Layer(Protocol):
     """One layer of a relay cell, in any framework: see :class:`RelayLayer`."""
 
-    def project(self, x: jax.Array) -> jax.Array:
+    def project(self, x: Float[Array, "*b c"]) -> Float[Array, "*b p"]:
         """Map the input to its share of what the state is computed from."""
 
-    def __call__(self, state: State, projected: jax.Array) -> State:
+    def __call__(self, state: State, projected: Float[Array, "*b p"]) -> State:
         """Advance the state by one step."""
 
 
-def advance(layers: Sequence[Layer], carry: RelayState, descriptor: jax.Array) -> tuple[RelayState, State]:
+def advance(layers: Sequence[Layer], carry: RelayState, descriptor: Float[Array, "*b c"]) -> tuple[RelayState, State]:
     """Take one step of stacked layers; see :meth:`RelayCell.__call__`."""
     state: list[State] = []
     for layer, previous in zip(layers, carry, strict=True):
@@ -263,7 +266,7 @@ def advance(layers: Sequence[Layer], carry: RelayState, descriptor: jax.Array) -
 def unroll(
     layers: Sequence[Layer],
     carry: RelayState,
-    descriptors: jax.Array,
+    descriptors: Float[Array, "n g *b c"],
     scan: Callable[[Any, State, jax.Array], tuple[State, State]] | None,
     reverse: bool,
 ) -> tuple[RelayState, State]:
@@ -295,7 +298,7 @@ UNROLLED = 2
 """Steps in a trip of the scan: the paper's two groups run without a loop, and more do not make the program larger."""
 
 
-def _step(layer: RelayLayer, state: Any, projected: jax.Array) -> Any:
+def _step(layer: RelayLayer, state: Any, projected: Float[Array, "*b p"]) -> Any:
     state = layer(state, projected)
     return state, state
 
@@ -327,7 +330,7 @@ class RelayCell(CellSettings, nn.Module):
         """
         return self.states_like(self.start if self.initial_state == "learned" else None, batch_shape, dtype)
 
-    def __call__(self, carry: RelayState, descriptor: jax.Array) -> tuple[RelayState, State]:
+    def __call__(self, carry: RelayState, descriptor: Float[Array, "*b c"]) -> tuple[RelayState, State]:
         """Take one step.
 
         Args:
@@ -344,7 +347,9 @@ class RelayCell(CellSettings, nn.Module):
         carry, state = advance(self.layer, carry, descriptor)
         return carry, self.scale_and_shift(state)
 
-    def unroll(self, carry: RelayState, descriptors: jax.Array, *, reverse: bool = False) -> tuple[RelayState, State]:
+    def unroll(
+        self, carry: RelayState, descriptors: Float[Array, "n g *b c"], *, reverse: bool = False
+    ) -> tuple[RelayState, State]:
         """Take one step for each entry of the second axis, in order.
 
         Equal to calling the cell in a loop, but the input's share of the gates is one matrix product for all steps and

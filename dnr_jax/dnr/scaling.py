@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 import jax
 import jax.numpy as jnp
 from annotated_types import Ge
+from jaxtyping import Array, Float
 
 from dnr_jax.dnr import functional
-from dnr_jax.dnr.aliases import Carry, Dtype, ScaleShift
+from dnr_jax.dnr.aliases import Carry, Dtype, Features, ScaleShift
 from dnr_jax.dnr.fields import Needs, Where
 from dnr_jax.dnr.functional import Moments
 from dnr_jax.dnr.inputs import check_state, check_width
@@ -72,12 +73,12 @@ class TemporalRelay(FrameGroups):
         functional.check_groups(num_frames, groups)
         return groups
 
-    def descriptors(self, moments: Moments) -> jax.Array:
+    def descriptors(self, moments: Moments) -> Float[Array, "n g m c"]:
         """Return what cells read: ``[N, G, M, C]``, of ``M`` chains over the groups."""
         grouped = functional.group_frames(moments.mean, self.groups(moments.mean.shape[1]))
         return jnp.mean(grouped, axis=2, keepdims=True) if self.granularity == "group" else grouped
 
-    def check_stream(self, state: Any, depth: int, descriptors: jax.Array) -> None:
+    def check_stream(self, state: Any, depth: int, descriptors: Float[Array, "n g m c"]) -> None:
         """Raise ValueError where the relay cannot start from ``state``, that of an earlier piece of the video."""
         if self.direction == "bidirectional":
             raise ValueError(
@@ -87,7 +88,7 @@ class TemporalRelay(FrameGroups):
         check_state(state, depth, (n, chains), c, "relay_state")
 
     def relay_groups(
-        self, cell: Any, backward: Any, descriptors: jax.Array, start: RelayState | None = None
+        self, cell: Any, backward: Any, descriptors: Float[Array, "n g m c"], start: RelayState | None = None
     ) -> tuple[RelayState, ScaleShift]:
         """Predict scale and shift of each group, or frame.
 
@@ -137,7 +138,7 @@ class LayerRelay:
                 "expected 1 with relay none"
             )
 
-    def relay_layers(self, cell: Any, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
+    def relay_layers(self, cell: Any, carry: Carry, x: Features, moments: Moments) -> tuple[Carry, ScaleShift]:
         """Predict the scale and shift of each clip.
 
         Args:
@@ -230,7 +231,7 @@ class Mixture:
     num_mixtures: Annotated[int, Ge(1)] = 10
     """``K``."""
 
-    def weights(self, moments: Moments, runs: int, positions: int, attention: Linear) -> jax.Array:
+    def weights(self, moments: Moments, runs: int, positions: int, attention: Linear) -> Float[Array, "n f k"]:
         """Return the weights ``[N, F, K]`` of each of ``runs`` runs of frames with ``positions`` positions each."""
         frames = moments.mean.shape[1]
         keys = functional.instance_moments(moments, runs)

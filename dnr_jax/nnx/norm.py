@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge
 from flax import nnx
+from jaxtyping import Array, Float
 
 from dnr_jax.dnr import functional
-from dnr_jax.dnr.aliases import Carry, ScaleShift
+from dnr_jax.dnr.aliases import Carry, Features, ScaleShift
 from dnr_jax.dnr.functional import Affine, Moments
 from dnr_jax.dnr.inputs import as_features, check_width
 from dnr_jax.dnr.norm import explains_arguments
@@ -72,9 +73,7 @@ class Norm(LayerSettings, _Sized, nnx.Module):
                 setattr(self, name, kind(variable.create(self.param_dtype)))
         self._create(rngs)
 
-    def __call__(
-        self, carry: Carry, x: jax.Array, *, use_running_average: bool | None = None
-    ) -> tuple[Carry, jax.Array]:
+    def __call__(self, carry: Carry, x: Features, *, use_running_average: bool | None = None) -> tuple[Carry, Features]:
         """Normalise features, and update the running statistics in training.
 
         Args:
@@ -111,11 +110,11 @@ class Norm(LayerSettings, _Sized, nnx.Module):
         """Create what predicts or holds the scale and shift."""
         raise NotImplementedError
 
-    def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
+    def _scale_and_shift(self, carry: Carry, x: Features, moments: Moments) -> tuple[Carry, ScaleShift]:
         """Return the carry and gamma and beta, each ``[N or 1, F, C]`` for runs of frames of equal length."""
         raise NotImplementedError
 
-    def _standardization(self, x: jax.Array, moments: Moments, frozen: bool) -> Affine:
+    def _standardization(self, x: Features, moments: Moments, frozen: bool) -> Affine:
         """Return the standardisation of ``x`` and update the running statistics in training."""
         learned, before = (
             {name: getattr(self, name)[...] for name in names} for names in (self._learned(), self._running())
@@ -148,7 +147,7 @@ def without_carry(layer: type[Norm]) -> type[Norm]:
     if issubclass(layer, CrossLayerDNR):
         raise TypeError(f"{layer.__name__} relays through its carry, which the network has to hand on")
 
-    def call(self: Norm, x: jax.Array, use_running_average: bool | None = None, *, mask: None = None) -> jax.Array:
+    def call(self: Norm, x: Features, use_running_average: bool | None = None, *, mask: None = None) -> Features:
         """Map features ``[N, T, *S, C]`` to features."""
         if mask is not None:
             raise TypeError(f"{layer.__name__} takes no mask: statistics are those of all clips and positions")
@@ -168,7 +167,7 @@ class StaticNorm(LearnedTransform, Norm):
         if self.use_bias:
             self.bias = nnx.Param(self.bias_init(rngs.params(), shape, self.param_dtype))
 
-    def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
+    def _scale_and_shift(self, carry: Carry, x: Features, moments: Moments) -> tuple[Carry, ScaleShift]:
         shape, dtype = x.shape[-1:], self.param_dtype
         scale = self.scale[...] if self.use_scale else jnp.ones(shape, dtype)
         bias = self.bias[...] if self.use_bias else jnp.zeros(shape, dtype)
@@ -203,7 +202,7 @@ class CrossTemporalDNR(TemporalRelay, _DynamicNorm):
         if self.direction == "bidirectional":
             self.relay_backward = self._own_cell(rngs)
 
-    def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
+    def _scale_and_shift(self, carry: Carry, x: Features, moments: Moments) -> tuple[Carry, ScaleShift]:
         descriptors = self.descriptors(moments)
         backward = self.relay_backward if self.direction == "bidirectional" else None
         start = self._stream(descriptors) if self.streaming else None
@@ -212,7 +211,7 @@ class CrossTemporalDNR(TemporalRelay, _DynamicNorm):
             self.stream = RelayStream(jnp.stack([jnp.stack(pair) for pair in last]))
         return carry, self._hand_out(scale, shift)
 
-    def _stream(self, descriptors: jax.Array) -> RelayState:
+    def _stream(self, descriptors: Float[Array, "n g m c"]) -> RelayState:
         """Return the state to start from."""
         n, _, chains, _ = descriptors.shape
         if hasattr(self, "stream"):
@@ -239,7 +238,7 @@ class CrossLayerDNR(LayerRelay, _DynamicNorm):
         if self.cell is None:
             self.relay_cell = self._own_cell(rngs)
 
-    def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
+    def _scale_and_shift(self, carry: Carry, x: Features, moments: Moments) -> tuple[Carry, ScaleShift]:
         cell = self.relay_cell if self.cell is None else self.cell
         carry, (scale, shift) = self.relay_layers(cell, carry, x, moments)
         return carry, self._hand_out(scale, shift)
@@ -258,7 +257,7 @@ class InstanceLevelMetaNorm(KeyEncoder, Norm):
         self.scale = nnx.Param(jnp.ones(self.num_features, self.param_dtype))
         self.bias = nnx.Param(jnp.zeros(self.num_features, self.param_dtype))
 
-    def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
+    def _scale_and_shift(self, carry: Carry, x: Features, moments: Moments) -> tuple[Carry, ScaleShift]:
         maps = self.encode, self.decode_scale, self.decode_shift
         gamma, beta = self.decode(moments, self.runs(x.shape[1]), math.prod(x.shape[2:-1]), *maps)
         return carry, self._hand_out(gamma + self.scale[...][None, None], beta + self.bias[...][None, None])
@@ -274,6 +273,6 @@ class AttentiveNorm(Mixture, Norm):
         self.scale = nnx.Param(normal_around(1.0)(rngs.params(), shape, self.param_dtype))
         self.bias = nnx.Param(normal_around(0.0)(rngs.params(), shape, self.param_dtype))
 
-    def _scale_and_shift(self, carry: Carry, x: jax.Array, moments: Moments) -> tuple[Carry, ScaleShift]:
+    def _scale_and_shift(self, carry: Carry, x: Features, moments: Moments) -> tuple[Carry, ScaleShift]:
         weights = self.weights(moments, self.runs(x.shape[1]), math.prod(x.shape[2:-1]), self.attention)
         return carry, self._hand_out(weights @ self.scale[...], weights @ self.bias[...])

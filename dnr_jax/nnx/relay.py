@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
 from dnr_jax.dnr import functional
 from dnr_jax.dnr.fields import refuse
@@ -35,15 +36,15 @@ class RelayLayer(nnx.Module):
         """Create the maps."""
         raise NotImplementedError
 
-    def project(self, x: jax.Array) -> jax.Array:
+    def project(self, x: Float[Array, "*b c"]) -> Float[Array, "*b p"]:
         """Map the input ``[..., C]`` to its share of what the state is computed from."""
         raise NotImplementedError
 
-    def step(self, state: State, projected: jax.Array) -> tuple[State, Gates]:
+    def step(self, state: State, projected: Float[Array, "*b p"]) -> tuple[State, Gates]:
         """Advance ``(h, c)``, each ``[..., C]``; return the gates that it has, after their activations, as well."""
         raise NotImplementedError
 
-    def __call__(self, state: State, projected: jax.Array) -> State:
+    def __call__(self, state: State, projected: Float[Array, "*b p"]) -> State:
         """Advance ``(h, c)`` by one step."""
         state, gates = self.step(state, projected)
         self.hand_out_gates(gates)
@@ -64,7 +65,7 @@ class Bottleneck(nnx.Module):
         self.squeeze = _linear(features, hidden, features, param_dtype, rngs)
         self.expand = _linear(hidden, gates * features, hidden, param_dtype, rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b p"]:
         """Map ``[..., C]`` to the gates' share of this input ``[..., gates * C]``."""
         return self.expand(jax.nn.relu(self.squeeze(x)))
 
@@ -77,11 +78,11 @@ class LSTMLayer(RelayLayer):
         self.input = Bottleneck(features, reduction, param_dtype, rngs=rngs)
         self.hidden = Bottleneck(features, reduction, param_dtype, rngs=rngs)
 
-    def project(self, x: jax.Array) -> jax.Array:
+    def project(self, x: Float[Array, "*b c"]) -> Float[Array, "*b p"]:
         """Map ``[..., C]`` to ``[..., 4 * C]``."""
         return self.input(x)
 
-    def step(self, state: State, projected: jax.Array) -> tuple[State, Gates]:
+    def step(self, state: State, projected: Float[Array, "*b p"]) -> tuple[State, Gates]:
         """Advance ``(h, c)``; return the gates as well."""
         h, c = state
         return functional.lstm_step(projected + self.hidden(h), c)
@@ -94,11 +95,11 @@ class UnrelayedLayer(RelayLayer):
         """Create the bottleneck of the input."""
         self.input = Bottleneck(features, reduction, param_dtype, rngs=rngs, gates=3)
 
-    def project(self, x: jax.Array) -> jax.Array:
+    def project(self, x: Float[Array, "*b c"]) -> Float[Array, "*b p"]:
         """Map ``[..., C]`` to ``[..., 3 * C]``."""
         return self.input(x)
 
-    def step(self, state: State, projected: jax.Array) -> tuple[State, Gates]:
+    def step(self, state: State, projected: Float[Array, "*b p"]) -> tuple[State, Gates]:
         """Return ``(h, c)`` and the gates; ``state`` is not read."""
         del state
         return functional.unrelayed_step(projected)
@@ -114,11 +115,11 @@ class SELayer(RelayLayer):
         self.squeeze_state = _linear(2 * features, hidden, fan_in, param_dtype, rngs, use_bias=False)
         self.expand = _linear(hidden, 2 * features, hidden, param_dtype, rngs)
 
-    def project(self, x: jax.Array) -> jax.Array:
+    def project(self, x: Float[Array, "*b c"]) -> Float[Array, "*b p"]:
         """Map ``[..., C]`` to ``[..., C // r]``."""
         return self.squeeze_input(x)
 
-    def step(self, state: State, projected: jax.Array) -> tuple[State, Gates]:
+    def step(self, state: State, projected: Float[Array, "*b p"]) -> tuple[State, Gates]:
         """Advance ``(h, c)``."""
         squeezed = jax.nn.relu(projected + self.squeeze_state(jnp.concatenate(state, axis=-1)))
         return functional.excite(self.expand(squeezed)), {}
@@ -133,11 +134,11 @@ class FCLayer(RelayLayer):
         self.input = _linear(features, 2 * features, 3 * features, param_dtype, rngs)
         self.state = _linear(2 * features, 2 * features, 3 * features, param_dtype, rngs, use_bias=False)
 
-    def project(self, x: jax.Array) -> jax.Array:
+    def project(self, x: Float[Array, "*b c"]) -> Float[Array, "*b p"]:
         """Map ``[..., C]`` to ``[..., 2 * C]``."""
         return self.input(x)
 
-    def step(self, state: State, projected: jax.Array) -> tuple[State, Gates]:
+    def step(self, state: State, projected: Float[Array, "*b p"]) -> tuple[State, Gates]:
         """Advance ``(h, c)``."""
         return functional.excite(projected + self.state(jnp.concatenate(state, axis=-1))), {}
 
@@ -155,10 +156,10 @@ RELAYS: dict[str, type[RelayLayer]] = {"lstm": LSTMLayer, "se": SELayer, "fc": F
 """The relay mechanisms of the paper's Table 1d."""
 
 
-def _scan(reverse: bool, layer: RelayLayer, state: State, projected: jax.Array) -> tuple[State, State]:
+def _scan(reverse: bool, layer: RelayLayer, state: State, projected: Float[Array, "*b p"]) -> tuple[State, State]:
     """Run a layer over the second axis; return the last state and all states."""
 
-    def step(state: State, projected: jax.Array) -> tuple[State, tuple[State, Gates]]:
+    def step(state: State, projected: Float[Array, "*b p"]) -> tuple[State, tuple[State, Gates]]:
         state, gates = layer.step(state, projected)
         return state, (state, gates)
 
@@ -201,7 +202,7 @@ class RelayCell(CellSettings, nnx.Module):
         start = self.start[...] if self.initial_state == "learned" else None
         return self.states_like(start, batch_shape, dtype)
 
-    def __call__(self, carry: RelayState, descriptor: jax.Array) -> tuple[RelayState, State]:
+    def __call__(self, carry: RelayState, descriptor: Float[Array, "*b c"]) -> tuple[RelayState, State]:
         """Take one step, as :meth:`dnr_jax.RelayCell.__call__` does.
 
         Args:
@@ -218,7 +219,9 @@ class RelayCell(CellSettings, nnx.Module):
         carry, state = advance(self.layers, carry, descriptor)
         return carry, self.scale_and_shift(state)
 
-    def unroll(self, carry: RelayState, descriptors: jax.Array, *, reverse: bool = False) -> tuple[RelayState, State]:
+    def unroll(
+        self, carry: RelayState, descriptors: Float[Array, "n g *b c"], *, reverse: bool = False
+    ) -> tuple[RelayState, State]:
         """Take one step for each entry of the second axis, in order, as :meth:`dnr_jax.RelayCell.unroll` does.
 
         Args:
