@@ -52,7 +52,7 @@ def override(config: ExperimentConfig, arguments: Sequence[str]) -> tuple[Experi
             rest.append(argument)
             continue
         try:
-            kind, old = _find(config, match["name"])
+            kind, old = find_field(config, match["name"])
             text = _text(match, kind, remaining)
             config = _replaced(config, match["name"].split("."), _parse(text, kind, old))
         except ConfigError as error:
@@ -62,8 +62,12 @@ def override(config: ExperimentConfig, arguments: Sequence[str]) -> tuple[Experi
     return config, rest
 
 
-def _find(config: Any, name: str) -> tuple[Any, Any]:
-    """Return type and value of the field with a dotted name."""
+def find_field(config: Any, name: str) -> tuple[Any, Any]:
+    """Return type and value of the field with a dotted name.
+
+    Raises:
+      ConfigError: where there is none, with the nearest name and the section's fields.
+    """
     part, prefix = config, ""
     *parents, last = name.split(".")
     for parent in parents:
