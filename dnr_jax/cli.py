@@ -210,7 +210,7 @@ def _add_run_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
     predict.add_argument(
         "videos",
         nargs="*",
-        type=path_from,
+        type=expand_path,  # an empty one costs none of the others
         metavar="VIDEO",
         help="video file of any format that FFmpeg reads, folder of JPEG frames, folder with videos at any depth, "
         "address, or - for the standard input; without --workdir the first is the work directory of the run",
