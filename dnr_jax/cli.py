@@ -210,7 +210,7 @@ def _add_run_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
     predict.add_argument(
         "videos",
         nargs="*",
-        type=path_from,
+        type=expand_path,  # an empty one costs none of the others
         metavar="VIDEO",
         help="video file of any format that FFmpeg reads, folder of JPEG frames, folder with videos at any depth, "
         "address, or - for the standard input; without --workdir the first is the work directory of the run",
@@ -475,7 +475,7 @@ def _say_shard(shard: tuple[int, int], videos: tuple[int, int], preparation: Any
 
 
 def _check(args: argparse.Namespace) -> int:
-    from dnr_jax.data.catalogue.check import check, summary
+    from dnr_jax.data.catalogue.check import check, is_written, summary
     from dnr_jax.data.catalogue.records import why_not_writable
     from dnr_jax.data.catalogue.sources import source_at
 
@@ -491,9 +491,10 @@ def _check(args: argparse.Namespace) -> int:
     for problem in problems:
         print(problem)
     print(summary(catalogue, problems))
-    if problems and not unwritable:
+    written = not unwritable and is_written(args.report, problems)
+    if problems and written:
         print(f"the list is in {args.report}")
-    return 1 if unwritable or any(problem.is_fault for problem in problems) else 0
+    return 1 if unwritable or (problems and not written) or any(problem.is_fault for problem in problems) else 0
 
 
 def _evaluate(args: argparse.Namespace) -> int:

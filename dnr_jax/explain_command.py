@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dnr_jax import console
 from dnr_jax.arguments import add_checkpoint, path_from
-from dnr_jax.config import ConfigError
+from dnr_jax.config import ConfigError, expand_path
 from dnr_jax.progress import Progress, stage
 
 if TYPE_CHECKING:  # commands start before jax is imported
@@ -54,7 +54,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "videos",
         nargs="*",
-        type=path_from,
+        type=expand_path,  # an empty one costs none of the others
         metavar="VIDEO",
         help="video file or address, folder of frames, or folder with videos at any depth; with --compare RUN VIDEO...",
     )
@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _refuse(args: argparse.Namespace, videos: Sequence[str], runs: int) -> None:
     """Refuse what has no effect, and what is missing."""
-    if args.compare and runs < 2:
+    if args.compare and (runs < 2 or not args.videos[0]):
         raise ConfigError("--compare needs two runs: dnr explain --compare RUN RUN VIDEO...")
     if args.compare and (args.method not in ("gradcam", "gradcam++") or args.format != "mp4"):
         raise ConfigError("--compare writes pictures of gradcam or gradcam++; leave out --method or --format")

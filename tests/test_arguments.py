@@ -51,3 +51,8 @@ def test_no_command_takes_an_unset_variable_for_this_folder(words, capsys):
         cli.main(words)
     assert ended.value.code == 2
     assert "is empty; expected a path" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["predict", "explain"])
+def test_an_empty_video_is_left_to_its_turn(command):
+    assert cli._parser().parse_args([command, "run", "", "~/a.mp4"]).videos[-2:] == ["", os.path.expanduser("~/a.mp4")]

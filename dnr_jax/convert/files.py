@@ -13,6 +13,7 @@ import pathlib
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -42,6 +43,8 @@ STATE_ENTRIES = (
     "ema",
 )
 """Entries under which training programs keep the weights, the one to take first where there are several."""
+_MOST_UNPACKED = 20
+"""How many times the size of an archive its contents may have; weights that somebody compressed have two."""
 _FLOAT8 = {
     "F8_E4M3": ml_dtypes.float8_e4m3fn,
     "F8_E5M2": ml_dtypes.float8_e5m2,
@@ -205,9 +208,25 @@ def _torch(path: pathlib.Path) -> Any:
     return torch
 
 
+def _check_unpacked(path: pathlib.Path) -> None:
+    """Raise ConversionError where a small archive would fill the memory; PyTorch itself writes without compression."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except zipfile.BadZipFile:  # PyTorch's older files are none; of damaged ones PyTorch says what is wrong
+        return
+    size = path.stat().st_size
+    if unpacked > _MOST_UNPACKED * size:
+        raise ConversionError(
+            f"'{path}' is an archive of {size / 1e6:.3g} MB that unpacks to {unpacked / 1e6:.3g} MB, which no file of "
+            "weights does"
+        )
+
+
 def _read_torch(path: pathlib.Path) -> Any:
     """Return what a PyTorch file holds: tensors in plain containers."""
     torch = _torch(path)
+    _check_unpacked(path)
     try:
         with torch.serialization.safe_globals([(type(name, (Record,), {}), name) for name in RECORDS]):
             # Opened here, as torch takes a name for a kind; its warnings are about kinds of storage that it deprecates.

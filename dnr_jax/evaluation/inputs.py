@@ -26,6 +26,9 @@ Video: TypeAlias = str | os.PathLike[str] | bytes | np.ndarray | Iterable[np.nda
 STANDARD_INPUT = "-"
 """The name of the file that another program writes into a pipe."""
 
+NO_PATH = "'': an empty path, as an unset variable of a shell is; expected a video"
+"""What is said of a video without a name."""
+
 _FETCHED = ("http", "https", "ftp")
 _BUCKETS = ("gs", "s3")
 _PLAYLISTS = (".m3u8", ".mpd")
@@ -66,6 +69,8 @@ def local_file(path: str) -> Iterator[str]:
       DecodeError: for what is no video by its name alone, and for what cannot be fetched.
     """
     scheme = scheme_of(path)
+    if not path:
+        raise DecodeError(NO_PATH)
     if path == STANDARD_INPUT or scheme in _FETCHED:
         with _copied(path) as copy:
             yield copy

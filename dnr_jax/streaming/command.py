@@ -95,7 +95,7 @@ def _terminable() -> Iterator[None]:
 
 def _label(args: argparse.Namespace, predictor: Predictor, settings: StreamSettings, video: str) -> int:
     """Label one video; whatever is wrong with it costs none of the others."""
-    name = video or f"webcam {args.webcam}"
+    name = f"webcam {args.webcam}" if args.webcam else video
     try:
         source = webcam(args.webcam, args.timeout) if args.webcam else source_of(video, args.live, args.timeout)
         with Reader(source) as reader:

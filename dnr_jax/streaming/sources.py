@@ -27,9 +27,10 @@ from dnr_jax.data.clips.container import (
     decode_packet,
     is_url,
     orientation,
+    why_unreadable,
 )
 from dnr_jax.data.clips.transforms import resize_short_side
-from dnr_jax.evaluation.inputs import STANDARD_INPUT, as_frame, scheme_of
+from dnr_jax.evaluation.inputs import NO_PATH, STANDARD_INPUT, as_frame, scheme_of
 
 TIMEOUT = 10.0
 """Seconds without a frame after which a live source or an address is given up."""
@@ -76,8 +77,10 @@ def source_of(path: str, live: bool = False, timeout: float | None = None) -> So
       timeout: seconds; default: 10 for addresses, none for files and the standard input.
 
     Raises:
-      DecodeError: for a folder.
+      DecodeError: for a folder, and for an empty path.
     """
+    if not path:
+        raise DecodeError(NO_PATH)
     scheme = scheme_of(path)
     if path == STANDARD_INPUT:
         return Source(path, "pipe:0", live, timeout)
@@ -253,7 +256,9 @@ class Reader(Iterator[Frame]):
                 self._opened.put("")
                 self._decode(container, stream)
         except Exception as error:  # whatever it is, whoever iterates has to know
-            self.reason = self._silence() if isinstance(error, av.ExitError) else str(error)
+            self.reason = (
+                self._silence() if isinstance(error, av.ExitError) else why_unreadable(self.source.name, error)
+            )
         with contextlib.suppress(queue.Full):
             self._opened.put_nowait(self.reason or "no frame could be decoded")
         self._put(None)

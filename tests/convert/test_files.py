@@ -439,3 +439,14 @@ def test_files_that_others_made(shared, tmp_path):
             read_weight_file(failing / name)
     assert read_weight_file(failing / "fp8.safetensors").state["conv1.weight"].dtype == ml_dtypes.float8_e4m3fn
     assert read_weight_file(failing / "quantized.pth").state["conv1.weight"].dtype == np.float32
+
+
+def test_a_small_archive_that_would_fill_the_memory_is_refused(tmp_path):
+    torch_or_skip()
+    write_weight_file(tmp_path / "a.pth", {"w": np.zeros(2**20, np.float32)})
+    with zipfile.ZipFile(tmp_path / "a.pth") as stored:
+        with zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED) as packed:
+            for name in stored.namelist():
+                packed.writestr(name, stored.read(name))
+    with pytest.raises(files.ConversionError, match="b.pth' is an archive of .* MB that unpacks to 4.*MB"):
+        read_weight_file(tmp_path / "b.pth")

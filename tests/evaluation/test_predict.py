@@ -89,11 +89,12 @@ def test_a_folder_stands_for_the_videos_in_it(folder):
 
 
 def test_whatever_is_wrong_with_one_costs_none_of_the_others(folder, read):
-    paths = ["broken.mp4", "odd.mp4", "rtsp://camera/1", folder / "empty", folder / "frames", folder / "b.mp4"]
+    paths = ["broken.mp4", "odd.mp4", "", "rtsp://camera/1", folder / "empty", folder / "frames", folder / "b.mp4"]
     *failed, frames, last = predict("run", paths)
     assert [prediction.error for prediction in failed] == [
         "broken.mp4: no frame",
         "odd.mp4: KeyError: 'odd.mp4'",
+        "'': an empty path, as an unset variable of a shell is; expected a video",
         "rtsp://camera/1: rtsp:// is not read as one video; expected a file, http://, https://, ftp://, gs:// or "
         "s3://. dnr predict --stream labels live sources",
         f"{folder}/empty: a folder without videos; expected video files or frames in it",

@@ -78,11 +78,22 @@ def check(catalogue: Catalogue, report: str, min_frames: int = 8, workers: int =
 def _write_report(report: str, problems: Sequence[Problem]) -> None:
     """Write the problems to a file; where that fails, what took hours is not lost for it."""
     try:
-        text = records.json_lines(dataclasses.asdict(problem) for problem in problems)
-        records.write_text(epath.Path(report), text)
+        records.write_text(epath.Path(report), _lines(problems))
         epath.Path(f"{report}.partial").unlink(missing_ok=True)
     except OSError as error:
         _logger.warning("the problems cannot be written to '%s': %s", report, error)
+
+
+def is_written(report: str, problems: Sequence[Problem]) -> bool:
+    """Return whether a file holds these problems, as :func:`check` writes them where there is room."""
+    try:
+        return not records.is_special(report) and epath.Path(report).read_text() == _lines(problems)
+    except OSError:
+        return False
+
+
+def _lines(problems: Sequence[Problem]) -> str:
+    return records.json_lines(dataclasses.asdict(problem) for problem in problems)
 
 
 def inspect(video: str | bytes) -> Verdict:

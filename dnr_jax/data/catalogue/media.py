@@ -27,6 +27,7 @@ from dnr_jax.data.clips.container import (
     decode_in_order,
     open_video,
     orientation,
+    why_unreadable,
 )
 from dnr_jax.data.clips.decode import REPEATABLE, decode_frames, told_frames
 from dnr_jax.data.clips.frame_files import FrameFiles, has_frame_files
@@ -98,7 +99,7 @@ def read_media(path: str) -> bytes:
     try:
         return pack_frames(path) if source.is_dir() else source.read_bytes()
     except OSError as error:
-        raise DecodeError(f"{path}: {error}") from error
+        raise DecodeError(f"{path}: {why_unreadable(path, error)}") from error
 
 
 def readable(path: str) -> str | bytes:
@@ -243,7 +244,7 @@ def _stream(media: str | bytes, damaged: list[str]) -> Iterator[VideoFrame]:
     try:
         yield from map(_upright, decode_in_order(media, damaged))
     except (av.FFmpegError, OSError) as error:
-        raise DecodeError(str(error)) from error
+        raise DecodeError(why_unreadable(media, error)) from error
 
 
 def _stream_files(media: str | bytes, damaged: list[str]) -> Iterator[VideoFrame]:

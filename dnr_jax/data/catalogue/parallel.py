@@ -11,6 +11,8 @@ from typing import TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
+from dnr_jax.config import RunError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -39,6 +41,9 @@ def ordered_map(
 
     Yields:
       The results.
+
+    Raises:
+      RunError: The processes cannot start.
     """
     if workers <= 1:
         yield from map(function, items)
@@ -50,14 +55,23 @@ def ordered_map(
     try:
         while True:
             for item in itertools.islice(remaining, 4 * workers - len(pending)):
-                with _interrupts_blocked():
-                    pending.append((item, pool.schedule(function, args=(item,), timeout=time_limit)))
+                pending.append((item, _begin(pool, function, item, time_limit)))
             if not pending:
                 return
             yield _result(*pending.popleft(), lost, time_limit)
     finally:
         pool.stop()
         pool.join()
+
+
+def _begin(
+    pool: ProcessPool, function: Callable[[Item], Result], item: Item, time_limit: float
+) -> "concurrent.futures.Future[Result]":
+    try:
+        with _interrupts_blocked():
+            return pool.schedule(function, args=(item,), timeout=time_limit)
+    except (OSError, RuntimeError) as error:  # RuntimeError: the pool noticed before that it is broken
+        raise _not_started(error) from error
 
 
 def _result(
@@ -69,6 +83,15 @@ def _result(
         return lost(item, "the process that read it died")
     except concurrent.futures.TimeoutError:
         return lost(item, f"reading it took longer than {time_limit:g} seconds")
+    except concurrent.futures.BrokenExecutor as error:
+        raise _not_started(error) from error
+
+
+def _not_started(error: Exception) -> RunError:
+    return RunError(
+        f"the processes that read the videos cannot start ({error}); with --workers 1 there are none, and the messages "
+        "above may say why"
+    )
 
 
 @contextlib.contextmanager

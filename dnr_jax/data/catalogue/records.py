@@ -306,8 +306,16 @@ def json_lines(rows: Iterable[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
+def is_special(path: str | os.PathLike[str]) -> bool:
+    """Return whether there is something that is neither a file nor a folder, such as a pipe or a device."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
 def write_text(file: epath.Path, text: str) -> None:
-    """Write a file that appears when it is complete."""
+    """Write a file that appears when it is complete; what is there and no file, such as /dev/null, is not replaced."""
+    if is_special(file):
+        file.write_text(text)
+        return
     temporary = file.with_name(f"{file.name}.incomplete")
     temporary.write_text(text)
     temporary.replace(file)

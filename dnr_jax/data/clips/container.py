@@ -5,6 +5,7 @@ import enum
 import io
 import logging
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
@@ -28,6 +29,18 @@ OPEN_OPTIONS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__versio
 
 class DecodeError(Exception):
     """A video could not be decoded; the message names it and says why."""
+
+
+def why_unreadable(media: str | bytes, error: Exception) -> str:
+    """Return why a file could not be read, as a person says it: without FFmpeg's number and its name of the file.
+
+    Args:
+      media: Path of a file, or its bytes.
+      error: What opening or reading it raised.
+    """
+    if not media if isinstance(media, bytes) else os.path.isfile(media) and not os.path.getsize(media):
+        return "the file has no content"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def is_url(path: str) -> bool:

@@ -43,6 +43,7 @@ from dnr_jax.data.clips.container import (
     may_be_mp4,
     open_video,
     orientation,
+    why_unreadable,
 )
 from dnr_jax.data.clips.frame_files import BUCKETS, FrameFiles, has_frame_files
 from dnr_jax.data.clips.packet_index import Decoder, Doubt, PacketIndex, index_of
@@ -151,7 +152,7 @@ def decode_frames(source: str | bytes, pick: Pick, short_side: int = 0) -> tuple
         frames, indices, total = _decode_stored(media, pick) or _decode_counting(media, pick, counted=0)
         return _to_rgb(frames, indices), total
     except (av.FFmpegError, OSError, DecodeError) as error:
-        raise DecodeError(f"{name}: {error}") from error
+        raise DecodeError(f"{name}: {why_unreadable(source, error)}") from error
 
 
 def told_frames(media: str | bytes) -> int:
@@ -174,7 +175,7 @@ def told_frames(media: str | bytes) -> int:
             packets = _list_samples(media, container, stream) or _list_packets(container, stream)
             return len(packets.order) if packets.delay <= stream.codec_context.reorder_depth else 0
     except (av.FFmpegError, OSError) as error:
-        raise DecodeError(str(error)) from error
+        raise DecodeError(why_unreadable(media, error)) from error
 
 
 def index_packets(content: bytes) -> bytes:
@@ -196,7 +197,7 @@ def index_packets(content: bytes) -> bytes:
         # What a container asks of its decoder, colours for example, it asks of all frames: the first one tells.
         is_right = index is not None and _decodes_alike(content, index, lambda total: np.zeros(1, np.int64))
     except (av.FFmpegError, OSError) as error:
-        raise DecodeError(str(error)) from error
+        raise DecodeError(why_unreadable(content, error)) from error
     return index.to_bytes() if index is not None and is_right else b""
 
 

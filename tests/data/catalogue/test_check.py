@@ -187,11 +187,15 @@ def test_problems_are_printed_where_no_report_can_be_written(one_problem, capsys
     assert "nothing can be written to '/proc/none'" in captured.err.splitlines()[0]
 
 
-def test_a_report_that_fails_at_the_end_loses_nothing(one_problem, tmp_path, caplog):
+def test_a_report_that_fails_at_the_end_loses_nothing(one_problem, tmp_path, caplog, capsys):
     (tmp_path / "report").mkdir()
     (problem,) = check.check(sources.source_at(str(one_problem)).open(), str(tmp_path / "report"))
     assert problem.kind == "empty"
     assert "the problems cannot be written to" in caplog.text
+    assert not check.is_written(str(tmp_path / "report"), [problem])
+    command = ["check", str(one_problem), "--workers", "1", "--report", str(tmp_path / "report")]
+    assert cli.main(command) == 1
+    assert "the list is in" not in capsys.readouterr().out
 
 
 class FullDisk(io.StringIO):

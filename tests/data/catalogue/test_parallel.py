@@ -1,3 +1,4 @@
+import multiprocessing.spawn
 import os
 import signal
 import threading
@@ -5,6 +6,7 @@ import time
 
 import pytest
 
+from dnr_jax.config import RunError
 from dnr_jax.data.catalogue.parallel import ordered_map
 
 
@@ -71,3 +73,13 @@ def test_items_are_taken_as_they_are_needed():
     assert next(results) == 0 and len(taken) <= 8
     results.close()
     assert len(taken) <= 8 and threading.active_count() < 50
+
+
+def test_processes_that_cannot_start_are_told_in_a_sentence():
+    python = multiprocessing.spawn.get_executable()
+    multiprocessing.spawn.set_executable("/bin/false")
+    try:
+        with pytest.raises(RunError, match="the processes that read the videos cannot start .*--workers 1"):
+            list(ordered_map(double, range(6), 2, lost))
+    finally:
+        multiprocessing.spawn.set_executable(python)

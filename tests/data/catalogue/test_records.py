@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+from etils import epath
 
 from dnr_jax.data.catalogue import prepare, records, sources
 from dnr_jax.data.clips import decode
@@ -149,3 +150,11 @@ def test_whether_a_folder_can_be_written_to_is_known_before(tmp_path):
     assert list((tmp_path / "new" / "folder").iterdir()) == []
     (tmp_path / "file").write_text("")
     assert "nothing can be written to" in records.why_not_writable(tmp_path / "file")
+
+
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with open(os.open(pipe, os.O_RDWR), "rb", buffering=0) as reader:
+        records.write_text(epath.Path(pipe), "lines")
+        assert pipe.is_fifo() and reader.read(5) == b"lines"

@@ -2,6 +2,7 @@ import gc
 import io
 import os
 import pathlib
+import re
 import wave
 import zipfile
 
@@ -206,8 +207,18 @@ def test_broken_files_are_named_in_the_error(tmp_path, kind):
         decode.decode_frames(path, every_frame)
 
 
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [("empty", "the file has no content"), ("missing", "No such file or directory"), ("text", "Invalid data found")],
+)
+def test_reasons_are_words_without_numbers_of_the_library(tmp_path, kind, reason):
+    path = write_broken(tmp_path, kind)
+    with pytest.raises(decode.DecodeError, match=f"^{re.escape(path)}: {reason}"):
+        decode.decode_frames(path, every_frame)
+
+
 def test_broken_bytes_are_an_error():
-    with pytest.raises(decode.DecodeError, match="video of 0 bytes"):
+    with pytest.raises(decode.DecodeError, match="video of 0 bytes: the file has no content"):
         decode.decode_frames(b"", every_frame)
 
 
