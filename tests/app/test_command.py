@@ -6,6 +6,8 @@ import types
 
 import pytest
 
+pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
+
 from dnr_jax import cli
 from dnr_jax.app import answers, command, page, space
 from dnr_jax.config import ConfigError

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
+
 from fastapi.testclient import TestClient
 
 from dnr_jax.app.page import UploadDeadline
