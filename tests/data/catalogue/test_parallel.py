@@ -1,12 +1,14 @@
-import multiprocessing.spawn
+import concurrent.futures
 import os
 import signal
 import threading
 import time
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
 from dnr_jax.config import RunError
+from dnr_jax.data.catalogue import parallel
 from dnr_jax.data.catalogue.parallel import ordered_map
 
 
@@ -75,11 +77,35 @@ def test_items_are_taken_as_they_are_needed():
     assert len(taken) <= 8 and threading.active_count() < 50
 
 
-def test_processes_that_cannot_start_are_told_in_a_sentence():
-    python = multiprocessing.spawn.get_executable()
-    multiprocessing.spawn.set_executable("/bin/false")
-    try:
-        with pytest.raises(RunError, match="the processes that read the videos cannot start .*--workers 1"):
-            list(ordered_map(double, range(6), 2, lost))
-    finally:
-        multiprocessing.spawn.set_executable(python)
+class BrokenPool:
+    """A pool that tells how its processes cannot start, at once or in its futures, as pebble's does either."""
+
+    def __init__(self, error: Exception, at_once: bool):
+        self.error, self.at_once = error, at_once
+
+    def schedule(self, function, **options) -> concurrent.futures.Future:
+        if self.at_once:
+            raise self.error
+        future = concurrent.futures.Future()
+        future.set_exception(self.error)
+        return future
+
+    def stop(self) -> None:
+        pass
+
+    def join(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "at_once"),
+    [
+        (BrokenPipeError("a pipe"), True),
+        (RuntimeError("the pool is broken"), True),
+        (BrokenProcessPool("no process"), False),
+    ],
+)
+def test_processes_that_cannot_start_are_told_in_a_sentence(error, at_once, monkeypatch):
+    monkeypatch.setattr(parallel, "ProcessPool", lambda *_, **__: BrokenPool(error, at_once))
+    with pytest.raises(RunError, match=f"the processes that read the videos cannot start .{error}.*--workers 1"):
+        list(ordered_map(double, range(6), 2, lost))
