@@ -10,7 +10,7 @@ from dnr_jax.config import expand_path
 
 
 def path_from(text: str) -> str:
-    """Return a path with ``~`` and variables expanded.
+    """Return a path as :func:`dnr_jax.config.expand_path` does.
 
     Raises:
       argparse.ArgumentTypeError: for an empty one, as an unset variable of a shell is: it would mean this folder.

@@ -174,6 +174,7 @@ def _memory_lines(plan: "Plan") -> str:
         told.append(f"{'':<14}   the largest batch that fits is {plan.largest_batch or 'none'}")
         if plan.fits and memory.total > _PREALLOCATED * limit:
             told.append(f"{'':<14}   more than the 75% that JAX takes of a GPU: set XLA_CLIENT_MEM_FRACTION=.95")
+    told.append(f"{'':<14}   estimated: XLA's program for CPU, without the memory that kernels take beside it")
     return "\n".join([whole, *told])
 
 

@@ -183,6 +183,7 @@ def test_a_plan_is_printed_for_people(compiled, capsys):
     assert "devices        8, the state on each; 64 clips a step, 8 each\n" in shown
     assert "10 GiB of each device, which has 12 GiB: fits\n" in shown
     assert "the largest batch that fits is 80\n" in shown
+    assert "estimated: XLA's program for CPU, without the memory that kernels take beside it\n" in shown
     assert "more than the 75% that JAX takes of a GPU" in shown
     assert "each device sends 1.75 MiB a step\n" in shown and "3 x all-reduce of 8 devices, 1 MiB" in shown
     assert "30 s an epoch;" in shown and "checkpoints 6 GiB (at most three of 2 GiB)" in shown
