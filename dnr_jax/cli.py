@@ -232,13 +232,16 @@ def _add_run_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
         help="folder to write as a Space of Hugging Face: dnr app, deployed",
     )
     export.add_argument(
-        "--forms", default="jax", metavar="LIST", help="programs to write: jax (default), onnx, or jax,onnx"
+        "--forms",
+        default="jax",
+        metavar="LIST",
+        help="programs to write, of jax (default), onnx and litert; such as jax,onnx",
     )
     export.add_argument(
         "--weights",
         choices=("float32", "bfloat16", "int8"),
         default="float32",
-        help="how programs hold the kernels; bfloat16 halves the files, int8 quarters those of jax",
+        help="how programs hold the kernels; bfloat16 halves those of jax and onnx, int8 quarters those of jax",
     )
     export.add_argument(
         "--measure", action="store_true", help="score the validation videos with rounded kernels and with exact ones"

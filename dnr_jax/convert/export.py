@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jax import export
 
 from dnr_jax.config import ConfigError, ExperimentConfig, to_json
-from dnr_jax.convert.export_readme import JAX_FILE, ONNX_FILE, README_FILE, WEIGHTS_FILE, readme
+from dnr_jax.convert.export_readme import JAX_FILE, LITERT_FILE, ONNX_FILE, README_FILE, WEIGHTS_FILE, readme
 from dnr_jax.convert.files import complete_file, write_weight_file
+from dnr_jax.convert.litert_program import check_installed, litert_program
 from dnr_jax.convert.onnx_program import Score, onnx_program
 from dnr_jax.convert.source import own_metadata
 from dnr_jax.convert.state_dict import to_state_dict
@@ -25,8 +26,10 @@ from dnr_jax.runs.folder import CLASSES_FILE, CONFIG_FILE, Run
 from dnr_jax.runs.inference import normalize
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-FORMS = ("jax", "onnx")
-"""Programs that there are: of ``jax.export``, and of ONNX."""
+FORMS = ("jax", "onnx", "litert")
+"""Programs that there are: of ``jax.export``, of ONNX, and of LiteRT (TFLite)."""
+_ROUNDED = {"jax": ("bfloat16", "int8"), "onnx": ("bfloat16",), "litert": ()}
+"""How else than as float32 each holds kernels."""
 WEIGHTS = ("float32", "bfloat16", "int8")
 """How the programs hold the kernels, which are nearly all of a network's weights."""
 
@@ -123,11 +126,33 @@ def export_onnx(variables: Variables, config: ExperimentConfig, weights: str = "
     Raises:
       ConfigError: as :func:`dnr_jax.convert.onnx_program.onnx_program` says.
     """
+    return onnx_program(_plain(variables, config, weights), config.data.clip_shape)
+
+
+def export_litert(variables: Variables, config: ExperimentConfig) -> bytes:
+    """Return the network of a configuration as a LiteRT program, which computes in float32.
+
+    Its input is uint8 ``[1, T, H, W, 3]``, which can be resized to more clips, its output float32 ``[N, K]``.
+
+    Args:
+      variables: ``params`` and ``batch_stats``, as arrays of JAX or NumPy.
+      config: the network, what clips look like and how they are normalised.
+
+    Raises:
+      ConfigError: as :func:`dnr_jax.convert.onnx_program.onnx_program` and
+        :func:`dnr_jax.convert.litert_program.litert_program` say.
+    """
+    check_installed()
+    score, shape = _plain(variables, config, "float32"), config.data.clip_shape
+    return litert_program(onnx_program(score, shape), score, shape)
+
+
+def _plain(variables: Variables, config: ExperimentConfig, weights: str) -> Score:
+    """Return what scores clips in float32, block by block, with kernels that may be rounded."""
     network = dataclasses.replace(config.model.unscanned(), dtype="float32", remat="none")
     exact = jax.tree.map(jnp.asarray, unstack_blocks(variables))
     stored = exact if weights == "float32" else widened(rounded(exact, weights), exact)
-    plain = dataclasses.replace(config, model=network)
-    return onnx_program(_scorer(create_model(network), lambda: stored, plain), config.data.clip_shape)
+    return _scorer(create_model(network), lambda: stored, dataclasses.replace(config, model=network))
 
 
 def export_run(
@@ -139,7 +164,8 @@ def export_run(
       run: from :func:`dnr_jax.runs.folder.load_run`.
       folder: made where it is not there. Gets ``weights.safetensors`` (this project's names, never rounded),
         ``network.jax_export`` (:func:`export_program`, serialised), ``network.onnx`` (:func:`export_onnx`),
-        ``classes.txt``, ``config.json``, and ``README.md`` with a program for each form.
+        ``network.tflite`` (:func:`export_litert`), ``classes.txt``, ``config.json``, and ``README.md`` with a program
+        for each form.
       forms: which of :data:`FORMS`, at least one.
       weights: one of :data:`WEIGHTS`, for the programs.
 
@@ -153,14 +179,19 @@ def export_run(
         raise ConfigError(f"there is no form {unknown[0]!r} to export; expected one or more of {', '.join(FORMS)}")
     if weights not in WEIGHTS:
         raise ConfigError(f"weights cannot be {weights!r}; expected one of {', '.join(WEIGHTS)}")
-    if weights == "int8" and "onnx" in forms:
-        raise ConfigError("--weights int8 is of --forms jax alone; ONNX programs take float32 and bfloat16")
+    for form in forms:
+        if weights not in (can := ("float32", *_ROUNDED[form])):
+            raise ConfigError(f"--weights {weights} is not of the form {form}, which takes {' and '.join(can)}")
+    if "litert" in forms:
+        check_installed()
     variables = jax.device_get(run.variables)
     contents: dict[str, bytes] = {}
     if "jax" in forms:
         contents[JAX_FILE] = bytes(export_program(run.model, variables, run.config, weights).serialize())
     if "onnx" in forms:
         contents[ONNX_FILE] = export_onnx(variables, run.config, weights)
+    if "litert" in forms:
+        contents[LITERT_FILE] = export_litert(variables, run.config)
     contents[CLASSES_FILE] = ("\n".join(run.classes) + "\n").encode()
     contents[CONFIG_FILE] = (to_json(run.config) + "\n").encode()
     contents[README_FILE] = readme(run.config, run.classes, list(contents), weights).encode()

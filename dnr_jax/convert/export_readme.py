@@ -9,6 +9,7 @@ from dnr_jax.runs.folder import CLASSES_FILE, CONFIG_FILE
 WEIGHTS_FILE = "weights.safetensors"
 JAX_FILE = "network.jax_export"
 ONNX_FILE = "network.onnx"
+LITERT_FILE = "network.tflite"
 README_FILE = "README.md"
 _LONG = 10**6
 """Frames of a video in which a clip that does not span it is short."""
@@ -66,6 +67,14 @@ for i in np.argsort(-probabilities)[:5]:
 _LOAD_JAX = f"""with open("{JAX_FILE}", "rb") as file:
     network = jax.export.deserialize(bytearray(file.read()))"""
 
+_LOAD_LITERT = f"""network = Interpreter("{LITERT_FILE}")
+(given,), (result,) = network.get_input_details(), network.get_output_details()"""
+_SCORE_LITERT = """network.resize_tensor_input(given["index"], clips.shape)
+network.allocate_tensors()
+network.set_tensor(given["index"], clips)
+network.invoke()
+probabilities = network.get_tensor(result["index"])[0]"""
+
 
 def readme(config: ExperimentConfig, classes: Sequence[str], files: Sequence[str], weights: str) -> str:
     """Return the text of the README of an exported network.
@@ -80,6 +89,7 @@ def readme(config: ExperimentConfig, classes: Sequence[str], files: Sequence[str
         WEIGHTS_FILE: "the weights, float32, under the names of dnr_jax",
         JAX_FILE: "the network as a program of `jax.export`, for CPU, CUDA and TPU",
         ONNX_FILE: "the network as a program of ONNX",
+        LITERT_FILE: "the network as a program of LiteRT (TFLite)",
         CLASSES_FILE: "names of the classes, one a line",
         CONFIG_FILE: "the configuration of the run",
     }
@@ -99,6 +109,14 @@ def readme(config: ExperimentConfig, classes: Sequence[str], files: Sequence[str
             imports="import numpy as np\nimport onnxruntime",
             load=f'network = onnxruntime.InferenceSession("{ONNX_FILE}")',
             score='probabilities = network.run(None, {"clips": clips})[0][0]',
+        ),
+        LITERT_FILE: _program(
+            config.data,
+            title="With LiteRT",
+            packages="ai-edge-litert av numpy",
+            imports="import numpy as np\nfrom ai_edge_litert.interpreter import Interpreter",
+            load=_LOAD_LITERT,
+            score=_SCORE_LITERT,
         ),
     }
     kernels = {"float32": "", "bfloat16": "to bfloat16", "int8": "to 8 bits, with a scale for each output channel"}[

@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import math
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,6 +27,7 @@ _LARGE = 256
 """Numbers of an array that is worth storing as bfloat16."""
 _INLINED = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr"}
 _INLINED |= {"custom_vjp_call": "call_jaxpr", "checkpoint": "jaxpr"}
+_MATRIX_PRODUCT = re.compile(r"(\w*)(\w),\2(\w)->\1\3")
 _POOLS = {"reduce_window_max": jax.lax.max, "reduce_window_sum": jax.lax.add}
 
 
@@ -55,6 +57,7 @@ def onnx_program(score: Score, clip_shape: Sequence[int]) -> bytes:
     program = jax.make_jaxpr(score)(clips)
     model = _converted(_simplified(program), clips)
     _name_ends(model)
+    _multiply(model)
     _store_rounded(model)
     content = model.SerializeToString()
     check_program(content, score, clip_shape)
@@ -89,6 +92,14 @@ def _name_ends(model: Any) -> None:
         for ends in (node.input, node.output):
             for i, name in enumerate(ends):
                 ends[i] = names.get(name, name)
+
+
+def _multiply(model: Any) -> None:
+    """Say products of last axes with a matrix as ``MatMul``, which more runtimes know than ``Einsum``."""
+    for node in model.graph.node:
+        if node.op_type == "Einsum" and _MATRIX_PRODUCT.fullmatch(node.attribute[0].s.decode()):
+            node.op_type = "MatMul"
+            del node.attribute[:]
 
 
 def _store_rounded(model: Any) -> None:
@@ -142,7 +153,8 @@ def _simplified(program: core.ClosedJaxpr) -> Callable[..., list[jax.Array]]:
 
     Runtimes of ONNX pool over three axes at most, and the converter counts all axes of an array as pooled ones: here
     two are pooled at a time, of three. Scans, those of relays over a few groups of frames, are written out. What is
-    padded is put together, because the converter pads no array with an axis of any size, such as the batch.
+    padded is put together, because the converter pads no array with an axis of any size, such as the batch. What is
+    convolved over one axis gets a second one, because the converter knows no other.
     """
     return lambda *arguments: _evaluate(program.jaxpr, program.consts, arguments)
 
@@ -164,6 +176,8 @@ def _evaluate(jaxpr: core.Jaxpr, constants: Sequence[Any], arguments: Sequence[A
             results = _written_out(given, equation.params)
         elif name == "pad":
             results = [_pad(given[0], given[1], equation.params["padding_config"])]
+        elif name == "conv_general_dilated" and given[0].ndim == 3:
+            results = [_convolve(given[0], given[1], equation.params)]
         elif name in _POOLS:
             results = [_pool(given[0], name, equation.params)]
         else:
@@ -186,6 +200,26 @@ def _pad(x: jax.Array, value: jax.Array, edges: Sequence[tuple[int, int, int]]) 
         if low > 0 or high > 0:
             x = jax.lax.concatenate([*sides[0], x, *sides[1]], axis)
     return x
+
+
+def _convolve(x: jax.Array, kernel: jax.Array, params: dict[str, Any]) -> jax.Array:
+    """Convolve over one axis, as over two of which the second has one element."""
+    (n, c, w), (o, i, k), result = params["dimension_numbers"]
+    y = jax.lax.conv_general_dilated(
+        jnp.transpose(x, (n, w, c))[:, :, None],
+        jnp.transpose(kernel, (k, i, o))[:, None],
+        window_strides=(*params["window_strides"], 1),
+        padding=(*params["padding"], (0, 0)),
+        lhs_dilation=(*params["lhs_dilation"], 1),
+        rhs_dilation=(*params["rhs_dilation"], 1),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=params["feature_group_count"],
+        batch_group_count=params["batch_group_count"],
+        precision=params["precision"],
+        preferred_element_type=params["preferred_element_type"],
+    )
+    places = {result[0]: 0, result[1]: 2, result[2]: 1}
+    return jnp.transpose(y[:, :, 0], [places[axis] for axis in range(3)])
 
 
 def _written_out(given: Sequence[Any], params: dict[str, Any]) -> list[Any]:

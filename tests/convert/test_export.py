@@ -4,6 +4,7 @@ import importlib.util
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -14,8 +15,9 @@ import pytest
 
 from dnr_jax import cli
 from dnr_jax.config import ConfigError, Network, load_config, registered
+from dnr_jax.convert import litert_program as litert_module
 from dnr_jax.convert import onnx_program as onnx_module
-from dnr_jax.convert.export import export_onnx, export_program, export_run, rounded, widened
+from dnr_jax.convert.export import export_litert, export_onnx, export_program, export_run, rounded, widened
 from dnr_jax.convert.export_readme import readme
 from dnr_jax.convert.source import template_of
 from dnr_jax.data.clips.pipeline import load_clip
@@ -31,6 +33,10 @@ from tests.training import tiny
 
 needs_onnx = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("jax2onnx", "onnxruntime"))), reason="the extra 'onnx' is not installed"
+)
+needs_litert = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("ai_edge_litert", "jax2onnx"))) or shutil.which("onnx2tf") is None,
+    reason="the extra 'litert' is not installed, or onnx2tf is not on PATH",
 )
 
 DEMO = str(REPOSITORY / "configs/demo.py")
@@ -134,6 +140,27 @@ np.save("scores.npy", network.run(None, {"clips": np.load("clips.npy")})[0])
     np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), expected(run, noise(run, 3)), atol=1e-5)
 
 
+@needs_litert
+@pytest.mark.slow
+def test_the_litert_program_runs_without_this_package_and_without_jax(workdir, run, videos, tmp_path):
+    assert cli.main(["export", "--workdir", str(workdir), "--out", str(tmp_path), "--forms", "litert"]) == 0
+    assert sorted(file.name for file in tmp_path.iterdir())[-2:] == ["network.tflite", "weights.safetensors"]
+    (program,) = programs(tmp_path)
+    video = next((videos / "val/light").iterdir())
+    np.save(tmp_path / "clips.npy", noise(run, 3))
+    check = """
+clips = np.load("clips.npy")
+network.resize_tensor_input(given["index"], clips.shape)
+network.allocate_tensors()
+network.set_tensor(given["index"], clips)
+network.invoke()
+np.save("scores.npy", network.get_tensor(result["index"]))
+"""
+    absent = ("dnr_jax", "jax", "jaxlib", "flax", "grain", "cv2", "jax2onnx", "onnxruntime")
+    assert run_alone(program + check, tmp_path, absent, str(video)).splitlines() == said(run, video)
+    np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), expected(run, noise(run, 3)), atol=1e-5)
+
+
 def test_bfloat16_kernels_take_half_of_the_space_and_compute_as_rounded_ones(run):
     kernels = {"params": {"fc": {"kernel": np.ones((400, 3), np.float32), "scale": np.ones(3, np.float32)}}}
     narrow = rounded(kernels)["params"]["fc"]
@@ -160,9 +187,13 @@ def test_int8_kernels_have_a_scale_for_each_output_channel(run):
     assert np.abs(found - expected(run, clips)).max() > 1e-6  # they are not the exact ones
 
 
-def test_int8_is_of_the_program_of_jax_alone(run, tmp_path):
-    with pytest.raises(ConfigError, match="--weights int8 is of --forms jax alone"):
-        export_run(run, tmp_path / "out", ("jax", "onnx"), "int8")
+@pytest.mark.parametrize(
+    ("form", "weights", "can"),
+    [("onnx", "int8", "float32 and bfloat16"), ("litert", "int8", "float32"), ("litert", "bfloat16", "float32")],
+)
+def test_rounded_kernels_are_refused_where_a_form_has_none(run, tmp_path, form, weights, can):
+    with pytest.raises(ConfigError, match=f"--weights {weights} is not of the form {form}, which takes {can}$"):
+        export_run(run, tmp_path / "out", ("jax", form), weights)
     assert not (tmp_path / "out").exists()
 
 
@@ -178,7 +209,9 @@ def test_rounding_is_measured_on_the_validation_videos(workdir, tmp_path, capsys
 
 def test_what_cannot_be_exported_is_refused_and_nothing_is_written(workdir, run, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
-    with pytest.raises(ConfigError, match=r"there is no form 'tflite' to export; expected one or more of jax, onnx"):
+    with pytest.raises(
+        ConfigError, match=r"there is no form 'tflite' to export; expected one or more of jax, onnx, litert"
+    ):
         export_run(run, out, ("jax", "tflite"))
     with pytest.raises(ConfigError, match=r"weights cannot be 'int4'"):
         export_run(run, out, weights="int4")
@@ -203,6 +236,65 @@ def test_a_program_that_says_something_else_is_refused():
         onnx_module.check_program(program, lambda x: x.astype(jnp.float32) / 255 + 0.1, (3,))
     with pytest.raises(ConfigError, match="onnxruntime does not run the converted network"):
         onnx_module.check_program(program[:50], lambda x: x, (3,))
+
+
+@needs_onnx
+def test_products_with_a_matrix_are_said_as_such():
+    def products(x: jax.Array) -> jax.Array:
+        x = x.astype(jnp.float32)
+        return x @ np.ones((4, 5), np.float32) + jnp.einsum("nij,kj->nki", x, np.ones((3, 4), np.float32))[..., :1]
+
+    import onnx
+
+    program = onnx.load_from_string(onnx_module.onnx_program(products, (3, 4)))  # compares as well
+    kinds = [node.op_type for node in program.graph.node]
+    assert "MatMul" in kinds and not {"ab,bc->ac", "abc,cd->abd"} & {
+        node.attribute[0].s.decode() for node in program.graph.node if node.op_type == "Einsum"
+    }
+
+
+def test_litert_says_what_it_lacks(workdir, tmp_path, monkeypatch, capsys):
+    arguments = ["export", "--workdir", str(workdir), "--out", str(tmp_path / "out"), "--forms", "jax,litert"]
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert cli.main(arguments) == 2
+    assert "the program onnx2tf, 2.6 or later, which is not on PATH; it wants an environ" in capsys.readouterr().err
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert cli.main(arguments) == 2
+    assert "pip install 'dnr-jax[litert]'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        (
+            "echo no such operator >&2; exit 3",
+            r"onnx2tf cannot convert this network \(exit status 3\): ...no such oper",
+        ),
+        ("echo done", r"onnx2tf cannot convert this network \(exit status 0\): ...done"),
+    ],
+)
+def test_a_converter_that_writes_nothing_is_told(tmp_path, monkeypatch, script, says):
+    (tmp_path / "onnx2tf").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "onnx2tf").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(litert_module, "check_installed", lambda: None)
+    with pytest.raises(ConfigError, match=says):
+        litert_module.litert_program(b"", lambda x: x, (3,))
+
+
+@needs_litert
+@pytest.mark.slow
+def test_a_litert_program_that_says_something_else_is_refused():
+    def score(x: jax.Array) -> jax.Array:
+        return x.astype(jnp.float32) / 255
+
+    program = litert_module.litert_program(onnx_module.onnx_program(score, (3,)), score, (3,))
+    with pytest.raises(ConfigError, match="differs from this one by 1.0e-01; expected at most 0.0001"):
+        litert_module.check_program(program, lambda x: score(x) + 0.1, (3,))
+    with pytest.raises(ConfigError, match="LiteRT does not run the converted network: .*; --forms onnx may"):
+        litert_module.check_program(program[:50], score, (3,))
 
 
 @pytest.mark.parametrize("reduce", [jax.lax.max, jax.lax.add])
@@ -233,6 +325,24 @@ def test_what_is_padded_is_put_together():
     (found,) = onnx_module._simplified(jax.make_jaxpr(pad)(x))(x)
     np.testing.assert_array_equal(found, pad(x))
     onnx_module.onnx_program(pad, (4, 3))  # compares as well
+
+
+@pytest.mark.parametrize("layout", [("NWC", "WIO", "NWC"), ("NCW", "OIW", "CNW")])
+def test_a_convolution_over_one_axis_is_one_over_two(layout):
+    channels, side = layout[0].index("C"), layout[1].index("W")
+    kernel = np.random.default_rng(0).normal(size=(3, 2, 6)).astype(np.float32)
+    kernel = kernel if side == 0 else kernel.transpose(2, 1, 0)
+
+    def convolve(x: jax.Array) -> jax.Array:
+        return jax.lax.conv_general_dilated(
+            *(x.astype(jnp.float32), kernel, (2,), [(1, 2)]),
+            **{"rhs_dilation": (2,), "feature_group_count": 2, "dimension_numbers": layout},
+        )
+
+    x = np.random.default_rng(1).integers(0, 9, (2, 8, 4), np.uint8)
+    x = x if channels == 2 else x.transpose(0, 2, 1)
+    (found,) = onnx_module._simplified(jax.make_jaxpr(convolve)(x))(x)
+    np.testing.assert_allclose(found, convolve(x), rtol=1e-6)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -310,13 +420,23 @@ def sensitive(tree):
 
 @needs_onnx
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["TSN", "SlowFast", "TDN"])
+@pytest.mark.parametrize("name", ["TSN", "TANet", "SlowFast", "TDN"])
 @pytest.mark.parametrize("variant", ["dnr", "bn"])
 def test_networks_on_frames_and_on_clips_convert_to_onnx(name, variant, monkeypatch, quick_compile):
     """The comparison with the network's own probabilities is part of the conversion."""
     tiny.shrink_resnet18(monkeypatch)
     config = shrunk(name, variant, monkeypatch)
     assert export_onnx(sensitive(template_of(config)), config)
+
+
+@needs_litert
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SlowFast", "R2Plus1D"])
+def test_networks_on_clips_convert_to_litert(name, monkeypatch, quick_compile):
+    """The comparison with the network's own probabilities is part of the conversion."""
+    tiny.shrink_resnet18(monkeypatch)
+    config = shrunk(name, "dnr", monkeypatch)
+    assert export_litert(sensitive(template_of(config)), config)
 
 
 @needs_onnx
