@@ -92,13 +92,19 @@ class Page:
             self._commands.close()
         self._answers.close()
 
-    def click(self, selector: str) -> None:
-        """Click with the mouse on the middle of an element, which is scrolled to."""
+    def point(self, selector: str) -> tuple[float, float]:
+        """Move the pointer to the middle of an element, which is scrolled to; return where that is."""
         x, y = self.evaluate(
             f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
             " e.scrollIntoView({block: 'center', behavior: 'instant'});"
             " const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })()"
         )
+        self.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        return x, y
+
+    def click(self, selector: str) -> None:
+        """Click with the mouse on the middle of an element, which is scrolled to."""
+        x, y = self.point(selector)
         for kind in ("mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 

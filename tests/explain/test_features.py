@@ -13,6 +13,7 @@ from dnr_jax import cli
 from dnr_jax.data.catalogue.sources import Folder
 from dnr_jax.data.clips.decode import encode_video
 from dnr_jax.explain import Explainer, embedding
+from tests.browser import browser, needs_chromium
 from tests.explain.colours import SIDE, T, colours_run, literal_scores, log_softmax
 
 
@@ -71,6 +72,36 @@ def test_a_page_shows_each_clip_and_runs_nothing_that_names_hold():
     assert [circle["cx"] for circle in found.circles] == ["12.0", "300.0", "588.0"] == [c["cy"] for c in found.circles]
     assert "3 clips of 2 classes; 1 with a dark ring" in text
     assert found.circles[0]["fill"] == found.circles[1]["fill"] != found.circles[2]["fill"]
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_in_a_browser_the_clip_under_the_pointer_and_in_focus_plays_and_a_class_is_shown_alone(tmp_path):
+    clips = np.random.default_rng(0).integers(0, 256, (3, 4, 10, 20, 3), np.uint8)
+    points = [
+        embedding.Point(f"{name}.mp4", label, label, at, at, embedding.film(clip))
+        for name, label, at, clip in zip("abc", "xyy", (0.1, 0.5, 0.9), clips, strict=True)
+    ]
+    (tmp_path / "features.html").write_text(embedding.page("Videos", points))
+    films = [base64.b64encode(point.film).decode() for point in points]
+    shown = "getComputedStyle(document.getElementById('film')).backgroundImage"
+    dim = "[...document.querySelectorAll('circle')].map(c => Number(getComputedStyle(c).opacity) < .5)"
+    with browser(tmp_path / "profile") as tab:
+        tab.open((tmp_path / "features.html").as_uri())
+        assert tab.evaluate(f"{shown}") == "none"
+        tab.point("circle:nth-of-type(2)")
+        assert tab.becomes(f"{shown}.includes({films[1]!r})")
+        assert tab.evaluate("document.getElementById('says').textContent") == "b.mp4: y"
+        assert tab.evaluate("document.getElementById('film').getAnimations().length") == 1
+        picture = f"Object.assign(new Image(), {{src: 'data:image/jpeg;base64,{films[1]}'}})"
+        assert tab.evaluate(f"(async () => {{ const i = {picture}; await i.decode(); return i.width; }})()") == 8 * 64
+        tab.press("Tab")  # to the first circle
+        assert tab.becomes(f"{shown}.includes({films[0]!r})")
+        tab.click("button[data-label=y]")
+        assert tab.becomes(f"JSON.stringify({dim}) === '[true,false,false]'")
+        tab.click("button[data-label=y]")
+        assert tab.becomes(f"JSON.stringify({dim}) === '[false,false,false]'")
+        assert tab.problems == []
 
 
 def test_the_command_needs_scikit_learn(monkeypatch, capsys):
