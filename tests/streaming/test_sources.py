@@ -94,6 +94,18 @@ def test_a_camera_that_is_not_there(monkeypatch):
         webcam("0")
 
 
+def test_a_camera_is_read_as_a_device(monkeypatch):
+    """FFmpeg's generator of test pictures stands in for the camera, which is a device to FFmpeg as well."""
+    monkeypatch.setattr("sys.platform", "linux")
+    generator = "testsrc2=size=64x48:rate=25:duration=1.2"
+    monkeypatch.setitem(sources._DEVICES, "linux", ("lavfi", lambda name: f"{generator},setpts=PTS+{name}/TB"))
+    source = webcam("2")
+    assert (source.name, source.live, source.timeout) == ("webcam 2", True, sources.TIMEOUT)
+    with Reader(source) as reader:
+        frames = list(reader)
+    assert len(frames) + reader.dropped == 30 and frames[0].pixels().shape == (48, 64, 3)
+
+
 def test_a_live_source_that_ends(transport_stream):
     with served(transport_stream) as address, Reader(source_of(address, timeout=10.0)) as reader:
         frames = list(reader)
