@@ -17,7 +17,7 @@ from dnr_jax.reproduce.experiments import knobs_of, protocol_of
 from dnr_jax.reproduce.report import interval
 from dnr_jax.reproduce.results import Result
 from dnr_jax.reproduce.statistics import Contrast, Estimate, Outcome
-from dnr_jax.reproduce.tables import ARMS, BEATS, DATA, FAR, LENGTHS, RATES, TABLES, Claim, Table, trend
+from dnr_jax.reproduce.tables import ARMS, BEATS, BEATS_TUNED, DATA, FAR, LENGTHS, RATES, TABLES, Claim, Table, trend
 
 PAGE = "when_dnr_helps.md.in"
 SECTION = "README.md.in"
@@ -162,6 +162,13 @@ _ADVICE = {
 }
 
 
+_TUNED_ADVICE = {
+    "supported": " With each at the learning rate that suits it, DNR was better.",
+    "contradicted": " So it is with each at the learning rate that suits it.",
+    "not seen here": " With each at the learning rate that suits it, the difference is no more than seeds may differ, "
+    "after the correction.",
+    "open": "",
+}
 _FAR_ADVICE = {
     "supported": " Where what tells the order lies far apart in time, DNR was better in training of this length: "
     "there it is worth its cost.",
@@ -170,19 +177,18 @@ _FAR_ADVICE = {
     "open": "",
 }
 _GROWS = (
-    " Its margin grows as what tells the order moves apart in time, though at the largest gap the difference itself is "
-    "no more than seeds may differ, after the correction: in training of this length such data are where it may pay."
+    " DNR's margin grows as what tells the order moves apart in time, though at the largest gap the difference itself "
+    "is no more than seeds may differ, after the correction: in training of this length such data are where it may pay."
 )
 
 
 def advice(judgements: Sequence[Judgement]) -> str:
-    """Return what to do, by the verdicts on DNR against BN with interlacing."""
-    fair: dict[str, str] = {one.table.key: one.verdict for one in judgements if one.claim == FAIR}
+    """Return what to do, by the verdicts on DNR against BN with interlacing: as published, tuned, and far apart."""
+    fair: dict[str, str] = {one.table.key: one.verdict for one in judgements if one.claim in (FAIR, BEATS_TUNED)}
     far_apart = fair.get("far", "open")
     grows = any(one.verdict == "supported" and one.claim == trend("gap") for one in judgements)
-    return _ADVICE[fair.get("arms", "open")] + (
-        _GROWS if grows and far_apart == "not seen here" else _FAR_ADVICE[far_apart]
-    )
+    about_far = _GROWS if grows and far_apart == "not seen here" else _FAR_ADVICE[far_apart]
+    return _ADVICE[fair.get("arms", "open")] + _TUNED_ADVICE[fair.get("tuned", "open")] + about_far
 
 
 def lengths(found: Sequence[Result]) -> str:

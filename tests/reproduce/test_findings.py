@@ -75,6 +75,21 @@ def test_advice_follows_the_fair_baseline(dnr, seeds, said):
     assert said in findings.fill("{{advice}}", found)
 
 
+@pytest.mark.parametrize(
+    ("dnr", "seeds", "said"),
+    [
+        (0.95, 5, "With each at the learning rate that suits it, DNR was better."),
+        (0.6, 5, "So it is with each at the learning rate that suits it."),
+        (0.8, 5, "no more than seeds may differ, after the correction."),
+        (0.95, 4, "on data of your own."),
+    ],
+)
+def test_advice_looks_at_tuned_learning_rates_too(dnr, seeds, said):
+    tuned = {"dnr,rate=2": dnr, "bn_interlace,rate=0.5": 0.8, "bn_interlace,rate=2": 0.8}
+    found = runs("arms", 5, ARMS) + runs("tuned", seeds, ARMS | tuned)
+    assert findings.fill("{{advice}}", found).endswith(said)
+
+
 def test_there_is_advice_before_any_run():
     assert "not seeds enough" in findings.fill("{{advice}}", [])
     assert findings.fill("{{supported}}{{reasons}}{{rates}}", []) == 3 * findings.NOTHING
