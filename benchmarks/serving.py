@@ -112,14 +112,14 @@ def _answers(port: int) -> bool:
             return False
 
 
-def memory(process: subprocess.Popen[bytes]) -> float:
-    """Return the megabytes of a process and those that it started."""
+def memory(process: subprocess.Popen[bytes]) -> tuple[float, float]:
+    """Return the megabytes of a process, and of those that it started."""
     top = psutil.Process(process.pid)
-    total = 0
-    for one in (top, *top.children(recursive=True)):
+    readers = 0
+    for one in top.children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            total += one.memory_info().rss
-    return total / 1e6
+            readers += one.memory_info().rss
+    return top.memory_info().rss / 1e6, readers / 1e6
 
 
 def main() -> None:
@@ -134,7 +134,7 @@ def main() -> None:
     args = parser.parse_args()
     videos = [path.read_bytes() for path in args.videos]
     rngs = [random.Random(number) for number in range(args.requests)]
-    samples: list[float] = []
+    samples: list[tuple[float, float]] = []
     done = threading.Event()
     with tempfile.TemporaryDirectory() as temporary:
         with service(args.run, args.readers, args.parallel, temporary) as (process, port):
@@ -158,7 +158,7 @@ def main() -> None:
     report(answers, elapsed, samples, left)
 
 
-def report(answers: list[Answer], elapsed: float, samples: list[float], left: list[str]) -> None:
+def report(answers: list[Answer], elapsed: float, samples: list[tuple[float, float]], left: list[str]) -> None:
     """Print what came back."""
     for good in (True, False):
         counts = collections.Counter(answer.status for answer in answers if answer.good is good)
@@ -170,8 +170,10 @@ def report(answers: list[Answer], elapsed: float, samples: list[float], left: li
     print(f"{len(answers)} requests in {elapsed:.0f} s: {len(answers) / elapsed:.1f} requests/s")
     print("latency of good ones: " + ", ".join(f"{name} {value:.2f} s" for name, value in shares.items()))
     if len(samples) >= 10:
-        parts = [samples[len(samples) * i // 4 : len(samples) * (i + 1) // 4] for i in range(4)]
-        print("memory, mean of each quarter: " + ", ".join(f"{sum(part) / len(part):.0f} MB" for part in parts))
+        for name, numbers in zip(("the service", "its readers"), zip(*samples, strict=True), strict=True):
+            parts = [numbers[len(numbers) * i // 8 : len(numbers) * (i + 1) // 8] for i in range(8)]
+            means = ", ".join(f"{sum(part) / len(part):.0f}" for part in parts)
+            print(f"memory of {name}, mean of each eighth, in MB: {means}")
     print(f"temporary folders left: {len(left)}")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import pathlib
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -12,6 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from dnr_jax.serve.decoding import Limits
 
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what it warns of is the answer to the request
 _CHUNK = 2**20
 _OVERHEAD = 2**16
 """Bytes of a form around its file."""

@@ -1,4 +1,7 @@
-"""Readers that do what hostile files make of real ones; in a module of their own, which other processes import."""
+"""Readers that do what hostile files make of real ones, or tell of themselves.
+
+In a module of their own, which other processes import.
+"""
 
 import os
 import time
@@ -11,3 +14,7 @@ def crash(*arguments: Any) -> None:
 
 def hang(*arguments: Any) -> None:
     time.sleep(60)
+
+
+def process(*arguments: Any) -> int:
+    return os.getpid()

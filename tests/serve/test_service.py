@@ -254,6 +254,20 @@ def test_a_file_that_ends_or_hangs_its_reader_costs_nobody_else(tmp_path, video,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_another_process_reads_after_a_number_of_videos(video, tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "VIDEOS_EACH", 3)
+    stub = Stub()
+    readers = Readers(stub.run.config.data, stub.evaluation, Limits(seconds=20, readers=1))
+    try:
+        readers.wait()  # which is the first task
+        first, second, third, fourth = (readers.read(tmp_path, broken.process).result() for _ in range(4))
+        assert first == second != third == fourth
+    finally:
+        readers.close()
+
+
+@pytest.mark.slow
 def test_labels_are_those_of_the_predictor(tmp_path):
     """With a trained network, and readers that are processes."""
     videos = tiny.write_videos(tmp_path / "videos")
