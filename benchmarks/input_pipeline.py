@@ -4,7 +4,7 @@ For clips of 8 frames, 8 apart, from a random start in 10 seconds of 340 x 256 p
 the frames that must be decoded (from the keyframe before the first wanted one on, without those that nothing refers
 to and nobody wants), from packets that are in memory, without conversion to RGB. A record is one that ``dnr prepare``
 writes, with an index of its packets; reading it is part of its time. decord is read as MMAction2 reads it
-(``get_batch``) where it is installed.
+(``get_batch``) where it is installed, and so is torchcodec, with its default of exact seeking (``get_frames_at``).
 
     python benchmarks/input_pipeline.py
     python benchmarks/input_pipeline.py --videos FOLDER        # also the files of a folder
@@ -40,6 +40,10 @@ try:
     import decord
 except ImportError:
     decord = None
+try:
+    import torchcodec.decoders as torchcodec
+except (ImportError, RuntimeError):  # which it raises without FFmpeg's libraries, or with those of another torch
+    torchcodec = None
 
 
 def footage(seed: int = 0) -> np.ndarray:
@@ -147,8 +151,8 @@ def rounds(
             seconds["record"] = timed(lambda pick=pick: decode_frames(record(), pick))
         if not os.path.isdir(path):
             seconds["floor"] = timed(floor(path, pick))
-            if decord:
-                seconds["decord"] = timed(lambda pick=pick: read_decord(path, pick))
+            for name, read in PEERS.items():
+                seconds[name] = timed(lambda read=read, pick=pick: read(path, pick))
         yield seconds
 
 
@@ -159,6 +163,20 @@ def read_decord(path: str, pick: Callable[[int], np.ndarray]) -> np.ndarray:
     return reader.get_batch(pick(len(reader))).asnumpy()
 
 
+def read_torchcodec(path: str, pick: Callable[[int], np.ndarray]) -> np.ndarray:
+    """Return the frames as an array ``[n, H, W, 3]``, decoded by one thread."""
+    decoder = torchcodec.VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=1)
+    return decoder.get_frames_at(pick(len(decoder)).tolist()).data.numpy()
+
+
+PEERS = {
+    name: read
+    for name, there, read in (("decord", decord, read_decord), ("torchcodec", torchcodec, read_torchcodec))
+    if there
+}
+"""What reads the same clips, where it is installed."""
+
+
 def speeds(args: argparse.Namespace) -> None:
     """Print a Markdown table, a row a file."""
     with tempfile.TemporaryDirectory() as folder:
@@ -166,8 +184,11 @@ def speeds(args: argparse.Namespace) -> None:
         if args.videos:
             files |= {path.name: str(path) for path in sorted(args.videos.iterdir())}
         records = write_records(pathlib.Path(folder), list(files.values()))
-        print("| | CPU ms a clip | clips/s a core | with crop and flip | floor / ours | decord / ours |")
-        print("|---|---|---|---|---|---|")
+        others = ("floor", *PEERS)
+        print(
+            f"| | CPU ms a clip | clips/s a core | with crop and flip | {' | '.join(f'{o} / ours' for o in others)} |"
+        )
+        print("|---|---|---|---|" + "---|" * len(others))
         for number, (name, path) in enumerate(files.items()):
             record = functools.partial(records.__getitem__, number)
             record()  # opens the shards
@@ -175,7 +196,7 @@ def speeds(args: argparse.Namespace) -> None:
             means = {key: float(np.mean([seconds[key] for seconds in found])) for key in found[0]}
             for kind, title in (("ours", name), ("record", "the same as a record")):
                 ours, whole = means[kind], means[kind] + means["transform"]
-                ratios = " | ".join(f"{means[key] / ours:.2f}" if key in means else "" for key in ("floor", "decord"))
+                ratios = " | ".join(f"{means[key] / ours:.2f}" if key in means else "" for key in others)
                 print(f"| {title} | {ours * 1e3:.1f} | {1 / ours:.0f} | {1 / whole:.0f} | {ratios} |", flush=True)
 
 
