@@ -28,6 +28,7 @@ from networks import NORMS, configured
 from steps import NetworkSteps
 
 from dnr_jax.config import Network
+from dnr_jax.runs.devices import compiler_options
 
 CLIPS = {"tiny": (2, 8, 16, 16, 3), "demo": (8, 8, 32, 32, 3)}
 """Shapes of the clips; other networks have two clips of 8 frames of 64x64."""
@@ -51,7 +52,7 @@ def measured(name: str, norm: str, step: str) -> dict[str, float]:
     config, clips = network(name, norm)
     function, *arguments = NetworkSteps(config, jax.numpy.zeros(clips)).step(step)
     clock = [time.process_time()]
-    traced = jax.jit(function).trace(*arguments)
+    traced = jax.jit(function, compiler_options=compiler_options(jax.default_backend())).trace(*arguments)
     clock.append(time.process_time())
     lowered = traced.lower()
     clock.append(time.process_time())

@@ -19,6 +19,7 @@ import optax
 from dnr_jax.config import Network
 from dnr_jax.models import create_model
 from dnr_jax.models.complexity import abstract_variables, count_parameters
+from dnr_jax.runs.devices import compiler_options
 
 
 @dataclasses.dataclass
@@ -50,7 +51,7 @@ class Program:
 def compiled(function: Callable[..., Any], *args: Any) -> Program:
     """Trace and compile ``function`` for ``args``, each timed."""
     start = time.perf_counter()
-    lowered = jax.jit(function).lower(*args)
+    lowered = jax.jit(function, compiler_options=compiler_options(jax.default_backend())).lower(*args)
     traced = time.perf_counter()
     program = lowered.compile()
     finished = time.perf_counter()

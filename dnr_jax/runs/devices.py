@@ -7,6 +7,7 @@ sharded data parallel, ZeRO), and each group of devices along it holds the state
 
 import collections
 import concurrent.futures
+import functools
 import math
 import os
 import pathlib
@@ -22,6 +23,7 @@ Batch = dict[str, Any]
 Tree = TypeVar("Tree")
 """A pytree of arrays, or one array."""
 
+_PRESET = "xla_cpu_opt_preset"
 SMALLEST_SHARDED = 2**14
 """Elements from which on an array of the state is sharded: of smaller ones, a copy costs less than gathering it."""
 
@@ -44,6 +46,37 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, fsdp_devices: int = 1
     sizes = {"data": groups, "fsdp": fsdp_devices} if fsdp_devices > 1 else {"data": groups}
     automatic = (jax.sharding.AxisType.Auto,) * len(sizes)
     return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=automatic, devices=devices)
+
+
+def compiler_options(platform: str) -> dict[str, str] | None:
+    """Return the options with which XLA compiles the steps of networks; None: its defaults.
+
+    On a CPU its preset for fast compilation makes the steps faster, too: residual sums are then computed once and kept,
+    and not again in every operation that reads them. A preset that ``XLA_FLAGS`` names is kept.
+
+    Args:
+      platform: of the devices, such as ``jax.default_backend()``.
+    """
+    if platform != "cpu" or _PRESET in os.environ.get("XLA_FLAGS", "") or not _has_preset():
+        return None
+    return {_PRESET: "CPU_OPT_PRESET_FAST_COMPILE"}
+
+
+@functools.cache
+def _has_preset() -> bool:
+    """Return whether this XLA has presets for CPUs."""
+    cpu = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
+    one = jax.ShapeDtypeStruct((), np.float32, sharding=cpu)
+    try:
+        jax.jit(lambda x: x, compiler_options={_PRESET: "CPU_OPT_PRESET_DEFAULT"}).lower(one).compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
+
+
+def mesh_options(mesh: Mesh) -> dict[str, str] | None:
+    """Return :func:`compiler_options` for the devices of a mesh."""
+    return compiler_options(mesh.devices.flat[0].platform)
 
 
 def state_devices(mesh: Mesh) -> int:

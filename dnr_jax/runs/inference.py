@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Num
 from dnr_jax.config import DataConfig, ExperimentConfig
 from dnr_jax.dnr.aliases import Dtype
 from dnr_jax.dnr.statistics import Variables
-from dnr_jax.runs.devices import Batch, along_batch, replicated
+from dnr_jax.runs.devices import Batch, along_batch, mesh_options, replicated
 
 EvalStep = Callable[[Variables, Batch], dict[str, jax.Array]]
 
@@ -74,4 +74,5 @@ def make_eval_step(model: nn.Module, config: ExperimentConfig, mesh: Mesh) -> Ev
         others = {name: array for name, array in batch.items() if name != "video"}
         return others | {"scores": scores, "by_views": by_views.astype(jnp.int32)}
 
-    return jax.jit(step, in_shardings=(replicated(mesh), along_batch(mesh)), out_shardings=replicated(mesh))
+    places = (replicated(mesh), along_batch(mesh))
+    return jax.jit(step, in_shardings=places, out_shardings=places[0], compiler_options=mesh_options(mesh))

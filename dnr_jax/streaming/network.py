@@ -14,6 +14,7 @@ from dnr_jax.data.clips.pipeline import evaluation_side, views_of_clip
 from dnr_jax.dnr.norm import RELAY_STATE
 from dnr_jax.dnr.statistics import Variables
 from dnr_jax.evaluation.predict import Predictor
+from dnr_jax.runs.devices import compiler_options
 from dnr_jax.runs.inference import normalize
 
 
@@ -69,7 +70,7 @@ def make_carrying_step(model: nn.Module, config: ExperimentConfig) -> Any:
     def step(variables: Variables, state: Any, video: jax.Array) -> tuple[Any, jax.Array]:
         return jax.lax.scan(lambda state, views: window(variables, state, views), state, video)
 
-    return jax.jit(step)
+    return jax.jit(step, compiler_options=compiler_options(jax.default_backend()))
 
 
 class Scorer:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Num
 
 from dnr_jax.config import ExperimentConfig
 from dnr_jax.dnr.statistics import Variables
-from dnr_jax.runs.devices import Batch, along_batch, gathered, replicated, scattered
+from dnr_jax.runs.devices import Batch, along_batch, gathered, mesh_options, replicated, scattered
 from dnr_jax.runs.inference import normalize
 from dnr_jax.runs.state import TrainState
 from dnr_jax.training.mix import draw_mixture, mixed_labels
@@ -115,7 +115,9 @@ def make_train_step(
 
     place = state_sharding(model, tx, config.data.clip_shape, mesh, averaging is not None)
     places, outcome = (place, along_batch(mesh)), (place, replicated(mesh))
-    return jax.jit(step, in_shardings=places, out_shardings=outcome, donate_argnums=0)
+    return jax.jit(
+        step, in_shardings=places, out_shardings=outcome, donate_argnums=0, compiler_options=mesh_options(mesh)
+    )
 
 
 def mixed(batch: Batch, key: jax.Array, config: ExperimentConfig) -> Batch:
@@ -223,7 +225,8 @@ def make_observe_step(
         sums = jax.lax.map(functools.partial(moments, variables), parts)
         return jax.tree.map(functools.partial(jnp.sum, axis=0), sums)
 
-    return jax.jit(observe, in_shardings=(replicated(mesh), along_batch(mesh)), out_shardings=replicated(mesh))
+    places = (replicated(mesh), along_batch(mesh))
+    return jax.jit(observe, in_shardings=places, out_shardings=places[0], compiler_options=mesh_options(mesh))
 
 
 @jax.jit

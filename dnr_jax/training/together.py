@@ -6,6 +6,7 @@ rounding. Small networks leave an accelerator idle; several of them at once do n
 
 import contextlib
 import dataclasses
+import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
@@ -16,7 +17,7 @@ from jax.sharding import Mesh
 
 from dnr_jax.config import ConfigError, ExperimentConfig, RunError
 from dnr_jax.evaluation.evaluate import Report
-from dnr_jax.runs.devices import Batch
+from dnr_jax.runs.devices import Batch, compiler_options
 from dnr_jax.runs.state import TrainState
 from dnr_jax.training.loop import opened
 from dnr_jax.training.metrics import NonFiniteError
@@ -92,10 +93,10 @@ def make_joint_step(step: TrainStep) -> Callable[[Sequence[TrainState], Sequence
 
     def joint(states: Sequence[TrainState], batches: Sequence[Batch]) -> Sequence[Taken]:
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *zip(states, batches, strict=True))
-        taken = jax.vmap(step)(*stacked)
+        taken = jax.vmap(inspect.unwrap(step))(*stacked)  # of a jitted function alone XLA takes options
         return [jax.tree.map(lambda leaf, at=number: leaf[at], taken) for number in range(len(states))]
 
-    jitted = jax.jit(joint, donate_argnums=0)
+    jitted = jax.jit(joint, donate_argnums=0, compiler_options=compiler_options(jax.default_backend()))
 
     def take(states: Sequence[TrainState], batches: Sequence[Batch]) -> Sequence[Taken]:
         return [step(states[0], batches[0])] if len(states) == 1 else jitted(states, batches)
