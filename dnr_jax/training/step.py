@@ -59,6 +59,9 @@ def make_train_step(
 ) -> TrainStep:
     """Return the jitted training step ``(state, batch) -> (state, metrics)``; the old state is donated.
 
+    It has options of the compiler, which jitted functions alone may have: within another one call
+    ``inspect.unwrap(step)``.
+
     The batch has ``video`` uint8 ``[B, T, H, W, 3]``, ``label`` int32 ``[B]`` and ``weight`` float32 ``[B]``, sharded
     along ``B`` over the devices; samples of weight 0 do not count in the loss. Dropout and
     :mod:`dnr_jax.training.mix` depend on the run's key and on the number of the step only. With ``train.accumulate``
@@ -225,8 +228,7 @@ def make_observe_step(
         sums = jax.lax.map(functools.partial(moments, variables), parts)
         return jax.tree.map(functools.partial(jnp.sum, axis=0), sums)
 
-    places = (replicated(mesh), along_batch(mesh))
-    return jax.jit(observe, in_shardings=places, out_shardings=places[0], compiler_options=mesh_options(mesh))
+    return jax.jit(observe, in_shardings=(replicated(mesh), along_batch(mesh)), out_shardings=replicated(mesh))
 
 
 @jax.jit
