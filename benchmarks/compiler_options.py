@@ -1,6 +1,6 @@
 """What an option of XLA's compiler does to steps on a CPU: programs with it and without, in one process and in turn.
 
-Without options it is the preset that ``dnr_jax.runs.devices.compiler_options`` chooses, against XLA's defaults.
+Without ``--options`` it is the preset that ``dnr_jax.runs.devices.compiler_options`` chooses, against XLA's defaults.
 
     python benchmarks/compiler_options.py
     python benchmarks/compiler_options.py --networks demo --rounds 30 --options xla_cpu_prefer_vector_width=512

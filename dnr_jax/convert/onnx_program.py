@@ -132,17 +132,29 @@ def check_program(program: bytes, score: Score, clip_shape: Sequence[int]) -> fl
     """
     import onnxruntime
 
-    rng = np.random.default_rng(0)
-    largest = 0.0
     try:
         session = onnxruntime.InferenceSession(program, providers=["CPUExecutionProvider"])
-        scored = jax.jit(score)
-        for size in (1, 3):
-            clips = rng.integers(0, 256, (size, *clip_shape), np.uint8)
-            (found,) = session.run(None, {"clips": clips})
-            largest = max(largest, float(np.max(np.abs(found - np.asarray(scored(clips))))))
+        largest = difference(lambda clips: session.run(None, {"clips": clips})[0], score, clip_shape)
     except Exception as error:  # onnxruntime's errors have no common class but this one
         raise ConfigError(f"onnxruntime does not run the converted network: {error}") from error
+    return tolerated(largest)
+
+
+def difference(run: Callable[[np.ndarray], np.ndarray], score: Score, clip_shape: Sequence[int]) -> float:
+    """Return how far a program's probabilities are from those of a function, at most, of one clip and three of noise.
+
+    Args:
+      run: the program, from clips uint8 ``[N, T, H, W, 3]`` to float32 ``[N, K]``; what it raises is passed on.
+      score: the function.
+      clip_shape: ``(T, H, W, 3)``.
+    """
+    rng, scored = np.random.default_rng(0), jax.jit(score)
+    batches = [rng.integers(0, 256, (size, *clip_shape), np.uint8) for size in (1, 3)]
+    return float(np.max([np.max(np.abs(run(clips) - np.asarray(scored(clips)))) for clips in batches]))
+
+
+def tolerated(largest: float) -> float:
+    """Return a difference of probabilities; raises ConfigError where it is above :data:`TOLERANCE`, or not finite."""
     if not largest <= TOLERANCE:
         raise ConfigError(f"the converted network differs from this one by {largest:.1e}; expected at most {TOLERANCE}")
     return largest

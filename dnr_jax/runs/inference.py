@@ -41,8 +41,8 @@ def spread(count: int) -> np.ndarray:
 def make_eval_step(model: nn.Module, config: ExperimentConfig, mesh: Mesh) -> EvalStep:
     """Return the jitted evaluation step ``(variables, batch) -> result``.
 
-    It has options of the compiler, which jitted functions alone may have: within another one call
-    ``inspect.unwrap(step)``.
+    It is compiled with options of its own, which JAX takes of the outermost jitted function alone: within another one
+    call ``inspect.unwrap(step)``.
 
     The batch has ``video`` uint8 ``[B, V, T, H, W, 3]`` with ``V`` views a video, sharded along ``B`` over the devices.
     The views are scored one after the other, so that memory does not grow with ``V``, and averaged:

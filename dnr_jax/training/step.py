@@ -59,8 +59,8 @@ def make_train_step(
 ) -> TrainStep:
     """Return the jitted training step ``(state, batch) -> (state, metrics)``; the old state is donated.
 
-    It has options of the compiler, which jitted functions alone may have: within another one call
-    ``inspect.unwrap(step)``.
+    It is compiled with options of its own, which JAX takes of the outermost jitted function alone: within another one
+    call ``inspect.unwrap(step)``.
 
     The batch has ``video`` uint8 ``[B, T, H, W, 3]``, ``label`` int32 ``[B]`` and ``weight`` float32 ``[B]``, sharded
     along ``B`` over the devices; samples of weight 0 do not count in the loss. Dropout and

@@ -93,7 +93,7 @@ def make_joint_step(step: TrainStep) -> Callable[[Sequence[TrainState], Sequence
 
     def joint(states: Sequence[TrainState], batches: Sequence[Batch]) -> Sequence[Taken]:
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *zip(states, batches, strict=True))
-        taken = jax.vmap(inspect.unwrap(step))(*stacked)  # of a jitted function alone XLA takes options
+        taken = jax.vmap(inspect.unwrap(step))(*stacked)  # JAX takes the outermost one's options alone
         return [jax.tree.map(lambda leaf, at=number: leaf[at], taken) for number in range(len(states))]
 
     jitted = jax.jit(joint, donate_argnums=0, compiler_options=compiler_options(jax.default_backend()))

@@ -1,12 +1,15 @@
 """With which options of the compiler steps are compiled."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dnr_jax.config import load_config
 from dnr_jax.models import create_model
+from dnr_jax.models.complexity import abstract_variables
 from dnr_jax.runs import devices
+from dnr_jax.runs.inference import make_eval_step
 from tests.training import tiny
 
 PRESET = {"xla_cpu_opt_preset": "CPU_OPT_PRESET_FAST_COMPILE"}
@@ -26,6 +29,21 @@ def test_the_preset_is_that_of_cpus_and_a_chosen_one_is_kept(monkeypatch):
 def test_a_compiler_without_presets_is_recognised(monkeypatch):
     monkeypatch.setattr(devices, "_PRESET", "xla_cpu_no_such_option")
     assert not devices._has_preset.__wrapped__()
+
+
+def test_steps_are_compiled_with_the_options(monkeypatch, quick_compile):
+    """An option that the compiler does not know is refused where it arrives."""
+    config = tiny.shrink(load_config("demo"), monkeypatch)
+    model = create_model(config.model)
+    monkeypatch.setattr(devices, "compiler_options", lambda platform: {"xla_cpu_no_such_option": "1"})
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_cpu_no_such_option"):
+        tiny.take_step(config, model, 1)
+    step = make_eval_step(model, config, devices.make_mesh(jax.devices()[:1]))
+    views = {"video": np.zeros((1, 1, *config.data.clip_shape), np.uint8)}
+    shapes = abstract_variables(model, config.data.clip_shape)
+    variables = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_cpu_no_such_option"):
+        step(variables, views)
 
 
 def test_a_step_computes_the_same_with_the_preset(monkeypatch, quick_compile):
