@@ -23,7 +23,7 @@ from dnr_jax.models import create_model
 from dnr_jax.models.blocks import predicting_norms, stack_blocks, unstack_blocks
 from dnr_jax.models.complexity import abstract_variables
 from dnr_jax.models.naming import OWN, ConversionError
-from dnr_jax.runs.devices import make_mesh
+from dnr_jax.runs.devices import initializer_options, make_mesh
 from dnr_jax.runs.folder import CONFIG_FILE, load_run
 
 CONFIG_ENTRY, CLASSES_ENTRY, NAMING_ENTRY = "dnr_jax.config", "dnr_jax.classes", "dnr_jax.naming"
@@ -285,4 +285,6 @@ def convert(
 
 def _initialize(config: ExperimentConfig) -> Variables:
     clip = jnp.zeros((1, *config.data.clip_shape))
-    return jax.jit(create_model(config.model).init, static_argnames="train")(jax.random.key(0), clip, train=False)
+    options = initializer_options(jax.default_backend())
+    init = jax.jit(create_model(config.model).init, static_argnames="train", compiler_options=options)
+    return init(jax.random.key(0), clip, train=False)

@@ -24,6 +24,7 @@ Tree = TypeVar("Tree")
 """A pytree of arrays, or one array."""
 
 _PRESET = "xla_cpu_opt_preset"
+_LEVEL = "xla_backend_optimization_level"
 SMALLEST_SHARDED = 2**14
 """Elements from which on an array of the state is sharded: of smaller ones, a copy costs less than gathering it."""
 
@@ -62,6 +63,18 @@ def compiler_options(platform: str) -> dict[str, str] | None:
     return {_PRESET: "CPU_OPT_PRESET_FAST_COMPILE"}
 
 
+def initializer_options(platform: str) -> dict[str, str] | None:
+    """Return the options with which XLA compiles what draws the first weights, which runs once; None: its defaults.
+
+    On a CPU the many small loops that draw numbers take most of a start, all of it compiling; with fewer of LLVM's
+    passes they draw the same bits. A level that ``XLA_FLAGS`` names is kept.
+
+    Args:
+      platform: of the devices, such as ``jax.default_backend()``.
+    """
+    return None if platform != "cpu" or _LEVEL in os.environ.get("XLA_FLAGS", "") else {_LEVEL: "1"}
+
+
 @functools.cache
 def _has_preset() -> bool:
     """Return whether this XLA has presets for CPUs."""
@@ -76,7 +89,13 @@ def _has_preset() -> bool:
 
 def mesh_options(mesh: Mesh) -> dict[str, str] | None:
     """Return :func:`compiler_options` for the devices of a mesh."""
-    return compiler_options(mesh.devices.flat[0].platform)
+    return compiler_options(platform_of(mesh))
+
+
+def platform_of(mesh: Mesh) -> str:
+    """Return the platform of the devices of a mesh: ``cpu``, ``gpu`` or ``tpu``."""
+    platform: str = mesh.devices.flat[0].platform
+    return platform
 
 
 def state_devices(mesh: Mesh) -> int:

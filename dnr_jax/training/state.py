@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Key
 
 from dnr_jax.dnr.statistics import Variables
-from dnr_jax.runs.devices import replicated, state_devices
+from dnr_jax.runs.devices import initializer_options, platform_of, replicated, state_devices
 from dnr_jax.runs.state import TrainState, placed
 
 
@@ -90,7 +90,8 @@ def create_state(
       averaged: whether the weights are averaged over the steps.
     """
     places = state_sharding(model, tx, clip_shape, mesh, averaged)
-    init = jax.jit(_initializer(model, tx, clip_shape, averaged), out_shardings=places)
+    options = initializer_options(platform_of(mesh))
+    init = jax.jit(_initializer(model, tx, clip_shape, averaged), out_shardings=places, compiler_options=options)
     return init(jax.random.key(seed))
 
 

@@ -10,6 +10,8 @@ from dnr_jax.models import create_model
 from dnr_jax.models.complexity import abstract_variables
 from dnr_jax.runs import devices
 from dnr_jax.runs.inference import make_eval_step
+from dnr_jax.training.optimizer import make_optimizer, make_schedule
+from dnr_jax.training.state import create_state
 from tests.training import tiny
 
 PRESET = {"xla_cpu_opt_preset": "CPU_OPT_PRESET_FAST_COMPILE"}
@@ -23,6 +25,22 @@ def test_the_preset_is_that_of_cpus_and_a_chosen_one_is_kept(monkeypatch):
     assert devices.compiler_options("gpu") is None and devices.compiler_options("tpu") is None
     monkeypatch.setenv("XLA_FLAGS", CHOSEN)
     assert devices.compiler_options("cpu") is None
+
+
+@pytest.mark.compat
+def test_first_weights_are_the_same_bits_with_fewer_passes(monkeypatch):
+    config = tiny.shrink(load_config("demo"), monkeypatch)
+    model, mesh = create_model(config.model), devices.make_mesh(jax.devices()[:1])
+    tx = make_optimizer(config.optimizer, make_schedule(config.optimizer, 8, 10))
+    monkeypatch.setenv("XLA_FLAGS", "")
+    assert devices.initializer_options("gpu") is None
+    assert devices.initializer_options("cpu") == {"xla_backend_optimization_level": "1"}
+    few = create_state(model, tx, config.data.clip_shape, mesh, seed=1)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=3")
+    assert devices.initializer_options("cpu") is None
+    all_passes = create_state(model, tx, config.data.clip_shape, mesh, seed=1)
+    assert jax.tree.leaves(few.params)
+    jax.tree.map(np.testing.assert_array_equal, few.params, all_passes.params)
 
 
 @pytest.mark.compat
