@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from dnr_jax.config import load_config, to_json
 from dnr_jax.reproduce.accelerators import accelerators_section
 from tests.training.tiny import shrink_resnet18
 
@@ -59,6 +60,25 @@ def test_compiling_is_timed_by_phase(monkeypatch, tmp_path):
         assert 0 < row["distinct"] < row["fusions"]
     assert dnr["ratio"] == pytest.approx(dnr["total"] / bn["total"])
     assert dnr["fusions"] > bn["fusions"]  # those of the relays
+
+
+def test_a_run_of_steady_pace_takes_as_long_as_its_beginning_told(monkeypatch, tmp_path, capsys):
+    """100 steps of a second, the first with 9 s of compiling; evaluations of 3 s after every 10."""
+    config = load_config("demo")
+    config.train.steps, config.train.eval_every, config.model.num_classes = 100, 10, 8
+    (tmp_path / "config.json").write_text(to_json(config))
+    rows, waited = [], 9
+    for step in range(5, 105, 5):
+        time = {"seconds": 5 + waited, "evaluation": waited if step > 5 else 0, "checkpoint": 0}
+        rows.append({"kind": "train", "step": step, "epoch": step / 60, "time": time})
+        waited = 0 if step % 10 else 3
+        if waited:
+            rows.append({"kind": "validation", "step": step, "videos": 120, "time": {"seconds": 3}})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run(monkeypatch, "planned_time.py", str(tmp_path))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all(line.endswith("139 s told, 139 s taken; ratio 1.000") for line in lines)
 
 
 def test_fused_operations_that_differ_in_names_alone_are_one(monkeypatch):
