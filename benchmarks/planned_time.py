@@ -1,6 +1,6 @@
 """Time of a run as ``dnr plan --pace`` tells it from the run's beginning, against what it took.
 
-A finished run is cut off after parts of its steps, and the whole predicted from the rows until there; nothing is trained.
+A finished run is cut off after parts of its steps, and the whole told from the rows until there; nothing is trained.
 
     python train.py --config=configs/demo.py
     python benchmarks/planned_time.py runs/demo
@@ -23,7 +23,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def taken(rows: Rows) -> float:
-    """Return the seconds of all steps, evaluations and checkpoints; the last evaluation follows the last row of steps."""
+    """Return the seconds of all that the run did; its last evaluation follows the last row of steps."""
     at = [index for index, row in enumerate(rows) if row["kind"] == "train"]
     return sum(rows[i]["time"]["seconds"] for i in at) + sum(row["time"]["seconds"] for row in rows[at[-1] + 1 :])
 
