@@ -30,13 +30,21 @@ def select(tables: Sequence[str], row: str) -> list[tuple[Table, Row]]:
 
 
 def jobs_of(selected: Sequence[tuple[Table, Row]], seeds: int, scale: str) -> list[Job]:
-    """Return what is to be done for rows, each run once: table by table, and within a table seed by seed."""
+    """Return what is to be done for rows, each run once: table by table, and within a table seed by seed.
+
+    Raises:
+      ConfigError: where none of them has a run at this scale.
+    """
     wanted = []
     for table in dict.fromkeys(table for table, _ in selected):
         rows = [row for other, row in selected if other is table]
         runs = [(run, row) for row in rows for run in runs_of(table, row, seeds, scale)]
         runs.sort(key=lambda entry: (entry[0].seed, entry[0].fold))
         wanted += [Job(run, row, _label(run, table, row)) for run, row in runs if _is_of(row, scale)]
+    if not wanted:
+        keys = ", ".join(dict.fromkeys(table.key for table, _ in selected))
+        reasons = "; ".join(dict.fromkeys(row.skipped for _, row in selected if row.skipped and scale != "paper"))
+        raise ConfigError(f"nothing of Table {keys} is done at the {scale} scale{reasons and f': {reasons}'}")
     return with_starts(wanted)
 
 
@@ -109,7 +117,7 @@ def report_committed(docs: pathlib.Path = pathlib.Path("docs")) -> int:
     Returns the exit status.
     """
     found, sections = report.committed(docs)
-    for path in [*report.write(docs, found, sections), *findings.write(docs, found)]:
+    for path in [*report.write(docs, found, sections, report.PROJECT_HEAD), *findings.write(docs, found)]:
         print(f"wrote {path}")
     return 0
 

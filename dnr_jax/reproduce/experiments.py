@@ -164,9 +164,9 @@ def paper_data(config: str) -> str:
 
 
 def data_of(table: Table, row: Row, scale: str) -> tuple[str, ...]:
-    """Return the data sets that a row is trained on at a scale of one's own machine."""
+    """Return the data sets that a row is trained on at a scale of one's own machine; a sweep has no quick form."""
     if scale == "quick":
-        return ("quick",) if table.data else ()
+        return ("quick",) if table.data and not table.sweep else ()
     return (row.data,) if row.data else table.data
 
 

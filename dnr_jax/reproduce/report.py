@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dnr_jax.config import ConfigError
 from dnr_jax.reproduce import results, statistics
 from dnr_jax.reproduce.accelerators import accelerators_section
-from dnr_jax.reproduce.experiments import FOLDS, Run, data_of, is_generated, knobs_of, protocol_of, start_of
+from dnr_jax.reproduce.experiments import FOLDS, Run, is_generated, knobs_of, protocol_of, runs_of
 from dnr_jax.reproduce.results import Result
 from dnr_jax.reproduce.statistics import Contrast, Estimate, Outcome
 from dnr_jax.reproduce.tables import ARMS, TABLES, Claim, Row, Table
@@ -23,7 +23,20 @@ COLOURS = ("#1f5a96", "#c46a1b", "#2a7f3f", "#7a3f9d", "#444444")
 FIRST_TUNING_SEED = 100
 """Seeds from here on choose learning rates and difficulty, and count in the tables that name them alone."""
 
-_HEAD = """\
+SCALES = {
+    "mini": ("", ""),
+    "quick": (", on easy data", " --quick"),
+    "paper": (", at the paper's scale", " --scale paper"),
+}
+"""What headings and commands say of each scale."""
+
+HEAD = """\
+# Results
+
+Made by `dnr reproduce` of the finished runs in `results.jsonl`. Top-1 is in per cent: the mean over seeds, with its
+95% t interval. `docs/reproduction.md` of the project has the protocol and the rule of the verdicts.
+"""
+PROJECT_HEAD = """\
 # Results
 
 Made by `dnr reproduce --report` of the lines in `docs/results/`, each of which is a finished run; the sections at the
@@ -67,21 +80,13 @@ class Block:
     folds: int = 1
 
 
-def outcomes(table: Table, row: Row, data: str, done: Mapping[str, Sequence[Result]]) -> Outcome:
-    """Return which videos a row had right, by seed and fold, of results by fingerprint."""
-    seeds = table.seeds or range(FIRST_TUNING_SEED)
-    return {
-        (result.seed, fold): result.right()
-        for fold in range(FOLDS.get(data, 1))
-        for result in done.get(Run(row.setting, data, fold, start=start_of(table, row, 0, "mini")).fingerprint, ())
-        if result.seed in seeds
-    }
+def blocks(table: Table, found: Sequence[Result], scale: str = "mini") -> list[Block]:
+    """Return a table on each of its data sets on which a run is finished, beside those that it shares with the arms.
 
-
-def blocks(table: Table, found: Sequence[Result]) -> list[Block]:
-    """Return a table on each of its data sets on which a run is finished, beside those that it shares with the arms."""
-    places = by_place(table, found)
-    claims = () if table.sweep else table.claims
+    The quick form has no claims.
+    """
+    places = by_place(table, found, scale)
+    claims = () if table.sweep or scale == "quick" else table.claims
     pairs = [(place, claim) for place in places for claim in claims if set(claim.weights) <= set(places[place])]
     verdicts = _judge([(claim, places[place]) for place, claim in pairs])
     measured = {
@@ -94,7 +99,7 @@ def blocks(table: Table, found: Sequence[Result]) -> list[Block]:
         for place, rows in places.items()
         if any(rows.values())
     }
-    has_own = any(places[place].get(row.name) for place in measured for row in _own_rows(table, place))
+    has_own = any(places[place].get(row.name) for place in measured for row in _own_rows(table, place, scale))
     return list(measured.values()) if has_own else []
 
 
@@ -111,16 +116,26 @@ def trends(table: Table, found: Sequence[Result]) -> list[Verdict]:
     return _judge([(claim, named) for claim in table.claims])
 
 
-def by_place(table: Table, found: Sequence[Result]) -> dict[str, dict[str, Outcome]]:
-    """Return the outcomes of a table's rows, by data set and name."""
+def by_place(table: Table, found: Sequence[Result], scale: str = "mini") -> dict[str, dict[str, Outcome]]:
+    """Return which videos the rows of a table had right, by data set and name of the row."""
     done: dict[str, list[Result]] = {}
     for result in found:
         done.setdefault(result.fingerprint, []).append(result)
-    rows = [(row, data_of(table, row, "mini")) for row in table.all_rows()]
-    places = dict.fromkeys(place for _, data in rows for place in data)
-    return {
-        place: {row.name: outcomes(table, row, place, done) for row, data in rows if place in data} for place in places
-    }
+    seeds = table.seeds or range(FIRST_TUNING_SEED)
+    places: dict[str, dict[str, Outcome]] = {}
+    for row, run in _runs(table, scale):
+        finished = [result for result in done.get(run.fingerprint, ()) if result.seed in seeds]
+        outcome = {(result.seed, run.fold): result.right() for result in finished}
+        rows = places.setdefault(run.data, {})
+        rows[row.name] = {**rows.get(row.name, {}), **outcome}
+    return places
+
+
+def _runs(table: Table, scale: str) -> Iterator[tuple[Row, Run]]:
+    """Yield the rows of a table with their runs at a scale, of one seed each."""
+    for row in table.all_rows():
+        if row.config or scale != "paper":
+            yield from ((row, run) for run in runs_of(table, row, 1, scale))
 
 
 def _judge(claims: Sequence[tuple[Claim, Mapping[str, Outcome]]]) -> list[Verdict]:
@@ -133,15 +148,16 @@ def _judge(claims: Sequence[tuple[Claim, Mapping[str, Outcome]]]) -> list[Verdic
     ]
 
 
-def _own_rows(table: Table, place: str) -> Sequence[Row]:
-    """Return the rows that no table before it has on a data set; of one without rows of its own, all of them."""
+def _own_rows(table: Table, place: str, scale: str) -> Sequence[Row]:
+    """Return the rows that no table before it has on a data set; of the first there without any, all of them."""
     if table.sweep:  # where a knob is at the value that was chosen, the rows are those of other tables
         return [] if table.arms and knobs_of(place) == knobs_of("generated") else table.all_rows()
     before = itertools.takewhile(lambda other: other is not table, TABLES.values())
-    same = [other for other in before if place in other.data and other.seeds == table.seeds]
-    known = [row.setting for other in same for row in other.all_rows()]
-    known += [row.setting for row in ARMS]
-    return [row for row in table.rows if row.start or row.setting not in known] or table.all_rows()
+    there = [other for other in before if any(run.data == place for _, run in _runs(other, scale))]
+    known = [row.setting for other in there if other.seeds == table.seeds for row, _ in _runs(other, scale)]
+    known += [row.setting for row in ARMS if not table.seeds and scale != "paper"]
+    own = [row for row in table.rows if row.start or row.setting not in known]
+    return own if own or there else table.all_rows()
 
 
 def accuracies(outcome: Outcome) -> list[float]:
@@ -151,46 +167,48 @@ def accuracies(outcome: Outcome) -> list[float]:
     return [100.0 * sum(int(r.sum()) for r in rights) / sum(len(r) for r in rights) for rights in videos]
 
 
-def page(found: Sequence[Result], sections: Sequence[str] = (), images: str = IMAGES) -> str:
+def page(found: Sequence[Result], sections: Sequence[str] = (), head: str = HEAD) -> str:
     """Return the page.
 
     Args:
       found: finished runs.
       sections: Markdown that stands behind the tables.
-      images: folder of the pictures, as links write it.
+      head: what stands in front of them.
     """
-    parts = [_HEAD]
-    for table in TABLES.values():
-        if measured := blocks(table, found):
-            parts.append("\n".join(_section(table, measured, trends(table, found), images)) + "\n")
+    parts = [head]
+    for scale, table in itertools.product(SCALES, TABLES.values()):
+        if measured := blocks(table, found, scale):
+            parts.append("\n".join(_section(table, scale, measured, trends(table, found))) + "\n")
     parts.append(_origin(found))
     return "\n".join([*parts, *sections])
 
 
-def _section(table: Table, measured: Sequence[Block], over_all: Sequence[Verdict], images: str) -> Iterator[str]:
+def _section(table: Table, scale: str, measured: Sequence[Block], over_all: Sequence[Verdict]) -> Iterator[str]:
     """Yield the lines of a table; ``over_all`` are the verdicts about all data sets of a sweep."""
-    number = f"Table {table.key}: {table.title[0].lower()}{table.title[1:]}" if table.paper_data else table.title
+    title, (where, flags) = f"{table.title[0].lower()}{table.title[1:]}", SCALES[scale]
+    number = (f"Table {table.key}: {title}" if table.paper_data else table.title) + where
     yield f"## {number}\n"
-    if table.paper_data:
+    if table.paper_data and scale != "paper":
         yield f"The paper's figures are of {table.paper_data}; ours, of the mini scale, compare among themselves.\n"
-    yield f"```bash\ndnr reproduce --table {table.key}\n```\n"
+    yield f"```bash\ndnr reproduce --table {table.key}{flags}\n```\n"
     if table.sweep:
         yield from _sweep(table, measured)
         if over_all:
             yield "The points are from one value of the knob to the next.\n"
             yield from _claims(over_all)
             yield f"Holm's correction is for {len(over_all)} contrasts.\n"
-        yield f"![{number}]({images}/{picture_name(table)})\n"
+        yield f"![{number}]({IMAGES}/{picture_name(table)})\n"
         return
     for block in measured:
         some = (
             f" So far {block.folds} of its {FOLDS[block.data]} folds." if block.folds < FOLDS.get(block.data, 1) else ""
         )
-        yield f"{describe(block.data)}{some}\n"
+        yield f"{describe(block.data, scale)}{some}\n"
         yield from _rows(table, block)
         if block.verdicts:
             yield from _claims(block.verdicts)
-        yield f"![{number} on {block.data}]({images}/{picture_name(table, block.data)})\n"
+        place = f" on {block.data}" if scale == "mini" else ""
+        yield f"![{number}{place}]({IMAGES}/{picture_name(table, block.data)})\n"
     if count := sum(len(block.verdicts) for block in measured):
         yield f"Holm's correction is for {count} contrasts."
 
@@ -246,8 +264,10 @@ def interval(value: Estimate, sign: str = "") -> str:
     return mean if math.isnan(value.half) else f"{mean} ({low} to {high})"
 
 
-def describe(data: str) -> str:
+def describe(data: str, scale: str = "mini") -> str:
     """Return a sentence about a data set and the training on it."""
+    if scale == "paper":
+        return f"**{data}**. Networks and training are those of `configs/`."
     if not is_generated(data):
         name, _, count = data.replace("_", " ").partition(":")
         return f"**{name}**{count and f', {count} training videos'}. {_training(data)}."
@@ -275,7 +295,7 @@ Versions: {"; ".join(versions) or "none"}.
 
 def picture_name(table: Table, data: str = "") -> str:
     """Return the file name of a table's picture, on one data set or, of a sweep, on all."""
-    return f"results_{re.sub(r'[-:=,]', '_', table.key + (data and '_' + data))}.png"
+    return f"results_{re.sub(r'[-:=, ]', '_', table.key + (data and '_' + data))}.png"
 
 
 def draw(block: Block, file: pathlib.Path) -> None:
@@ -343,12 +363,14 @@ def _save(figure, file: pathlib.Path) -> None:  # type: ignore[no-untyped-def]
     figure.savefig(file, dpi=110)
 
 
-def write(folder: pathlib.Path, found: Sequence[Result], sections: Sequence[str] = ()) -> list[pathlib.Path]:
-    """Write the page and its pictures into a folder; return the files."""
+def write(
+    folder: pathlib.Path, found: Sequence[Result], sections: Sequence[str] = (), head: str = HEAD
+) -> list[pathlib.Path]:
+    """Write the page, as :func:`page` makes it, and its pictures into a folder; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / PAGE]
-    for table in TABLES.values():
-        measured = blocks(table, found)
+    for scale, table in itertools.product(SCALES, TABLES.values()):
+        measured = blocks(table, found, scale)
         if measured and table.sweep:
             files.append(folder / IMAGES / picture_name(table))
             draw_sweep(table, measured, files[-1])
@@ -356,7 +378,7 @@ def write(folder: pathlib.Path, found: Sequence[Result], sections: Sequence[str]
         for block in measured:
             files.append(folder / IMAGES / picture_name(table, block.data))
             draw(block, files[-1])
-    files[0].write_text(page(found, sections))
+    files[0].write_text(page(found, sections, head))
     return files
 
 

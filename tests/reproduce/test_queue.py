@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from dnr_jax.config import RunError
+from dnr_jax.config import ConfigError, RunError
 from dnr_jax.evaluation.evaluate import Report
 from dnr_jax.reproduce import command, experiments, queue, results
 from dnr_jax.training.metrics import NonFiniteError
@@ -77,6 +77,19 @@ def test_a_run_of_several_rows_is_a_job_once_and_what_cannot_be_done_is_none():
 def test_the_papers_scale_has_jobs_for_the_papers_rows_alone():
     names = [job.row.name for job in command.jobs_of(command.select(["5"], ""), 1, "paper")]
     assert names == ["r2plus1d", "r2plus1d+dnr", "slowfast", "slowfast+dnr"]
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "scale", "why"),
+    [
+        ("knobs", "", "quick", "nothing of Table knobs is done at the quick scale$"),
+        ("arms", "", "paper", "nothing of Table arms is done at the paper scale$"),
+        ("1a", "method=ct,location=3", "mini", "at the mini scale: its blocks have no third norm"),
+    ],
+)
+def test_where_nothing_is_to_be_done_it_says_so(table, row, scale, why):
+    with pytest.raises(ConfigError, match=why):
+        command.jobs_of(command.select([table], row), 1, scale)
 
 
 def test_a_run_comes_behind_the_one_that_it_starts_from():

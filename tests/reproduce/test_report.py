@@ -29,7 +29,7 @@ def arms(seeds: int, shares=SHARES) -> list:
 def test_the_page_is_that_of_the_committed_lines():
     """``dnr reproduce --report`` makes it; nothing in it is typed."""
     found, sections = report.committed(DOCS)
-    assert (DOCS / report.PAGE).read_text() == report.page(found, sections)
+    assert (DOCS / report.PAGE).read_text() == report.page(found, sections, report.PROJECT_HEAD)
     pictures = {file.name for file in (DOCS / report.IMAGES).glob("results_*")}
     named = re.findall(rf"\({report.IMAGES}/(results_\w+\.png)\)", (DOCS / report.PAGE).read_text())
     assert pictures == set(named)
@@ -122,3 +122,61 @@ def test_pictures_and_page_are_written(tmp_path):
 def test_committed_lines_need_a_checkout(tmp_path):
     with pytest.raises(ConfigError, match="is given in a checkout"):
         report.committed(tmp_path)
+
+
+def headings(text: str) -> list[str]:
+    return [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
+
+
+def test_the_quick_form_has_a_table_and_no_verdicts(tmp_path):
+    table = TABLES["1b"]
+    found = [result(runs_of(table, row, 1, "quick")[0], [True, False]) for row in table.all_rows()]
+    text = report.page(found)
+    assert "Table 1b: relay distance, on easy data" in headings(text)
+    assert "dnr reproduce --table 1b --quick" in text
+    assert "| method=ct,relay_distance=8 | 50.0 | 1 | 75.28 |" in text
+    assert "verdict |" not in text
+    # Tables that say nothing new on these data are left out.
+    assert not [heading for heading in headings(text) if "UT-Interaction" in heading or "gap" in heading]
+    files = report.write(tmp_path, found)
+    assert tmp_path / "images" / "results_1b_quick.png" in files
+    for name in re.findall(r"\((images/[^)]+)\)", text):
+        assert (tmp_path / name).is_file()
+
+
+def test_runs_of_the_paper_s_scale_have_tables_with_verdicts(tmp_path):
+    """Each data set of Table 4 is a block of its own, with the claim that is about it."""
+    table = TABLES["4"]
+    rng = np.random.default_rng(0)
+    found = [
+        result(run, rng.uniform(size=200) < (0.7 if row.name.endswith("+dnr") else 0.4))
+        for row in table.rows
+        for run in runs_of(table, row, 5, "paper")
+    ]
+    text = report.page(found)
+    assert "Table 4: data sets, and fine-tuning, at the paper's scale" in headings(text)
+    assert "dnr reproduce --table 4 --scale paper" in text and "of the mini scale" not in text
+    blocks = report.blocks(table, found, "paper")
+    assert [block.data for block in blocks] == ["Kinetics-400", "Something-Something V1", "Something-Something V2"]
+    verdicts = [(verdict.claim.text, verdict.verdict) for block in blocks for verdict in block.verdicts]
+    assert verdicts == [(f"DNR adds to {name}", "supported") for name in ("kinetics400", "sthv1", "sthv2")]
+    assert "Holm's correction is for 3 contrasts." in text
+    files = report.write(tmp_path, found)
+    assert tmp_path / "images" / "results_4_Something_Something_V1.png" in files
+    for name in re.findall(r"\((images/[^)]+)\)", text):
+        assert (tmp_path / name).is_file()
+    assert report.blocks(table, found) == []  # nothing of the mini scale
+
+
+@pytest.mark.parametrize("scale", ["mini", "quick", "paper"])
+def test_every_run_that_the_command_does_is_shown(scale):
+    runs = {
+        run.fingerprint: run
+        for table in TABLES.values()
+        for row in table.all_rows()
+        if (row.config if scale == "paper" else not row.skipped)
+        for run in runs_of(table, row, 1, scale)
+    }
+    for run in runs.values():
+        found = [result(run, [True])]
+        assert any(report.blocks(table, found, scale) for table in TABLES.values()), run
