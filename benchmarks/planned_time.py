@@ -34,8 +34,8 @@ def predicted(folder: pathlib.Path, rows: Rows, config: ExperimentConfig, videos
         shutil.copy(folder / CONFIG_FILE, begun)
         (pathlib.Path(begun) / METRICS_FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
         pace = plan.pace_of(pathlib.Path(begun), config)
-    epochs = rows[0]["step"] / rows[0]["epoch"]  # steps of one
-    training = round(epochs * config.train.batch_size)
+    steps_per_epoch = rows[0]["step"] / rows[0]["epoch"]
+    training = round(steps_per_epoch * config.train.batch_size)
     return plan.predict_time(config, plan.measure_length(config, training, videos), pace).run
 
 

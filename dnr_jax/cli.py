@@ -427,12 +427,13 @@ def _reproduce(args: argparse.Namespace) -> int:
     if args.list:
         print(command.listing(selected, seeds, scale, out, args.data))
         return 0
+    jobs = command.jobs_of(selected, seeds, scale)  # what is refused is refused once, not by every process
     if args.jobs > 1:
         words = ["--table", args.table, "--row", args.row, "--out", str(out), "--data", args.data]
         words += ["--seeds", str(seeds), "--scale", args.scale, *["--quick"] * args.quick]
         words += ["--vmap"] * args.vmap
         return command.in_processes(args.jobs, words + (["--budget", f"{args.budget:g}s"] if args.budget else []))
-    return command.reproduce(command.jobs_of(selected, seeds, scale), out, args.data, args.budget, args.vmap)
+    return command.reproduce(jobs, out, args.data, args.budget, args.vmap)
 
 
 def _prepare(args: argparse.Namespace) -> int:

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from dnr_jax.config import load_config
+from dnr_jax.convert import source
 from dnr_jax.models import create_model
 from dnr_jax.models.complexity import abstract_variables
 from dnr_jax.runs import devices
 from dnr_jax.runs.inference import make_eval_step
+from dnr_jax.training import state
 from dnr_jax.training.optimizer import make_optimizer, make_schedule
 from dnr_jax.training.state import create_state
 from tests.training import tiny
@@ -41,6 +43,19 @@ def test_first_weights_are_the_same_bits_with_fewer_passes(monkeypatch):
     all_passes = create_state(model, tx, config.data.clip_shape, mesh, seed=1)
     assert jax.tree.leaves(few.params)
     jax.tree.map(np.testing.assert_array_equal, few.params, all_passes.params)
+
+
+def test_first_weights_are_compiled_with_the_options(monkeypatch):
+    """An option that the compiler does not know is refused where it arrives."""
+    config = tiny.shrink(load_config("demo"), monkeypatch)
+    model, mesh = create_model(config.model), devices.make_mesh(jax.devices()[:1])
+    tx = make_optimizer(config.optimizer, make_schedule(config.optimizer, 8, 10))
+    for module in (state, source):
+        monkeypatch.setattr(module, "initializer_options", lambda platform: {"xla_cpu_no_such_option": "1"})
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_cpu_no_such_option"):
+        create_state(model, tx, config.data.clip_shape, mesh, seed=1)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_cpu_no_such_option"):
+        source._initialize(config)
 
 
 @pytest.mark.compat
