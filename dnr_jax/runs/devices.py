@@ -67,7 +67,7 @@ def initializer_options(platform: str) -> dict[str, str] | None:
     """Return the options with which XLA compiles what draws the first weights, which runs once; None: its defaults.
 
     On a CPU the many small loops that draw numbers take most of a start, all of it compiling; with fewer of LLVM's
-    passes they draw the same bits. A level that ``XLA_FLAGS`` names is kept.
+    passes they draw the same numbers to rounding. A level that ``XLA_FLAGS`` names is kept.
 
     Args:
       platform: of the devices, such as ``jax.default_backend()``.

@@ -30,7 +30,7 @@ def test_the_preset_is_that_of_cpus_and_a_chosen_one_is_kept(monkeypatch):
 
 
 @pytest.mark.compat
-def test_first_weights_are_the_same_bits_with_fewer_passes(monkeypatch):
+def test_first_weights_are_the_same_to_rounding_with_fewer_passes(monkeypatch):
     config = tiny.shrink(load_config("demo"), monkeypatch)
     model, mesh = create_model(config.model), devices.make_mesh(jax.devices()[:1])
     tx = make_optimizer(config.optimizer, make_schedule(config.optimizer, 8, 10))
@@ -42,7 +42,8 @@ def test_first_weights_are_the_same_bits_with_fewer_passes(monkeypatch):
     assert devices.initializer_options("cpu") is None
     all_passes = create_state(model, tx, config.data.clip_shape, mesh, seed=1)
     assert jax.tree.leaves(few.params)
-    jax.tree.map(np.testing.assert_array_equal, few.params, all_passes.params)
+    # Of one release of XLA they are the same bits; another adds in another order.
+    jax.tree.map(lambda a, b: np.testing.assert_array_max_ulp(a, b, maxulp=2), few.params, all_passes.params)
 
 
 def test_first_weights_are_compiled_with_the_options(monkeypatch):
