@@ -1,11 +1,15 @@
 """Finished runs, as lines of a file that several processes and machines append to."""
 
+import contextlib
 import dataclasses
 import datetime
+import functools
+import importlib.metadata
 import json
 import os
 import pathlib
 import platform
+import subprocess
 from collections.abc import Iterable
 from typing import Any
 
@@ -37,7 +41,9 @@ class Result:
       seconds: of training and validation, over all parts of an interrupted run.
       finished: when, in UTC.
       device: what it ran on.
-      versions: of this package, JAX and Flax.
+      versions: of this package, JAX and what computes for it, and Flax; of a checkout of this package also its
+        ``commit``, with ``+`` where files differ from it. Another version, or another processor, may round differently,
+        after which a run of the same seed is another one.
       together: runs that were trained at once and had these seconds together, this one included.
     """
 
@@ -88,7 +94,7 @@ def make_result(run: Run, report: Report, workdir: pathlib.Path, together: int =
         seconds=round(sum(row["time"]["seconds"] for row in rows), 1),
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         device=describe_device(),
-        versions={"dnr_jax": dnr_jax.__version__, "jax": jax.__version__},
+        versions=versions(),
         together=together,
     )
 
@@ -107,10 +113,44 @@ def measured_hours(workdir: pathlib.Path) -> float | None:
 
 
 def describe_device() -> str:
-    """Return what runs are done on: kind and number of devices, and the cores of a machine without accelerators."""
+    """Return what runs are done on: kind and number of devices, and the processor of a machine without accelerators."""
     devices = jax.devices()
     kind = f"{len(devices)} x {devices[0].device_kind}"
-    return f"{kind}, {platform.machine()}, {os.cpu_count()} cores" if devices[0].platform == "cpu" else kind
+    if devices[0].platform != "cpu":
+        return kind
+    return ", ".join(filter(None, (kind, platform.machine(), _processor(), f"{os.cpu_count()} cores")))
+
+
+def _processor() -> str:
+    """Return the name of the processor where Linux tells it."""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return ""
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Return :attr:`Result.versions` of this process."""
+    found = {"dnr_jax": dnr_jax.__version__} | {
+        package: importlib.metadata.version(package) for package in ("jax", "jaxlib", "flax")
+    }
+    if commit := _git("rev-parse", "--short=12", "HEAD"):
+        found["commit"] = commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    return found
+
+
+def _git(*command: str) -> str:
+    """Return what git says of the checkout that this package is imported from; empty where it is none."""
+    root = pathlib.Path(dnr_jax.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return ""
+    try:
+        done = subprocess.run(("git", "-C", str(root), *command), capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def append(file: pathlib.Path, result: Result) -> None:

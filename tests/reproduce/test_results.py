@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import multiprocessing
+import re
 
 import numpy as np
 import pytest
@@ -68,7 +69,17 @@ def test_the_line_of_a_run_counts_videos_that_could_not_be_decoded_as_wrong(tmp_
     assert (line.correct, line.top1, line.videos) == ("0011", 0.5, 4)
     assert (line.steps, line.seconds, line.seed) == (10, 3.8, 3)
     assert line.device.startswith(f"{8} x cpu") and "cores" in line.device
-    assert set(line.versions) == {"dnr_jax", "jax"}
+    assert line.versions == results.versions()
+
+
+def test_a_line_says_what_computed_it(monkeypatch, tmp_path):
+    """Of a wheel there is no commit."""
+    found = results.versions.__wrapped__()
+    assert {"dnr_jax", "jax", "jaxlib", "flax"} <= set(found)
+    assert "commit" not in found or re.fullmatch(r"[0-9a-f]{12}\+?", found["commit"])
+    assert results.describe_device().endswith("cores")
+    monkeypatch.setattr(results.dnr_jax, "__file__", str(tmp_path / "site-packages" / "dnr_jax" / "__init__.py"))
+    assert "commit" not in results.versions.__wrapped__()
 
 
 def test_hours_are_those_of_all_steps_at_the_median_rate(tmp_path):
