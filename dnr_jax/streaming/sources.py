@@ -27,6 +27,8 @@ from dnr_jax.data.clips.container import (
     decode_packet,
     is_url,
     orientation,
+    states_rate,
+    time_of,
     why_unreadable,
 )
 from dnr_jax.data.clips.transforms import resize_short_side
@@ -40,6 +42,10 @@ _PULLED = ("http", "https", "ftp", "ftps", "sftp")
 """Addresses that wait for whoever reads them; all others are live."""
 _AHEAD = 16
 """Decoded frames that wait to be looked at."""
+_TIMED, _TIMED_LIVE = 256, 16
+"""Packets whose times tell the frame rate, of what waits for its reader and of what does not."""
+_PLAUSIBLE_RATE = 240.0
+"""Frames per second of a live source; more are the clock's that its times are told by."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,9 +258,9 @@ class Reader(Iterator[Frame]):
         try:
             with self._open() as container:
                 stream = best_video(container)
-                self._prepare(container, stream)
+                packets = self._prepare(container, stream)
                 self._opened.put("")
-                self._decode(container, stream)
+                self._decode(stream, packets)
         except Exception as error:  # whatever it is, whoever iterates has to know
             self.reason = (
                 self._silence() if isinstance(error, av.ExitError) else why_unreadable(self.source.name, error)
@@ -270,16 +276,21 @@ class Reader(Iterator[Frame]):
             settings["timeout"] = source.timeout
         return av.open(source.file, "r", format=source.format, options=source.options, **settings)
 
-    def _prepare(self, container: InputContainer, stream: av.VideoStream) -> None:
-        self.rate = average_rate(stream)
+    def _prepare(self, container: InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
+        """Find out about the video, and return its packets; a live source is waited for only where it has to be."""
+        packets = container.demux(stream)
+        told = average_rate(container, stream)
+        trusted = states_rate(container) or (self.source.live and 0 < told <= _PLAUSIBLE_RATE)
+        first = [] if trusted else list(itertools.islice(packets, _TIMED_LIVE if self.source.live else _TIMED))
+        self.rate = average_rate(container, stream, [time_of(packet) for packet in first])
         self.duration = container.duration / av.time_base if container.duration and not self.source.live else 0.0
         # Threads that decode several frames at once would each hold one back.
         stream.thread_type = "SLICE" if self.source.live else "AUTO"
+        return itertools.chain(first, packets)
 
-    def _decode(self, container: InputContainer, stream: av.VideoStream) -> None:
+    def _decode(self, stream: av.VideoStream, packets: Iterator[av.Packet]) -> None:
         clock, numbers = Clock(self.rate), itertools.count()
-        packets = itertools.chain(container.demux(stream), [None])
-        for packet in packets:
+        for packet in itertools.chain(packets, [None]):
             if packet is not None and not packet.size:
                 continue
             damaged: list[str] = []

@@ -21,6 +21,8 @@ from dnr_jax.config import (
 from dnr_jax.convert.source import Start, fit_classes, read_source
 from dnr_jax.data.catalogue.classes import names_for, with_classes
 from dnr_jax.data.catalogue.sources import load_sources
+from dnr_jax.data.catalogue.textfiles import first_of
+from dnr_jax.data.clips.transforms import one_sided
 from dnr_jax.evaluation.videos import labelled
 from dnr_jax.runs.folder import read_config, saved_classes
 
@@ -101,7 +103,9 @@ def resolve(config: ExperimentConfig, saved: Saved | None = None) -> Resolved:
     config = copy.deepcopy(config)
     make_paths_absolute(config)
     sources = load_videos(config)
-    return _go_on(config, sources, saved) if saved else _begin(config, sources)
+    resolved = _go_on(config, sources, saved) if saved else _begin(config, sources)
+    _warn_of_sides(resolved)
+    return resolved
 
 
 def load_videos(config: ExperimentConfig) -> Sources:
@@ -181,6 +185,17 @@ def _compare(
         raise ConfigError(
             f"'{workdir}' holds a run with another configuration; choose another --workdir, or the same values:\n"
             + "\n".join(lines)
+        )
+
+
+def _warn_of_sides(resolved: Resolved) -> None:
+    """Warn of classes whose mirrored clips are labelled as what they no longer show."""
+    sides = one_sided(resolved.training.classes) if resolved.config.data.flip else []
+    if sides:
+        _logger.warning(
+            "data.flip mirrors half of the clips, and no class is the mirror image of %s: mirrored clips keep that "
+            "label. Where it names a side of the picture, set data.flip=False",
+            first_of(sides, 3),
         )
 
 

@@ -1,7 +1,10 @@
 """Small videos with known content."""
 
+import fractions
+import io
 import pathlib
 
+import av
 import cv2
 import numpy as np
 
@@ -18,3 +21,18 @@ def write_frames(folder: pathlib.Path, frames: np.ndarray, name: str = "{:05d}.j
     folder.mkdir(parents=True, exist_ok=True)
     for number, frame in enumerate(frames, start=1):
         assert cv2.imwrite(str(folder / name.format(number)), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+
+
+def irregular_video(kind: str, codec: str, times: list[int]) -> bytes:
+    """A video whose frames are shown at times in ms."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=kind) as container:
+        stream = container.add_stream(codec, rate=30, options={"bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = base = fractions.Fraction(1, 1000)
+        for time, pixels in zip(times, moving_frames(len(times), seed=0), strict=True):
+            frame = av.VideoFrame.from_ndarray(pixels)
+            frame.pts, frame.time_base = time, base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return file.getvalue()

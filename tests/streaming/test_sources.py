@@ -13,6 +13,7 @@ from dnr_jax.data.clips.decode import decode_frames
 from dnr_jax.data.clips.transforms import resize_short_side
 from dnr_jax.streaming import sources
 from dnr_jax.streaming.sources import Clock, Pictures, Reader, Source, source_of, webcam
+from tests.data.videos import irregular_video
 from tests.streaming.conftest import write_scenes
 
 
@@ -62,6 +63,17 @@ def test_frames_come_once_and_in_order_with_their_times(tmp_path):
     whole, _ = decode_frames(str(path), lambda total: np.arange(total))
     np.testing.assert_array_equal(np.stack([frame.pixels() for frame in frames]), whole)
     np.testing.assert_array_equal(frames[7].pixels(16), resize_short_side(whole[7:8], 16)[0])
+
+
+@pytest.mark.parametrize(("kind", "live"), [("matroska", False), ("mpegts", True)])
+def test_the_rate_of_irregular_frames_is_their_average(tmp_path, kind, live):
+    """FFmpeg says 30 and 2000; of what comes as it comes, the first frames tell."""
+    times = np.cumsum(np.random.default_rng(0).integers(60, 120, 100)).tolist()
+    (tmp_path / "a").write_bytes(irregular_video(kind, "libx264", times))
+    with Reader(Source("a", str(tmp_path / "a"), live)) as reader:
+        assert reader.rate == pytest.approx(99_000 / (times[-1] - times[0]), rel=0.1 if live else 0.011)
+        frames = list(reader)
+    assert len(frames) + reader.dropped == 100
 
 
 def test_what_is_no_video_is_refused_by_name(tmp_path):

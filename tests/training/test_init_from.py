@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import shutil
 
 import flax.linen as nn
 import jax
@@ -161,6 +162,26 @@ def test_a_run_has_the_classes_of_the_classifier_that_it_starts_from(classifier,
         plain.training.classes[label] for label in plain.training.labels
     ]
     assert config == before
+
+
+def test_classes_that_a_mirror_turns_into_none_are_warned_of(videos, tmp_path, caplog):
+    """Where clips are mirrored, and never of classes that the mirror exchanges."""
+    root = tmp_path / "videos"
+    shutil.copytree(videos, root)
+    config = tiny_config(str(root))
+    config.data.flip = True
+    resolve(config)
+    assert not caplog.records
+    (root / "train" / "dark").rename(root / "train" / "turn_left")
+    (root / "val" / "dark").rename(root / "val" / "turn_left")
+    resolve(config)
+    assert [record.getMessage() for record in caplog.records] == [
+        "data.flip mirrors half of the clips, and no class is the mirror image of turn_left: mirrored clips keep that "
+        "label. Where it names a side of the picture, set data.flip=False"
+    ]
+    config.data.flip = False
+    resolve(config)
+    assert len(caplog.records) == 1
 
 
 def test_what_is_left_to_the_data_is_filled_in_and_the_callers_config_is_not_changed(videos, monkeypatch):

@@ -37,6 +37,11 @@ _NAME_COLUMNS = (
 _LABEL_COLUMNS = (
     *("label", "class", "label_id", "class_id", "label_name", "class_name", "category", "action", "target"),
 )
+_PART_COLUMNS = (
+    *("start", "end", "stop", "start_time", "end_time", "stop_time", "time_start", "time_end", "t_start", "t_end"),
+    *("start_sec", "end_sec", "start_seconds", "end_seconds", "start_frame", "end_frame", "stop_frame"),
+    *("start_timestamp", "stop_timestamp", "end_timestamp"),
+)
 # Those of a label map. "label" and "class" are numbers where another column holds the names; an index that pandas wrote
 # has no name.
 _NUMBER_COLUMNS = (
@@ -325,6 +330,7 @@ def _columns(line: str) -> tuple[str, str] | None:
 
 def _own_table(file: epath.Path, name: str, label: str) -> list[Entry]:
     rows = read_table(file, (name, label))
+    _refuse_parts(file, rows, name)
     for row in rows:
         if not row.fields[name] or not row.fields[label]:
             raise ValueError(f"{row.place}: the {'path' if not row.fields[name] else 'label'} is empty")
@@ -335,6 +341,24 @@ def _own_table(file: epath.Path, name: str, label: str) -> list[Entry]:
     if negative := [row for row, number in zip(rows, numbers, strict=True) if number < 0]:
         raise ValueError(f"{negative[0].place}: the label is {negative[0].fields[label]}; expected 0 or more")
     return [Entry(row.fields[name], number, place=row.place) for row, number in zip(rows, numbers, strict=True)]
+
+
+def _refuse_parts(file: epath.Path, rows: Sequence[Row], name: str) -> None:
+    """Refuse a table of parts of videos, or of several splits; warn where columns only look like that."""
+    splits = sorted({row.fields.get("split") or "" for row in rows} - {""})
+    if len(splits) > 1:
+        raise ValueError(f"{file}: its rows are of several splits ({', '.join(splits)}); expected a list for each")
+    columns = [column for column in _PART_COLUMNS if any(row.fields.get(column) for row in rows)]
+    parts: dict[str, tuple[str | None, ...]] = {}
+    for row in rows:
+        part = tuple(row.fields.get(column) for column in columns)
+        if parts.setdefault(row.fields[name], part) != part:
+            raise ValueError(
+                f"{row.place}: another part of '{row.fields[name]}', by {' and '.join(columns)}; a list names whole "
+                "videos, so cut the parts into files of their own and list those"
+            )
+    if columns:
+        _logger.warning("%s: not read: %s; each row is the whole video", file, ", ".join(columns))
 
 
 # As tables hold them: pandas writes whole numbers with ".0" where one is missing. Names may begin with zeros.

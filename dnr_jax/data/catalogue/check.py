@@ -8,13 +8,14 @@ import hashlib
 import io
 import json
 import logging
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
 from etils import epath
 
-from dnr_jax.config import Catalogue, Problem
+from dnr_jax.config import Catalogue, Problem, VideoSource
 from dnr_jax.data.catalogue import media, records
 from dnr_jax.data.catalogue.parallel import ordered_map
 from dnr_jax.data.catalogue.textfiles import first_of, readable
@@ -122,26 +123,39 @@ _COUNTED = (
     "'dnr prepare --reencode access' mends it"
 )
 Verdicts = dict[tuple[str, str], Verdict]
+_Versions = dict[tuple[str, str], str]
 
 
 def _decode_all(catalogue: Catalogue, partial: epath.Path, workers: int) -> Verdicts:
     videos = [(split, i) for split, source in catalogue.splits.items() for i in range(len(source))]
     keys = {(split, i): (split, catalogue.splits[split].names[i]) for split, i in videos}
+    versions = {keys[split, i]: _version(catalogue.splits[split], i) for split, i in videos}
     paths = [source.paths for source in catalogue.splits.values()]
-    header = json.dumps(hashlib.sha256(json.dumps(paths).encode()).hexdigest()) + "\n"
-    known = _read_partial(partial, header)
+    header = json.dumps({"videos": hashlib.sha256(json.dumps(paths).encode()).hexdigest()}) + "\n"
+    known = _read_partial(partial, header, versions)
     todo = [video for video in videos if keys[video] not in known]
     results = ordered_map(inspect, (catalogue.splits[split].media(i) for split, i in todo), workers, lost)
     progress = Progress(len(videos), "checking", "video", initial=len(videos) - len(todo))
-    begun = header + "".join(_note(key, verdict) for key, verdict in known.items())
+    begun = header + "".join(_note(key, versions[key], verdict) for key, verdict in known.items())
     with contextlib.closing(results), progress as bar, _notes(partial, begun) as notes:
         for video, verdict in zip(todo, results, strict=True):
-            known[keys[video]] = verdict
+            key = keys[video]
+            known[key] = verdict
             with contextlib.suppress(OSError):  # of a full disk: an interrupted check then does more of it again
-                notes.write(_note(keys[video], verdict))
+                notes.write(_note(key, versions[key], verdict))
                 notes.flush()
             bar.update()
     return {key: known[key] for key in keys.values()}
+
+
+def _version(source: VideoSource, index: int) -> str:
+    """Return what tells a video from one that has taken its place since: of a local file its size and its time."""
+    if isinstance(source.records, records.RecordReader):
+        return source.records.version
+    with contextlib.suppress(OSError):
+        found = os.stat(source.paths[index])
+        return f"{found.st_size} {found.st_mtime_ns}"
+    return ""
 
 
 @contextlib.contextmanager
@@ -160,18 +174,19 @@ def _notes(file: epath.Path, begun: str) -> Iterator[IO[str]]:
             notes.close()
 
 
-def _note(key: tuple[str, str], verdict: Verdict) -> str:
-    return json.dumps([*key, dataclasses.asdict(verdict)]) + "\n"
+def _note(key: tuple[str, str], version: str, verdict: Verdict) -> str:
+    return json.dumps([*key, version, dataclasses.asdict(verdict)]) + "\n"
 
 
-def _read_partial(file: epath.Path, header: str) -> Verdicts:
-    """Return what an interrupted check noted, where its first line says that it was of the same videos."""
+def _read_partial(file: epath.Path, header: str, versions: _Versions) -> Verdicts:
+    """Return what an interrupted check of the same videos, by its first line, noted of those that are as they were."""
     text = file.read_text() if file.is_file() else ""
     known: Verdicts = {}
     for line in text.splitlines()[1:] if text.startswith(header) else ():
         with contextlib.suppress(json.JSONDecodeError):  # the last line may have been cut off
-            split, name, verdict = json.loads(line)
-            known[split, name] = Verdict(**verdict)
+            split, name, version, verdict = json.loads(line)
+            if versions.get((split, name)) == version:
+                known[split, name] = Verdict(**verdict)
     return known
 
 

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import logging
+import math
 import os
 import posixpath
 import re
@@ -77,9 +78,10 @@ class _Child:
 def find_media(root: str) -> Media:
     """Find all videos below a folder, at any depth.
 
-    A file is told by its suffix. A folder that holds frames is one video, whatever its name and unless there are video
-    files beside them, and nothing below it is another. Names that :func:`~dnr_jax.data.catalogue.annotations.is_hidden`
-    are nothing; links to folders are followed, but not in circles.
+    A file is told by its suffix. A folder that holds frames is one video, whatever its name, unless there are video
+    files beside or below them, or a folder of more frames below: then its pictures are covers. Names that
+    :func:`~dnr_jax.data.catalogue.annotations.is_hidden` are nothing; links to folders are followed, but not in
+    circles.
 
     Args:
       root: The folder, also in a bucket.
@@ -96,6 +98,7 @@ class _Walk:
     def __init__(self, root: str):
         self.root = root
         self.left_out = LeftOut()
+        self._frames: dict[str, int] = {}  # in each folder that was taken for a video
 
     def children(self, path: str) -> list[_Child]:
         """Return what is in a folder, sorted, without what is hidden, cannot be read or leads nowhere."""
@@ -118,9 +121,14 @@ class _Walk:
         if path and frames and not has_videos:
             if _FLOW_FOLDER.fullmatch(posixpath.basename(path)):
                 self.left_out.add("folders of optical flow", path)
-            else:
+                return
+            below = self._below(path, children, above)
+            if all(self._frames.get(name, math.inf) <= len(frames) for name in below):
+                self._frames[path] = len(frames)
+                for name in below:
+                    self.left_out.add("folders of frames in a folder of as many", name)
                 yield path
-            return
+                return
         for child in children:
             inner = posixpath.join(path, child.name)
             if child.is_folder:
@@ -129,6 +137,14 @@ class _Walk:
                 yield inner
             elif child.suffix not in VIDEO_SUFFIXES:
                 self._note(inner, child)
+
+    def _below(self, path: str, children: Sequence[_Child], above: tuple[str, ...]) -> list[str]:
+        """Return the videos in the folders of a folder, with no note of what is left out there."""
+        noted, self.left_out = self.left_out, LeftOut()
+        folders = [(posixpath.join(path, child.name), child) for child in children if child.is_folder]
+        found = [name for inner, child in folders for name in self._in_folder(inner, child, above)]
+        self.left_out = noted
+        return found
 
     def _in_folder(self, path: str, child: _Child, above: tuple[str, ...]) -> Iterator[str]:
         if child.is_link:

@@ -23,13 +23,13 @@ from etils import epath
 from dnr_jax.data.clips.container import (
     DecodeError,
     Orientation,
-    average_rate,
     decode_in_order,
+    measured_rate,
     open_video,
     orientation,
     why_unreadable,
 )
-from dnr_jax.data.clips.decode import REPEATABLE, decode_frames, told_frames
+from dnr_jax.data.clips.decode import REPEATABLE, FrameCount, decode_frames, told_frames
 from dnr_jax.data.clips.frame_files import FrameFiles, has_frame_files
 
 # Decodes eight times faster than x264's defaults at the same size: short groups of pictures, and seven of eight frames
@@ -95,7 +95,11 @@ def read_media(path: str) -> bytes:
     Raises:
       DecodeError: There is nothing at ``path``, or no frame in the folder.
     """
-    source = epath.Path(path)
+    try:
+        source = epath.Path(path)
+    except KeyError:  # a scheme that no storage is known for
+        what = "only files and buckets (gs://, s3://) can be checked and prepared; download it"
+        raise DecodeError(f"{path}: {what}") from None
     try:
         return pack_frames(path) if source.is_dir() else source.read_bytes()
     except OSError as error:
@@ -146,13 +150,19 @@ def probe(media: bytes, frame_rate: float = 0.0) -> Facts:
     Raises:
       DecodeError: It is not a video, or its first frame cannot be decoded.
     """
-    first, frames = decode_frames(media, lambda total: np.zeros(1, np.int64))
+    counts: list[FrameCount] = []
+
+    def first_frame(count: FrameCount) -> np.ndarray:
+        counts.append(count)
+        return np.zeros(1, np.int64)
+
+    first, frames = decode_frames(media, first_frame)
     height, width = first.shape[1:3]
     if has_frame_files(media):
         suffix = FrameFiles(media).names[0].rpartition(".")[2].lower()
         codec, rate = "png" if suffix == "png" else "mjpeg", frame_rate
     else:
-        codec, rate = _codec_and_rate(media)
+        codec, rate = _codec(media), counts[-1].rate
     counted = told_frames(media) != frames
     return Facts(frames, height, width, round(frames / rate, 3) if rate else 0.0, codec, len(media), counted)
 
@@ -188,7 +198,7 @@ def reencode(media: bytes, settings: Reencoding, frame_rate: float = 0.0) -> byt
       DecodeError: The video cannot be decoded, or holds no frame.
     """
     is_archive = has_frame_files(media)
-    rate = (frame_rate or 12.0) if is_archive else (_codec_and_rate(media)[1] or 25.0)
+    rate = (frame_rate or 12.0) if is_archive else (measured_rate(media) or 25.0)
     output = io.BytesIO()
     with av.open(output, "w", format="mp4") as container:
         stream: av.VideoStream | None = None
@@ -264,10 +274,10 @@ def _upright(frame: VideoFrame) -> VideoFrame:
     return VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
 
 
-def _codec_and_rate(media: bytes) -> tuple[str, float]:
-    """Return the codec and the average frames per second of a file that has been decoded before; 0: unknown."""
+def _codec(media: bytes) -> str:
+    """Return FFmpeg's name of the codec of a file that has been decoded before."""
     with open_video(media) as (_, stream):
-        return stream.codec_context.name, average_rate(stream)
+        return stream.codec_context.name
 
 
 def _even(side: float) -> int:

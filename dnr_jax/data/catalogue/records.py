@@ -9,6 +9,7 @@ any record. TFDS works without TensorFlow here; it is imported when a data set i
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import shutil
@@ -144,6 +145,12 @@ class RecordReader(Sequence[bytes]):
         lines = file.read_text().splitlines() if file.is_file() else []
         rows = ((place, json.loads(line)) for place, line in enumerate(lines) if '"counted": true' in line)
         return {place: row["frames"] for place, row in rows}
+
+    @functools.cached_property
+    def version(self) -> str:
+        """A hash of what the index says of the videos: other ones where they were prepared again, with other bytes."""
+        file = epath.Path(self._folder) / index_name(self._split)
+        return hashlib.sha256(file.read_bytes() if file.is_file() else b"").hexdigest()
 
     def __len__(self) -> int:
         """Return the number of videos."""

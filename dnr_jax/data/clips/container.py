@@ -3,6 +3,7 @@
 import contextlib
 import enum
 import io
+import itertools
 import logging
 import math
 import os
@@ -21,6 +22,8 @@ _logger = logging.getLogger(__name__)
 # What lies in a file beside its video: covers, and pictures for a player's time line.
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_LONGEST_STEP = 10.0  # seconds from frame to frame; where parts were joined, times may jump by hours
+_RATE_TOLERANCE = 0.01  # times in ms are rounded
 
 # Titles in an unknown encoding are no reason to lose a video; PyAV 19 replaces what it cannot read by itself.
 OPEN_OPTIONS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -162,9 +165,47 @@ def decode_in_order(media: str | bytes, damaged: list[str] | None = None) -> Ite
         yield from decode_packet(codec, None, damaged)
 
 
-def average_rate(stream: av.VideoStream) -> float:
-    """Return the average frames per second of a video stream; 0 where nothing tells."""
-    return float(stream.average_rate or stream.guessed_rate or 0.0)
+def average_rate(container: InputContainer, stream: av.VideoStream, times: Sequence[int | None] = ()) -> float:
+    """Return the average frames per second of a video stream; 0 where nothing tells.
+
+    An MP4 file states how long each frame lasts. Of many others FFmpeg says how finely it was told the times, such as
+    1000 of a browser's WebM file whose frames come irregularly. So there the times count where they tell another rate.
+
+    Args:
+      container: The file.
+      stream: Of the same.
+      times: Of packets, as many as are known, in units of the stream's time base and in any order.
+    """
+    told = float(stream.average_rate or stream.guessed_rate or 0.0)
+    known = [time for time in times if time is not None]
+    if states_rate(container) or not stream.time_base or len(known) < 2:
+        return told
+    steps = np.diff(np.unique(known)) * float(stream.time_base)
+    steps = steps[steps < _LONGEST_STEP]
+    measured = len(steps) / float(steps.sum()) if len(steps) else told
+    return told if abs(measured - told) <= _RATE_TOLERANCE * told else measured
+
+
+def measured_rate(media: str | bytes, packets: int | None = None) -> float:
+    """Return :func:`average_rate` of a file, from the times of its first ``packets``, or of all.
+
+    Raises:
+      DecodeError: As :func:`open_video` raises it.
+      av.FFmpegError: As :func:`open_video` raises it.
+    """
+    with open_video(media) as (container, stream):
+        timed = () if states_rate(container) else itertools.islice(demux(container, stream), packets)
+        return average_rate(container, stream, [time_of(packet) for packet in timed])
+
+
+def states_rate(container: InputContainer) -> bool:
+    """Return whether a file of this kind states how long each frame lasts, so that no times are needed."""
+    return "mp4" in container.format.name
+
+
+def time_of(packet: av.Packet) -> int | None:
+    """Return when a packet is shown, else when it is decoded, in units of its stream's time base, as far as known."""
+    return packet.dts if packet.pts is None else packet.pts
 
 
 class Orientation(enum.Enum):

@@ -43,6 +43,8 @@ from dnr_jax.data.clips.container import (
     may_be_mp4,
     open_video,
     orientation,
+    states_rate,
+    time_of,
     why_unreadable,
 )
 from dnr_jax.data.clips.frame_files import BUCKETS, FrameFiles, has_frame_files
@@ -300,6 +302,7 @@ class _Packets:
     Attributes:
       keys: Positions of keyframes.
       order: Positions of packets in the order of their frames; empty where the packets do not tell.
+      rate: Frames per second, on average; 0 where nothing tells.
       delay: How many packets a decoder has to be fed before it can give the first of their frames.
       kept: The packets, where they take little memory; ``None`` of those of large files, and of those with an index.
       read: What reads them by a sample table, where there is one.
@@ -307,6 +310,7 @@ class _Packets:
 
     keys: Sequence[int]
     order: Sequence[int]
+    rate: float
     delay: int
     kept: Sequence[av.Packet] | None = None
     read: Read | None = None
@@ -314,14 +318,14 @@ class _Packets:
 
 def _index(content: bytes) -> PacketIndex | None:
     with open_video(content) as (container, stream), contextlib.ExitStack() as stack:
-        decoder, rate = Decoder.of(stream.codec_context), average_rate(stream)
+        decoder = Decoder.of(stream.codec_context)
         found = _list_packets(container, stream)
         if not found.order or found.delay > decoder.settings["reorder_depth"]:
             return None
         packets: Iterable[av.Packet] | None = found.kept
         if packets is None:
             packets = demux(*stack.enter_context(open_video(content)))
-        return index_of(content, packets, decoder, rate, found.delay, found.order, found.keys)
+        return index_of(content, packets, decoder, found.rate, found.delay, found.order, found.keys)
 
 
 def _decodes_alike(content: bytes, index: PacketIndex, pick: Pick) -> bool:
@@ -346,7 +350,8 @@ def _list_samples(media: str | bytes, container: InputContainer, stream: av.Vide
         return None
     pictures.add(samples.views)
     order = (pictures.order() if samples.keys[:1] == [0] else None) or ()
-    return _Packets(samples.keys, order, _delay(order), read=samples.read)
+    rate = average_rate(container, stream)
+    return _Packets(samples.keys, order, rate, _delay(order), read=samples.read)
 
 
 def _list_packets(container: InputContainer, stream: av.VideoStream) -> _Packets:
@@ -368,7 +373,7 @@ def _list_packets(container: InputContainer, stream: av.VideoStream) -> _Packets
         doubtful |= True in [packet.is_corrupt for packet in packets]
         if True in [packet.is_discard for packet in packets]:  # cut off by an edit list
             discarded |= {start + place for place, packet in enumerate(packets) if packet.is_discard}
-        times += [packet.dts if packet.pts is None else packet.pts for packet in packets]
+        times += [time_of(packet) for packet in packets]
         if pictures is not None and not doubtful:
             pictures.add(packets)
         if checks_end:
@@ -385,7 +390,7 @@ def _list_packets(container: InputContainer, stream: av.VideoStream) -> _Packets
     shown = [position for position in order if position not in discarded] if discarded else order
     if tail and shown and not _gives(codec, tail, sum(position >= keys[-1] for position in shown)):
         shown = ()
-    return _Packets(keys, shown, _delay(order), kept)
+    return _Packets(keys, shown, average_rate(container, stream, times), _delay(order), kept)
 
 
 def _batches(packets: Iterable[av.Packet]) -> Iterator[list[av.Packet]]:
@@ -451,7 +456,7 @@ def _decode_indexed(content: bytes, index: PacketIndex, pick: Pick) -> Decoded:
         raise Doubt(f"the index is one of {index.size} bytes, the video has {len(content)}")
     total = len(index.order)
     indices = _check(pick(FrameCount(total, index.rate)), total)
-    packets = _Packets(index.keys.tolist(), index.order.tolist(), index.delay)
+    packets = _Packets(index.keys.tolist(), index.order.tolist(), index.rate, index.delay)
     return _decode_runs(index.decoder.open(), packets, functools.partial(index.read, content), indices), indices, total
 
 
@@ -466,7 +471,7 @@ def _decode_sparse(media: str | bytes, pick: Pick, probe: bool) -> Decoded:
         total = len(packets.order)
         if not total:
             raise Doubt("the packets do not tell their frames")
-        indices = _check(pick(FrameCount(total, average_rate(stream))), total)
+        indices = _check(pick(FrameCount(total, packets.rate)), total)
         read = packets.read
         if read is None:
             source: Iterable[av.Packet] | None = packets.kept
@@ -555,8 +560,9 @@ def _decode_counting(media: str | bytes, pick: Pick, counted: int) -> Decoded:
     Where it is known how many frames there are, ``counted``, what comes after the last frame wanted is left out.
     """
     with open_video(media) as (container, stream):
-        rate = average_rate(stream)
-        total = counted or sum(not packet.is_discard for packet in demux(container, stream))
+        listed = () if counted and states_rate(container) else demux(container, stream)
+        times = [time_of(packet) for packet in listed if not packet.is_discard]
+        rate, total = average_rate(container, stream, times), counted or len(times)
     while total:
         indices = _check(pick(FrameCount(total, rate)), total)
         frames, count = _read(media, indices, to_the_end=not counted)

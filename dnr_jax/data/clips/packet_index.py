@@ -17,7 +17,7 @@ import numpy as np
 
 _logger = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 _MAX_BYTES = 2**32  # of a file, of which positions are kept in 32 bits
 _NEAR = 64  # from where a container says that a packet is to its first byte there are headers of its own
 

@@ -5,6 +5,7 @@ Geometry and rounding follow MMAction2 (``Resize``, ``MultiScaleCrop``, ``Random
 resized; OpenCV's bilinear resize is five times faster than PIL's. Crops may be views of their input.
 """
 
+import collections
 import dataclasses
 import itertools
 import re
@@ -28,8 +29,11 @@ _FIVE_POSITIONS = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))
 # How often MMAction2 draws a box before it takes the central square.
 _ATTEMPTS = 10
 # What a word is in a mirror, where it stands alone.
-_MIRRORED = {"left": "right", "clockwise": "counterclockwise"}
-_MIRRORED |= {mirrored: word for word, mirrored in _MIRRORED.items()}
+_OPPOSITES = {"left": "right", "clockwise": "counterclockwise", "cw": "ccw"}
+_OPPOSITES |= {opposite: word for word, opposite in _OPPOSITES.items()}
+_SIDE = re.compile(rf"\b(?:{'|'.join(_OPPOSITES)})\b")
+_SIDE_IN_WORD = re.compile("left|right|counterclockwise|clockwise")
+_NEW_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def resize_short_side(frames: np.ndarray, size: int) -> np.ndarray:
@@ -68,7 +72,7 @@ def multi_scale_crop(
       uint8 ``[T, size, size, 3]``.
     """
     height, width = frames.shape[1:3]
-    sides = [int(min(height, width) * scale) for scale in scales]
+    sides = [max(int(min(height, width) * scale), 1) for scale in scales]
     pairs = [(a, b) for (i, a), (j, b) in itertools.product(enumerate(sides), repeat=2) if abs(i - j) <= 1]
     box_height, box_width = pairs[rng.integers(len(pairs))]
     box_height, box_width = _snap(box_height, size, height), _snap(box_width, size, width)
@@ -183,16 +187,38 @@ def mirrored_labels(classes: Sequence[str]) -> tuple[int, ...]:
       classes: Names of the classes.
 
     Returns:
-      For each class the position of the one whose name differs by every "left" being "right" and the reverse (also
-      "clockwise" and "counterclockwise"; whole words, in upper or lower case), otherwise its own. For
+      For each class the position of the only one whose name differs by every "left" being "right" and the reverse
+      (also "clockwise" and "counterclockwise" or "anticlockwise", "cw" and "ccw"), otherwise its own. How words are
+      joined ("swipe_left", "Swipe-Left", "SwipeLeft", "swipeleft") and the case of letters do not matter. For
       Something-Something these are the pairs of MMAction2's ``flip_label_map``.
     """
-    positions = {name.lower(): label for label, name in enumerate(classes)}
-    word = re.compile(rf"(?<![a-z])({'|'.join(_MIRRORED)})(?![a-z])")
-    return tuple(
-        positions.get(word.sub(lambda match: _MIRRORED[match[0]], name.lower()), label)
-        for label, name in enumerate(classes)
-    )
+    names = [_words(name) for name in classes]
+    labels = collections.defaultdict(list)
+    for label, name in enumerate(names):
+        labels[name.replace(" ", "")].append(label)
+
+    def image_of(label: int) -> int:
+        for sides in (_SIDE, _SIDE_IN_WORD):  # "bright light, left" is not "bleft light, right"
+            image = sides.sub(lambda match: _OPPOSITES[match[0]], names[label])
+            found = labels[image.replace(" ", "")]
+            if image != names[label] and len(found) == 1:
+                return found[0]
+        return label
+
+    images = [image_of(label) for label in range(len(classes))]
+    return tuple(image if images[image] == label else label for label, image in enumerate(images))
+
+
+def one_sided(classes: Sequence[str]) -> list[str]:
+    """Return the classes with a word of :func:`mirrored_labels` in their name of whose mirror image no class is."""
+    mirrored = enumerate(mirrored_labels(classes))
+    return [classes[label] for label, other in mirrored if label == other and _SIDE.search(_words(classes[label]))]
+
+
+def _words(name: str) -> str:
+    """Return the words of a class's name in lower case, with spaces between them; a sense of rotation is one word."""
+    words = " ".join(re.findall(r"[^\W\d_]+|\d+", _NEW_WORD.sub(" ", name).lower()))
+    return re.sub(r"\b(?:counter|anti) ?clockwise\b", "counterclockwise", words)
 
 
 @register

@@ -180,6 +180,20 @@ def test_malformed_content_is_named(write, parse, text, message):
     assert message in str(refused.value)
 
 
+def test_a_table_of_parts_of_videos_or_of_several_splits_is_refused(write, caplog):
+    """Times that say where a whole video came from are only mentioned."""
+    with pytest.raises(ValueError, match=r":3: another part of 'a.mp4', by start and end; .*cut the parts"):
+        annotations.video_list(write("path,start,end,label\na.mp4,0,5,0\na.mp4,5,9,1\n"))
+    with pytest.raises(ValueError, match=r"several splits \(train, val\); expected a list for each"):
+        annotations.video_list(write("path,label,split\na.mp4,0,train\nb.mp4,1,val\n"))
+    assert not caplog.records
+    parts = annotations.video_list(write("path,time_start,label,split\na.mp4,7,0,val\nb.mp4,7,1,val\n"))
+    assert [(entry.name, entry.label) for entry in parts] == [("a.mp4", 0), ("b.mp4", 1)]
+    assert caplog.messages[0].endswith("not read: time_start; each row is the whole video")
+    annotations.video_list(write("path,start,label\na.mp4,,0\na.mp4,,0\n"))
+    assert len(caplog.records) == 1
+
+
 def test_tables_may_differ_in_case_order_and_delimiter(write):
     (entry,) = annotations.kinetics(write("\n Time_End; time_start;YouTube_ID ;Label\n14;4;x;a\n"))
     assert (entry.name, entry.label, entry.start, entry.end) == ("x", "a", 4, 14)

@@ -1,3 +1,5 @@
+import contextlib
+import dataclasses
 import errno
 import io
 import json
@@ -5,10 +7,12 @@ import os
 import pathlib
 import shutil
 
+import numpy as np
 import pytest
 
 from dnr_jax import cli
-from dnr_jax.data.catalogue import check, sources
+from dnr_jax.config import Catalogue, VideoSource
+from dnr_jax.data.catalogue import check, records, sources
 from dnr_jax.data.clips.decode import encode_video
 from tests.data.miniatures import MINIATURES
 from tests.data.videos import moving_frames, write_frames
@@ -160,6 +164,43 @@ def test_an_interrupted_check_goes_on_where_it_was(video_folder, tmp_path, monke
     assert len(decoded) == 16 + 2  # the one that was interrupted and the one that was cut off came twice
     assert [problem.detail for problem in problems] == [f"{n} frames; expected at least 8" for n in (1, 2, 3, 4, 7)]
     assert not partial.exists()
+
+
+def test_what_was_replaced_since_is_decoded_again(tmp_path, monkeypatch):
+    """Files, and records that were prepared again."""
+    (tmp_path / "jump").mkdir()
+    (tmp_path / "jump" / "a.mp4").write_bytes(b"no video")
+    (tmp_path / "jump" / "b.mp4").write_bytes(b"none either")
+    report = str(tmp_path / "report.jsonl")
+
+    def seen(catalogue: Catalogue, fails_at: int) -> list[str | bytes]:
+        decoded: list[str | bytes] = []
+
+        def inspect(video: str | bytes) -> check.Verdict:
+            decoded.append(video)
+            if len(decoded) == fails_at:
+                raise KeyboardInterrupt
+            return check.Verdict(9, "", str(video), 1)
+
+        monkeypatch.setattr(check, "inspect", inspect)
+        with pytest.raises(KeyboardInterrupt) if fails_at else contextlib.nullcontext():
+            check.check(catalogue, report)
+        return [os.path.basename(video) if isinstance(video, str) else video for video in decoded]
+
+    catalogue = sources.Folder(str(tmp_path)).open()
+    assert seen(catalogue, 2) == ["a.mp4", "b.mp4"]
+    (tmp_path / "jump" / "a.mp4").write_bytes(b"better")
+    assert seen(catalogue, 2) == ["a.mp4", "b.mp4"]
+    assert seen(catalogue, 0) == ["b.mp4"]
+
+    (tmp_path / "index_train.jsonl").write_text("first")
+    stored = VideoSource(("0", "1"), np.zeros(2, np.int32), ("0", "1"), ("jump",))
+    for text, decoded in (("first", 2), ("first", 1), ("second", 2)):
+        (tmp_path / "index_train.jsonl").write_text(text)
+        reader = records.RecordReader(str(tmp_path), "train")
+        monkeypatch.setattr(type(reader), "__getitem__", lambda self, i: b"a record")
+        prepared = Catalogue("x", ("jump",), {"train": dataclasses.replace(stored, records=reader)})
+        assert len(seen(prepared, 2 if decoded == 2 and text == "first" else 0)) == decoded
 
 
 def test_notes_of_other_videos_are_not_taken(video_folder, tmp_path):

@@ -37,13 +37,25 @@ def test_folders_of_frames_are_videos_whatever_their_names(tree):
     root = tree("a/v_x.avi/1.jpg", "a/id_0.0_10.0/1.JPEG", "a/plain/1.jpg", "a/plain/below/2.jpg", "a/v/flow_x/1.jpg")
     media = folders.find_media(str(root))
     assert media.videos == ("a/id_0.0_10.0", "a/plain", "a/v_x.avi")
-    assert str(media.left_out) == "folders of optical flow: 1, such as a/v/flow_x"
+    assert str(media.left_out) == (
+        "folders of frames in a folder of as many: 1, such as a/plain/below; "
+        "folders of optical flow: 1, such as a/v/flow_x"
+    )
 
 
 def test_a_picture_beside_videos_does_not_hide_them(tree):
     media = folders.find_media(str(tree("a/cover.jpg", "a/one.mp4", "a/two.mp4")))
     assert media.videos == ("a/one.mp4", "a/two.mp4")
     assert str(media.left_out) == "pictures that lie beside videos: 1, such as a/cover.jpg"
+
+
+def test_a_picture_above_videos_does_not_hide_them(tree):
+    """At any depth, above files and above folders of frames; flow is not what a picture lies above."""
+    frames = [f"b/x/{number}.jpg" for number in range(3)]
+    names = ("a/preview.jpg", "a/1/cover.png", "a/1/day/one.mp4", "a/2/two.mp4", "b/cover.jpg", "b/1.png", *frames)
+    media = folders.find_media(str(tree(*names, "c/1.jpg", "c/flow/1.jpg", "c/flow/2.jpg")))
+    assert media.videos == ("a/1/day/one.mp4", "a/2/two.mp4", "b/x", "c")
+    assert str(media.left_out) == "pictures that lie beside videos: 4, such as a/1/cover.png"
 
 
 def test_hidden_names_are_nothing(tree):

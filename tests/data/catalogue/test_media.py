@@ -52,6 +52,11 @@ def test_what_is_not_there_is_named(tmp_path):
         media.read_media(str(tmp_path))
 
 
+def test_an_address_that_only_a_player_reads_is_refused():
+    with pytest.raises(DecodeError, match=r"http://127\.0\.0\.1/a\.mp4: only files and buckets .*; download it"):
+        media.readable("http://127.0.0.1/a.mp4")
+
+
 def test_every_frame_is_counted(video, folder):
     assert media.count_frames(video) == (12, 0)
     pathlib.Path(folder, "4.jpg").write_bytes(b"no picture")

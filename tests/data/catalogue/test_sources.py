@@ -80,6 +80,12 @@ def test_read_list_raises_when_nothing_is_there(kinetics):
         read(kinetics)
 
 
+def test_read_list_raises_where_all_names_are_hidden(kinetics):
+    (kinetics / "list.txt").write_text("@anna/1.mp4 0\n.x.mp4 1\n")
+    with pytest.raises(FileNotFoundError, match=r"hidden names .*: 2, such as \.x\.mp4; there is no other video"):
+        read(kinetics)
+
+
 def test_read_list_of_an_empty_or_missing_file(kinetics):
     (kinetics / "list.txt").write_text("\n")
     with pytest.raises(ValueError, match="is empty; expected one 'path label' a line"):

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from dnr_jax.data.clips import decode
-from tests.data.videos import moving_frames, write_frames
+from dnr_jax.data.clips import container, decode
+from tests.data.videos import irregular_video, moving_frames, write_frames
 
 pytestmark = pytest.mark.compat
 
@@ -65,15 +65,57 @@ def test_real_files_give_the_frames_of_a_sequential_decode(shared, name):
 
 
 @pytest.mark.parametrize("name", CLIPS)
-def test_the_frame_rate_of_real_files_is_that_of_a_full_probe(shared, name):
-    """Opened without decoding the first frames, too."""
+def test_the_frame_rate_of_real_files_is_that_of_the_times_of_their_frames(shared, name):
+    """Also where the file is opened without decoding its first frames. MP4 files state how long the last one lasts."""
     path = str(shared / "data" / "clips" / name)
-    with av.open(path) as container:
-        stream = container.streams.best("video")
-        rate = float(stream.average_rate or stream.guessed_rate or 0)
+    with av.open(path) as file:
+        stream = file.streams.best("video")
+        times = [frame.time for frame in file.decode(stream) if frame.time is not None]
+        stated = "mp4" in file.format.name
+        rate = float(stream.average_rate) if stated else (len(times) - 1) / (max(times) - min(times))
     counts = []
     decode.decode_frames(path, lambda total: counts.append(total) or np.zeros(1, int))
-    assert [count.rate for count in counts] == [rate] and rate > 0
+    assert [count.rate for count in counts] == [rate if stated else pytest.approx(rate, rel=0.02)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec"),
+    [
+        ("mp4", "libx264"),
+        ("matroska", "libx264"),
+        ("webm", "libvpx"),
+        ("flv", "libx264"),
+        ("mpegts", "libx264"),
+        ("avi", "libx264"),
+    ],
+)
+def test_the_rate_of_irregular_frames_is_their_average(kind, codec):
+    """By any way of reading: as it is, with an index, counting; FFmpeg says 30, 1000 or 2000."""
+    times = np.cumsum(np.random.default_rng(0).integers(10, 120, 60)).tolist()
+    expected = 59_000 / (times[-1] - times[0])
+    content = irregular_video(kind, codec, times)
+    counts = []
+
+    def pick(count: decode.FrameCount) -> np.ndarray:
+        counts.append(count)
+        return np.zeros(1, np.int64)
+
+    index = decode.index_packets(content)
+    assert bool(index) == (kind != "mpegts")
+    for media in (content, decode.StoredVideo(content, 60, index), decode.StoredVideo(content, 60, b"")):
+        decode.decode_frames(media, pick)
+    decode._decode_counting(content, pick, 0)
+    assert [int(count) for count in counts] == [60] * 4
+    np.testing.assert_allclose([count.rate for count in counts], expected, rtol=0.02)
+    assert len({count.rate for count in counts}) == 1
+
+
+def test_a_break_in_the_times_is_no_slow_frame():
+    hour = 3_600_000
+    times = [*range(0, 1000, 50), *range(hour, hour + 1000, 50)]
+    with container.open_video(irregular_video("matroska", "libx264", times)) as (file, stream):
+        assert container.average_rate(file, stream, times) == pytest.approx(20.0)
+        assert container.average_rate(file, stream, [None, 7]) == container.average_rate(file, stream)
 
 
 def test_nothing_tells_the_rate_of_jpeg_frames(tmp_path):

@@ -236,6 +236,46 @@ def test_classes_that_a_mirror_exchanges_are_found_by_their_names():
     assert transforms.mirrored_labels(classes) == (1, 0, 3, 2, 4, 5, 7, 6, 8)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 1)])
+def test_a_crop_of_the_smallest_frames_is_a_frame(shape):
+    frames = np.full((2, *shape, 3), 7, np.uint8)
+    crops = [transforms.multi_scale_crop(frames, 4, np.random.default_rng(seed)) for seed in range(20)]
+    np.testing.assert_array_equal(crops, np.full((20, 2, 4, 4, 3), 7))
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("SwipeLeft", "SwipeRight"),
+        ("swipeleft", "swiperight"),
+        ("swipe-left", "Swipe_RIGHT"),
+        ("left2right", "right2left"),
+        ("turn clockwise", "turn counter-clockwise"),
+        ("TurnClockwise", "TurnAntiClockwise"),
+        ("turn-anticlockwise", "turn_clockwise"),
+        ("rotate_cw", "rotate_ccw"),
+        ("upright, to the left", "upright, to the right"),
+    ],
+)
+def test_a_pair_is_found_however_its_words_are_joined(pair):
+    assert transforms.mirrored_labels(("up", *pair)) == (0, 2, 1)
+    assert transforms.one_sided(("up", *pair)) == []
+
+
+def test_a_class_without_a_side_is_its_own_mirror_image():
+    """Also where another one has its name in other letters."""
+    assert transforms.mirrored_labels(("Jump", "jump", "run", "upright", "cleft", "")) == (0, 1, 2, 3, 4, 5)
+    assert transforms.mirrored_labels(("left", "Right", "right")) == (0, 1, 2)
+
+
+def test_classes_with_a_side_and_no_counterpart_are_named():
+    assert transforms.one_sided(("Turn Left", "go straight", "bright", "wave-right", "left")) == [
+        "Turn Left",
+        "wave-right",
+        "left",
+    ]
+
+
 def test_the_pairs_of_something_something_are_mmaction2s(shared):
     classes = (shared / "annotations" / "sthv1" / "label_map.txt").read_text().splitlines()
     changed = {label: other for label, other in enumerate(transforms.mirrored_labels(classes)) if label != other}

@@ -184,9 +184,10 @@ def _own_list(path: str, root: str, label_map: str, classes: Sequence[str]) -> V
             f"{path}: none of the {len(names)} videos is in '{root}', for example {examples}; {advice(names, root)}"
         )
     if listed.hidden:
-        _logger.warning(
-            "%s: left out: %s: %d, such as %s", path, HIDDEN, len(listed.hidden), readable(listed.hidden[0])
-        )
+        left_out = f"{path}: left out: {HIDDEN}: {len(listed.hidden)}, such as {readable(listed.hidden[0])}"
+        if not listed.videos:
+            raise FileNotFoundError(f"{left_out}; there is no other video. Rename what is meant")
+        _logger.warning("%s", left_out)
     return listed
 
 
