@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 
 from dnr_jax.data.clips.container import OPEN_OPTIONS, best_video, decode_packet, orientation
 from dnr_jax.streaming.segments import Segment
-from dnr_jax.streaming.sources import Clock, Source, converted, shown_at
+from dnr_jax.streaming.sources import PLAUSIBLE_RATE, Clock, Source, converted, shown_at
 
 _SLACK = 0.5
 """Seconds that sound may last longer than pictures."""
@@ -89,7 +89,8 @@ class _Writer:
     def __init__(
         self, written: OutputContainer, stream: av.VideoStream, segments: Sequence[Segment], classes: Sequence[str]
     ):
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        told = stream.average_rate or stream.guessed_rate or Fraction(0)
+        rate = told if 0 < told <= PLAUSIBLE_RATE else Fraction(25)  # players go by it what they need for the file
         self._given, self._written = stream, written
         self._segments, self._classes = segments, classes
         self._stream = written.add_stream("libx264", rate=rate, options={"preset": "veryfast"})

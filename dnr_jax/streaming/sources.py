@@ -44,8 +44,8 @@ _AHEAD = 16
 """Decoded frames that wait to be looked at."""
 _TIMED, _TIMED_LIVE = 256, 16
 """Packets whose times tell the frame rate, of what waits for its reader and of what does not."""
-_PLAUSIBLE_RATE = 240.0
-"""Frames per second of a live source; more are the clock's that its times are told by."""
+PLAUSIBLE_RATE = 240.0
+"""Frames per second; more are the clock's that times are told by, and not those of pictures."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,7 +280,7 @@ class Reader(Iterator[Frame]):
         """Find out about the video, and return its packets; a live source is waited for only where it has to be."""
         packets = container.demux(stream)
         told = average_rate(container, stream)
-        trusted = states_rate(container) or (self.source.live and 0 < told <= _PLAUSIBLE_RATE)
+        trusted = states_rate(container) or (self.source.live and 0 < told <= PLAUSIBLE_RATE)
         first = [] if trusted else list(itertools.islice(packets, _TIMED_LIVE if self.source.live else _TIMED))
         self.rate = average_rate(container, stream, [time_of(packet) for packet in first])
         self.duration = container.duration / av.time_base if container.duration and not self.source.live else 0.0

@@ -5,6 +5,7 @@ import pytest
 from dnr_jax.streaming.burn import burn, caption
 from dnr_jax.streaming.segments import Segment
 from dnr_jax.streaming.sources import source_of
+from tests.data.videos import irregular_video
 from tests.streaming.conftest import CLASSES, write_scenes
 
 
@@ -35,6 +36,18 @@ def test_labels_are_drawn_where_their_segments_are_and_sound_is_kept(video, tmp_
     assert changed.tolist() == [5 <= number < 10 for number in range(20)]
     assert (frames[:, :40].astype(int) - before[:, :40]).max() < 20  # above the bar
     assert advanced == pytest.approx(np.arange(20) / 10)
+
+
+def test_a_recording_of_irregular_frames_keeps_their_times(tmp_path):
+    """FFmpeg tells 2000 frames a second of it, for which a player would need much."""
+    times = np.cumsum(np.random.default_rng(0).integers(40, 120, 30)).tolist()
+    (tmp_path / "a.ts").write_bytes(irregular_video("mpegts", "libx264", times))
+    burn(source_of(str(tmp_path / "a.ts")), str(tmp_path / "out.mp4"), [], (), 60.0)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        shown = [picture.time for picture in container.decode(video=0)]
+        level = container.streams.video[0].codec_context.extradata[3]
+    np.testing.assert_allclose(np.diff(shown), np.diff(times) / 1000, atol=2e-3)
+    assert level == 10  # 1.0, that of the smallest pictures; 2.1 for 2000 of them a second
 
 
 def test_only_what_was_labelled_is_written(video, tmp_path):
