@@ -105,12 +105,17 @@ class Run:
     @property
     def fingerprint(self) -> str:
         """Return 12 hexadecimal digits that tell what is declared from anything else, but for the seed."""
-        return hashlib.sha256(json.dumps(self.declared(), sort_keys=True).encode()).hexdigest()[:12]
+        return fingerprint_of(self.declared())
 
     @property
     def name(self) -> str:
         """The name of its folder."""
         return f"{self.fingerprint}-{self.seed}"
+
+
+def fingerprint_of(declared: Mapping[str, Any]) -> str:
+    """Return 12 hexadecimal digits of what a run declares."""
+    return hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def is_generated(data: str) -> bool:

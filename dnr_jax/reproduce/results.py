@@ -6,6 +6,7 @@ import datetime
 import functools
 import importlib.metadata
 import json
+import math
 import os
 import pathlib
 import platform
@@ -20,7 +21,7 @@ import numpy as np
 import dnr_jax
 from dnr_jax.config import ConfigError
 from dnr_jax.evaluation.evaluate import Report
-from dnr_jax.reproduce.experiments import Run
+from dnr_jax.reproduce.experiments import Run, fingerprint_of
 from dnr_jax.runs.folder import read_config
 
 RESULTS_FILE = "results.jsonl"
@@ -171,18 +172,53 @@ def read(*files: pathlib.Path) -> list[Result]:
     """Return the finished runs in files, each once; a file that is not there holds none.
 
     Raises:
-      ConfigError: for a line that is no result; the last one may be cut off, as a full disk leaves it.
+      ConfigError: for a line that is no result, contradicts itself, or does not go with the lines before it; the last
+        one may be cut off, as a full disk leaves it.
     """
     found: dict[tuple[str, int], Result] = {}
+    videos: dict[str, int] = {}
     for file in files:
         lines = file.read_text().split("\n") if file.is_file() else []
         for number, line in enumerate(lines[:-1], 1):
             try:
-                result = Result(**json.loads(line))
+                result = _parse(line)
+                _compare(result, found.get(result.key), videos.setdefault(_fold_of(result), result.videos))
             except (ValueError, TypeError) as error:
                 raise ConfigError(f"{file}, line {number} is no result of 'dnr reproduce' ({error})") from error
             found.setdefault(result.key, result)
     return list(found.values())
+
+
+def _parse(line: str) -> Result:
+    """Return the result of a line; raises ValueError or TypeError for one that is none or contradicts itself."""
+    result = Result(**json.loads(line))
+    if type(result.seed) is not int:
+        raise ValueError(f"the seed {result.seed!r} is no integer")
+    if not isinstance(result.correct, str) or not result.correct or set(result.correct) - {"0", "1"}:
+        raise ValueError("'correct' has to be a 0 or a 1 for each video")
+    if len(result.correct) != result.videos:
+        raise ValueError(f"'correct' is of {len(result.correct)} videos, not of {result.videos}")
+    if not math.isclose(result.top1, result.correct.count("1") / result.videos, abs_tol=1e-9):
+        raise ValueError(f"top1 is {result.top1}, the mean of 'correct' {result.correct.count('1') / result.videos}")
+    if fingerprint_of(result.declared) != result.fingerprint:
+        raise ValueError(f"{result.fingerprint} is not the fingerprint of what is declared")
+    return result
+
+
+def _fold_of(result: Result) -> str:
+    """Return what results of the same validation videos have in common."""
+    return json.dumps([result.declared.get(name) for name in ("scale", "data", "knobs", "fold")], sort_keys=True)
+
+
+def _compare(result: Result, before: Result | None, videos: int) -> None:
+    """Raise ValueError where a result differs from that of the same run, or from others in how many videos there are.
+
+    Two runs of the same seed may differ, by rounding; which of them counts has to be somebody's choice.
+    """
+    if before and before.correct != result.correct:
+        raise ValueError(f"the run {result.fingerprint} with seed {result.seed} is there with another outcome already")
+    if result.videos != videos:
+        raise ValueError(f"it is of {result.videos} videos, lines before it of the same data and fold of {videos}")
 
 
 def by_key(results: Iterable[Result]) -> dict[tuple[str, int], Result]:

@@ -37,6 +37,42 @@ def test_a_line_that_was_cut_off_does_not_count_and_another_one_is_named(tmp_pat
         results.read(file)
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"seed": "3"}, "the seed '3' is no integer"),
+        ({"seed": True}, "the seed True is no integer"),
+        ({"correct": 10}, "'correct' has to be a 0 or a 1"),
+        ({"correct": "1x0"}, "'correct' has to be a 0 or a 1"),
+        ({"correct": "", "videos": 0}, "'correct' has to be a 0 or a 1"),
+        ({"correct": "10"}, "'correct' is of 2 videos, not of 3"),
+        ({"correct": "10", "videos": 2, "top1": 0.5}, "it is of 2 videos, lines before it .* of 3"),
+        ({"top1": 0.9}, "top1 is 0.9, the mean of 'correct' 0.66"),
+        ({"declared": {"setting": {"rate": 9}}}, "is not the fingerprint of what is declared"),
+        ({"seed": 3, "correct": "011"}, "with seed 3 is there with another outcome already"),
+    ],
+)
+def test_a_line_that_contradicts_itself_or_others_is_named(changed, said, tmp_path):
+    file = tmp_path / "results.jsonl"
+    results.append(file, result(RUN, [1, 0, 1]))
+    other = dataclasses.asdict(result(dataclasses.replace(RUN, seed=4), [1, 0, 1])) | changed
+    with file.open("a") as lines:
+        lines.write(json.dumps(other) + "\n")
+    with pytest.raises(ConfigError, match=rf"results.jsonl, line 2 is no result.*{said}"):
+        results.read(file)
+
+
+def test_other_folds_and_data_may_have_other_videos_and_a_run_may_be_there_twice(tmp_path):
+    file = tmp_path / "results.jsonl"
+    run = Run(Setting(), "ut_interaction")
+    first = result(run, [1, 0])
+    for line in (first, result(dataclasses.replace(run, fold=1), [1]), result(RUN, [1, 1, 1])):
+        results.append(file, line)
+    other = tmp_path / "other.jsonl"
+    results.append(other, dataclasses.replace(first, seconds=1.0))
+    assert len(results.read(file, other)) == 3 and results.read(file, other)[0] == first
+
+
 def test_a_line_after_one_that_was_cut_off_stands_alone(tmp_path):
     file = tmp_path / "results.jsonl"
     file.write_text('{"fingerprint": "0123')
