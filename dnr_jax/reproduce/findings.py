@@ -8,16 +8,31 @@ import dataclasses
 import functools
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import get_args
 
 from dnr_jax.config import ConfigError
 from dnr_jax.reproduce import report, statistics
 from dnr_jax.reproduce.experiments import knobs_of, protocol_of
-from dnr_jax.reproduce.report import interval
 from dnr_jax.reproduce.results import Result
 from dnr_jax.reproduce.statistics import Contrast, Estimate, Outcome
-from dnr_jax.reproduce.tables import ARMS, BEATS, BEATS_TUNED, DATA, FAR, LENGTHS, RATES, TABLES, Claim, Table, trend
+from dnr_jax.reproduce.tables import (
+    ARMS,
+    BEATS,
+    BEATS_TUNED,
+    DATA,
+    FAR,
+    KNOBS,
+    LENGTHS,
+    RATES,
+    TABLES,
+    Claim,
+    Table,
+    name_of,
+    trend,
+)
+from dnr_jax.reproduce.verdicts import Verdict, accuracies, blocks, by_place, runs_in, verdicts
+from dnr_jax.reproduce.wording import interval, points
 
 PAGE = "when_dnr_helps.md.in"
 SECTION = "README.md.in"
@@ -39,6 +54,8 @@ _SAID = {
     "open": "open",
 }
 NOTHING = "Nothing so far."
+PROMPTED = 0
+"""The seed that was seen before Table ``far`` was added."""
 FAIR = BEATS[1]
 """The claim on which the advice depends: interlacing is nearly free, so that it belongs to the baseline."""
 
@@ -50,12 +67,12 @@ class Figures:
         """Look the rows up; without a name of the data, on the generated ones at the chosen difficulty."""
         self.rows: dict[str, Outcome] = {}
         for table in tables:
-            self.rows |= report.by_place(TABLES[table], found)[data]
+            self.rows |= by_place(TABLES[table], found)[data]
 
     def top1(self, row: str) -> Estimate | None:
         """Return the accuracy of a row in per cent; None where no run is finished."""
-        outcome = self.rows.get(row)
-        return statistics.estimate(report.accuracies(outcome)) if outcome else None
+        values = accuracies(self.rows.get(row, {}))
+        return statistics.estimate(values) if values else None
 
     def margin(self, row: str, against: str) -> Contrast | None:
         """Return the paired difference of two rows in points; None where no seed has both."""
@@ -65,73 +82,91 @@ class Figures:
         """Return a weighted sum of rows in points; None where no seed has all."""
         return statistics.contrast(self.rows, weights)
 
+    def of_seeds(self, wanted: Callable[[int], bool]) -> "Figures":
+        """Return the figures of some seeds alone."""
+        some = Figures([])
+        for row, outcome in self.rows.items():
+            some.rows[row] = {run: right for run, right in outcome.items() if wanted(run[0])}
+        return some
+
 
 def bullets(lines: Sequence[str], none: str = NOTHING) -> str:
     """Return a Markdown list, or what to say where there is nothing."""
     return "\n".join(f"- {line}" for line in lines) or none
 
 
-def points(found: Contrast) -> str:
-    """Return a contrast as people read it: ``+1.2 points (-0.3 to +2.7; 5 seeds)``."""
-    seeds = found.over_seeds
-    mean, _, bounds = interval(seeds, "+").partition(" (")
-    spread = f"{bounds.removesuffix(')')}; " if bounds else ""
-    return f"{mean} points ({spread}{seeds.count} seed{'s' * (seeds.count > 1)})"
-
-
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """What became of a claim of a table on a data set, about which at least one seed says something.
+    """What became of a claim of a table.
 
     Attributes:
       table: of the claim.
-      data: name of the data set.
-      claim: of the table.
-      found: its contrast.
-      verdict: by the rule.
+      verdict: of the claim, with its data set and figures.
+      same: names of the claims that are about the same runs, with those of their tables, and have the same verdict.
     """
 
     table: Table
-    data: str
-    claim: Claim
-    found: Contrast
-    verdict: statistics.Verdict
+    verdict: Verdict
+    same: tuple[str, ...] = ()
+
+    @property
+    def claim(self) -> Claim:
+        """The claim."""
+        return self.verdict.claim
+
+    @property
+    def name(self) -> str:
+        """Where the claim stands, on which data it was measured where these are not the main ones, and what it says."""
+        return f"{_where(self.table, self.verdict.data)}: {self.claim.text}"
 
 
 def judge(found: Sequence[Result]) -> list[Judgement]:
-    """Return what became of the claims of all tables."""
-    measured = [(table, block) for table in TABLES.values() for block in report.blocks(table, found)]
-    verdicts = [(table, block.data, verdict) for table, block in measured for verdict in block.verdicts]
-    sweeps = dict.fromkeys(table for table, _ in measured if table.sweep)
-    verdicts += [(table, DATA, verdict) for table in sweeps for verdict in report.trends(table, found)]
-    return [Judgement(table, data, v.claim, v.found, v.verdict) for table, data, v in verdicts if v.found]
+    """Return what became of the claims of all tables, those that are about the same runs once."""
+    judged: dict[object, Judgement] = {}
+    for table in TABLES.values():
+        for verdict in verdicts(table, found):
+            one = Judgement(table, verdict)
+            key = (_runs_of(one), verdict.verdict, verdict.claim.own)
+            first = judged.setdefault(key, one)
+            if first is not one:
+                judged[key] = dataclasses.replace(first, same=(*first.same, one.name))
+    return list(judged.values())
+
+
+def _runs_of(one: Judgement) -> frozenset[tuple[str, float]]:
+    """Return which runs a claim is about, by fingerprint, with their weights."""
+    prints: dict[str, list[str]] = {}
+    for row, run in runs_in(one.table):
+        prints.setdefault(f"{row.name}@{run.data}", []).append(run.fingerprint)
+    places = "" if one.table.sweep else f"@{one.verdict.data}"
+    return frozenset((print_, weight) for name, weight in one.claim.weights.items() for print_ in prints[name + places])
 
 
 def claims(judgements: Sequence[Judgement], verdict: str) -> str:
     """Return the paper's claims with a verdict, as a list."""
-    return bullets(
-        [
-            f"{_where(one.table, one.data)}: {one.claim.text}: {points(one.found)}"
-            for one in judgements
-            if one.verdict == verdict and not one.table.asks
-        ]
-    )
+    return bullets([_line(one) for one in judgements if one.verdict.verdict == verdict and not one.claim.own])
 
 
 def questions(judgements: Sequence[Judgement]) -> str:
     """Return what the reproduction asks beside the paper's claims, each with its verdict, as a list."""
-    return bullets(
-        [
-            f"{one.table.title}: {one.claim.text}: {points(one.found)}, *{_SAID[one.verdict]}*"
-            for one in judgements
-            if one.table.asks
-        ]
+    return bullets([_line(one, f", *{_SAID[one.verdict.verdict]}*") for one in judgements if one.claim.own])
+
+
+def _line(one: Judgement, said: str = "") -> str:
+    """Return a claim with its figures and all that has to be known with them."""
+    figures = points(one.verdict.found) if one.verdict.found else "not run yet"
+    folds = f" (folds: {one.verdict.folds})" if one.verdict.folds else ""
+    same = f" The same runs: {'; '.join(one.same)}." if one.same else ""
+    known = report.caveat(one.verdict) if one.verdict.found else ""
+    return (
+        f"{one.name}: {figures}{said}{folds}{known and f'. *But* {known}.'}{same if known or not same else f'.{same}'}"
     )
 
 
 def _where(table: Table, data: str) -> str:
-    name = f"Table {table.key}" if table.paper_data else table.title
-    return name if data == DATA or len(table.data) == 1 else f"{name}, {data.replace('_', ' ').replace(':', ' ')}"
+    """Return which table, and which data where these are not the main ones and its name does not say it."""
+    name = f"Table {table.key}" if table.heading != table.title else table.title.partition(":")[0]
+    return name if data == DATA or name_of(data) in name else f"{name}, on {name_of(data)}"
 
 
 def arms(found: Sequence[Result]) -> str:
@@ -146,8 +181,14 @@ def arms(found: Sequence[Result]) -> str:
 
 def summary(judgements: Sequence[Judgement]) -> str:
     """Return what became of the claims that DNR beats its baselines, as a list."""
-    about_arms = [one for one in judgements if one.table.key == "arms"]
-    return bullets([f"{one.claim.text}: {points(one.found)}, *{_SAID[one.verdict]}*" for one in about_arms])
+    about_arms = [one for one in judgements if one.table.key == "arms" and one.verdict.found]
+    return bullets(
+        [
+            f"{one.claim.text}: {points(one.verdict.found)}, *{_SAID[one.verdict.verdict]}*"
+            for one in about_arms
+            if one.verdict.found
+        ]
+    )
 
 
 _ADVICE = {
@@ -163,32 +204,44 @@ _ADVICE = {
 
 
 _TUNED_ADVICE = {
-    "supported": " With each at the learning rate that suits it, DNR was better.",
-    "contradicted": " So it is with each at the learning rate that suits it.",
-    "not seen here": " With each at the learning rate that suits it, the difference is no more than seeds may differ, "
-    "after the correction.",
-    "open": "",
+    "supported": " With each at the learning rate that was chosen for it, DNR was better.",
+    "contradicted": " So it is with each at the learning rate that was chosen for it.",
 }
 _FAR_ADVICE = {
     "supported": " Where what tells the order lies far apart in time, DNR was better in training of this length: "
     "there it is worth its cost.",
     "contradicted": " That what tells the order lies far apart in time made no case for DNR either.",
-    "not seen here": " Where what tells the order lies far apart in time, the difference bears no choice either.",
+    "not seen here": " Where what tells the order lies far apart in time, these runs show no difference that would "
+    "bear a choice either.",
     "open": "",
 }
 _GROWS = (
-    " DNR's margin grows as what tells the order moves apart in time, though at the largest gap the difference itself "
-    "is no more than seeds may differ, after the correction: in training of this length such data are where it may pay."
+    " DNR's margin is larger where what tells the order lies far apart in time, though at the largest gap the "
+    "difference itself is not significant after the correction: in training of this length such data are where it "
+    "may pay."
 )
 
 
 def advice(judgements: Sequence[Judgement]) -> str:
     """Return what to do, by the verdicts on DNR against BN with interlacing: as published, tuned, and far apart."""
-    fair: dict[str, str] = {one.table.key: one.verdict for one in judgements if one.claim in (FAIR, BEATS_TUNED)}
-    far_apart = fair.get("far", "open")
-    grows = any(one.verdict == "supported" and one.claim == trend("gap") for one in judgements)
+    fair = {one.table.key: one.verdict for one in judgements if one.claim in (FAIR, BEATS_TUNED)}
+    said: dict[str, str] = {key: verdict.verdict for key, verdict in fair.items()}
+    far_apart = said.get("far", "open")
+    grows = any(one.verdict.verdict == "supported" and one.claim == trend("gap") for one in judgements)
     about_far = _GROWS if grows and far_apart == "not seen here" else _FAR_ADVICE[far_apart]
-    return _ADVICE[fair.get("arms", "open")] + _TUNED_ADVICE[fair.get("tuned", "open")] + about_far
+    return _ADVICE[said.get("arms", "open")] + _tuned_advice(fair.get("tuned")) + about_far
+
+
+def _tuned_advice(verdict: Verdict | None) -> str:
+    """Return how DNR stands to BN with interlacing, each at the rate chosen for it; empty where that is open."""
+    if verdict is None or verdict.found is None or verdict.verdict != "not seen here":
+        return _TUNED_ADVICE.get(verdict.verdict, "") if verdict else ""
+    stands = "behind" if verdict.found.over_seeds.mean < 0 else "ahead"
+    return (
+        f" With each at the learning rate that was chosen for it, DNR is {stands}: the difference is "
+        f"{points(verdict.found)}. This is not significant after the correction (p {verdict.adjusted:.3f}), "
+        "which does not say that they are equal."
+    )
 
 
 def lengths(found: Sequence[Result]) -> str:
@@ -240,8 +293,39 @@ def far(found: Sequence[Result]) -> str:
         and (baseline := figures.top1(_longer("bn_interlace", length)))
         and (margin := _margin_at(figures, length))
     ]
+    if not parts:
+        return ""
     gap = f"{knobs_of(data)['gap']:.0f}"
-    return f"With {gap} frames between the two poses that tell the order {'; '.join(parts)}." if parts else ""
+    text = f"With {gap} frames between the two poses that tell the order {'; '.join(parts)}."
+    rest = figures.of_seeds(lambda seed: seed != PROMPTED).margin("dnr", "bn_interlace")
+    if not rest or (PROMPTED, 0) not in figures.rows["dnr"]:
+        return text
+    return (
+        f"{text} Seed {PROMPTED}, which prompted these runs, is counted; without it the difference is {points(rest)}."
+    )
+
+
+def gaps(found: Sequence[Result]) -> str:
+    """Return how the arms compare over all gaps, of the seeds that have all, as a sentence; empty where none has."""
+    figures = {gap: Figures(found, "knobs", data=f"{DATA}:gap={gap:g}") for gap in KNOBS["gap"]}
+    both = [figure.rows.get(row, {}) for figure in figures.values() for row in ("dnr", "bn_interlace")]
+    common = {seed for seed, _ in set.intersection(*map(set, both))}
+    if not common:
+        return ""
+    some = {gap: figure.of_seeds(common.__contains__) for gap, figure in figures.items()}
+    margins = [points(margin) for figure in some.values() if (margin := figure.margin("dnr", "bn_interlace"))]
+    baselines = [interval(top1) for figure in some.values() if (top1 := figure.top1("bn_interlace"))]
+    return (
+        f"At gaps of {_listed(map(str, KNOBS['gap']))} frames, of seed{'s' * (len(common) > 1)} "
+        f"{_listed(map(str, sorted(common)))}, DNR - BN with interlacing is {_listed(margins)}, and BN with "
+        f"interlacing has {_listed(baselines)}: a network that does not see order has at most 50 in expectation."
+    )
+
+
+def _listed(texts: Iterable[str]) -> str:
+    """Return ``a, b and c``."""
+    *others, last = texts
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def longest(found: Sequence[Result]) -> str:
@@ -264,26 +348,24 @@ def _about_change(change: Contrast | None) -> str:
     if seeds.count < 2:
         return f"Longer training changes the margin by {points(change)}; one seed is a hint and no proof."
     if seeds.low <= 0 <= seeds.high:
-        return f"Longer training changes the margin by {points(change)}, which is no more than seeds may differ."
+        return f"Longer training changes the margin by {points(change)}, an interval that has 0 in it."
     what = "DNR catches up with longer training" if seeds.mean > 0 else "Longer training is no help to DNR"
     return f"{what}: the margin changes by {points(change)}."
 
 
 def reasons(found: Sequence[Result]) -> str:
-    """Return what each suspected reason changes, the largest change first."""
-    figures = Figures(found, "why")
+    """Return what each suspected reason changes, the largest change first, with the verdict, and what names mean."""
+    judged = verdicts(TABLES["why"], found)
     changes = [
-        (row.name, margin)
+        (row.name, one.found, one.verdict)
         for row in TABLES["why"].rows
-        if (margin := figures.margin(row.name, row.name.partition(",")[0]))
+        for one in judged
+        if one.found and one.claim.weights == {row.name: 1, row.name.partition(",")[0]: -1}
     ]
     changes.sort(key=lambda change: -change[1].over_seeds.mean)
-    return bullets([f"`{name}`: {points(margin)}{_clear(margin)}" for name, margin in changes])
-
-
-def _clear(margin: Contrast) -> str:
-    seeds = margin.over_seeds
-    return "" if seeds.count < 2 or seeds.low <= 0 <= seeds.high else ", more than the seeds differ"
+    listed = bullets([f"`{name}`: {points(margin)}, *{_SAID[said]}*" for name, margin, said in changes])
+    meant = report.meanings(name for name, _, _ in changes)
+    return f"{listed}\n\n{meant}" if meant else listed
 
 
 def start(found: Sequence[Result]) -> str:
@@ -333,7 +415,8 @@ def _chosen_rates(figures: Figures) -> Iterator[str]:
         better = {rate: change for rate, change in changes.items() if change and change.over_seeds.low > 0}
         if better:
             rate, change = max(better.items(), key=lambda item: item[1].over_seeds.mean)
-            yield f"{NAMES[arm]} is better at {rate:g} x, by more than seeds may differ: {points(change)}."
+            edge = ", the edge of what was tried" if rate in (min(RATES), max(RATES)) else ""
+            yield f"{NAMES[arm]} is better at {rate:g} x{edge}, by more than seeds may differ: {points(change)}."
         elif any(changes.values()):
             yield f"For {NAMES[arm]} no rate is better than 1 x by more than seeds may differ."
 
@@ -372,14 +455,8 @@ def relay(found: Sequence[Result]) -> str:
 
 def not_run(found: Sequence[Result]) -> str:
     """Return the tables without a finished run of their own, as a list."""
-    return bullets(
-        [
-            f"Table {table.key}, {table.title[0].lower()}{table.title[1:]}" if table.paper_data else table.title
-            for table in TABLES.values()
-            if not table.elsewhere and not report.blocks(table, found)
-        ],
-        "None: all were begun.",
-    )
+    absent = [table for table in TABLES.values() if not table.elsewhere and not blocks(table, found)]
+    return bullets([table.heading for table in absent], "None: all were begun.")
 
 
 def fields(found: Sequence[Result]) -> dict[str, Callable[[], str]]:
@@ -392,6 +469,7 @@ def fields(found: Sequence[Result]) -> dict[str, Callable[[], str]]:
         "advice": lambda: advice(judgements()),
         "questions": lambda: questions(judgements()),
         "far": lambda: far(found),
+        "gaps": lambda: gaps(found),
         "longest": lambda: longest(found),
         "lengths": lambda: lengths(found),
         "reasons": lambda: reasons(found),

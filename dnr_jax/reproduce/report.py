@@ -1,27 +1,40 @@
 """The page of results: tables, verdicts and pictures, of the lines of finished runs and of nothing else."""
 
-import dataclasses
 import itertools
 import math
 import pathlib
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 from dnr_jax.config import ConfigError
 from dnr_jax.reproduce import results, statistics
 from dnr_jax.reproduce.accelerators import accelerators_section
-from dnr_jax.reproduce.experiments import FOLDS, Run, is_generated, knobs_of, protocol_of, runs_of
+from dnr_jax.reproduce.again import again_section
+from dnr_jax.reproduce.experiments import FOLDS, is_generated, knobs_of, protocol_of
 from dnr_jax.reproduce.results import Result
-from dnr_jax.reproduce.statistics import Contrast, Estimate, Outcome
-from dnr_jax.reproduce.tables import ARMS, TABLES, Claim, Row, Table
+from dnr_jax.reproduce.tables import DATA, TABLES, Row, Table, name_of
+from dnr_jax.reproduce.verdicts import Block, Verdict, blocks, verdicts
+from dnr_jax.reproduce.wording import interval, percent_bounds, points
 
 PAGE = "results.md"
 IMAGES = "images"
 COLOURS = ("#1f5a96", "#c46a1b", "#2a7f3f", "#7a3f9d", "#444444")
 """Of the rows of a sweep."""
-FIRST_TUNING_SEED = 100
-"""Seeds from here on choose learning rates and difficulty, and count in the tables that name them alone."""
+EARLIER = "mini-earlier.jsonl"
+"""Lines of runs that were done again, which count no more."""
+MEANINGS = {
+    "rate": "factor of the learning rate",
+    "steps": "factor of the number of steps",
+    "warmup": "factor of the steps of the warm-up",
+    "decay": "factor of the weight decay",
+    "gain": "factor of the predicted scale",
+    "precise": "batches from which running statistics are estimated anew for evaluation",
+}
+"""Of what stands in front of ``=`` in names of rows."""
+NOTES = {"weizmann4_order": " Its 34 validation clips are of three people, and so not independent of each other."}
+"""What is to be known of data sets."""
 
 SCALES = {
     "mini": ("", ""),
@@ -30,141 +43,28 @@ SCALES = {
 }
 """What headings and commands say of each scale."""
 
-HEAD = """\
+READING = """\
+A rerun of one seed on another processor, package version or commit may differ by several points, because rounding
+differs and the difference grows: that rows are paired by seed removes little. All seeds have the same training videos;
+what other videos would change is not in the intervals over seeds. Under "top-1, paper", *none* stands where the paper
+has no such row, *?* behind a figure of a garbled part of our copy of its text, and *illegible* where that has none.
+"""
+HEAD = f"""\
 # Results
 
 Made by `dnr reproduce` of the finished runs in `results.jsonl`. Top-1 is in per cent: the mean over seeds, with its
 95% t interval. `docs/reproduction.md` of the project has the protocol and the rule of the verdicts.
-"""
-PROJECT_HEAD = """\
+
+{READING}"""
+PROJECT_HEAD = f"""\
 # Results
 
 Made by `dnr reproduce --report` of the lines in `docs/results/`, each of which is a finished run; the sections at the
 end are what was measured before. [reproduction.md](reproduction.md) has the protocol and the rule of the verdicts,
 which was there before the runs; [when_dnr_helps.md](when_dnr_helps.md) says what follows for a user. Top-1 is in per
 cent: the mean over seeds, with its 95% t interval. What nobody has run is not here.
-"""
 
-
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    """What became of a claim on one data set.
-
-    Attributes:
-      claim: of the paper.
-      found: the contrast; None where no seed has all rows.
-      adjusted: p-value after Holm's correction.
-      verdict: by the rule.
-    """
-
-    claim: Claim
-    found: Contrast | None
-    adjusted: float
-    verdict: statistics.Verdict
-
-
-@dataclasses.dataclass(frozen=True)
-class Block:
-    """A table on one data set, as far as it has been run.
-
-    Attributes:
-      data: name of the data set.
-      rows: by name: accuracies in per cent, one a seed.
-      verdicts: of the table's claims.
-      folds: of the data set that were run.
-    """
-
-    data: str
-    rows: Mapping[str, Sequence[float]]
-    verdicts: Sequence[Verdict]
-    folds: int = 1
-
-
-def blocks(table: Table, found: Sequence[Result], scale: str = "mini") -> list[Block]:
-    """Return a table on each of its data sets on which a run is finished, beside those that it shares with the arms.
-
-    The quick form has no claims.
-    """
-    places = by_place(table, found, scale)
-    claims = () if table.sweep or scale == "quick" else table.claims
-    pairs = [(place, claim) for place in places for claim in claims if set(claim.weights) <= set(places[place])]
-    verdicts = _judge([(claim, places[place]) for place, claim in pairs])
-    measured = {
-        place: Block(
-            place,
-            {name: accuracies(outcome) for name, outcome in rows.items() if outcome},
-            [verdict for (other, _), verdict in zip(pairs, verdicts, strict=True) if other == place],
-            len({fold for outcome in rows.values() for _, fold in outcome}),
-        )
-        for place, rows in places.items()
-        if any(rows.values())
-    }
-    has_own = any(places[place].get(row.name) for place in measured for row in _own_rows(table, place, scale))
-    return list(measured.values()) if has_own else []
-
-
-def trends(table: Table, found: Sequence[Result]) -> list[Verdict]:
-    """Return what became of the claims of a sweep, which are about all of its data sets together; of others none."""
-    if not table.sweep:
-        return []
-    named = {
-        f"{name}@{place}": outcome
-        for place, rows in by_place(table, found).items()
-        for name, outcome in rows.items()
-        if outcome
-    }
-    return _judge([(claim, named) for claim in table.claims])
-
-
-def by_place(table: Table, found: Sequence[Result], scale: str = "mini") -> dict[str, dict[str, Outcome]]:
-    """Return which videos the rows of a table had right, by data set and name of the row."""
-    done: dict[str, list[Result]] = {}
-    for result in found:
-        done.setdefault(result.fingerprint, []).append(result)
-    seeds = table.seeds or range(FIRST_TUNING_SEED)
-    places: dict[str, dict[str, Outcome]] = {}
-    for row, run in _runs(table, scale):
-        finished = [result for result in done.get(run.fingerprint, ()) if result.seed in seeds]
-        outcome = {(result.seed, run.fold): result.right() for result in finished}
-        rows = places.setdefault(run.data, {})
-        rows[row.name] = {**rows.get(row.name, {}), **outcome}
-    return places
-
-
-def _runs(table: Table, scale: str) -> Iterator[tuple[Row, Run]]:
-    """Yield the rows of a table with their runs at a scale, of one seed each."""
-    for row in table.all_rows():
-        if row.config or scale != "paper":
-            yield from ((row, run) for run in runs_of(table, row, 1, scale))
-
-
-def _judge(claims: Sequence[tuple[Claim, Mapping[str, Outcome]]]) -> list[Verdict]:
-    """Return the verdicts on the claims of a table, each beside the outcomes that it is about."""
-    contrasts = [statistics.contrast(rows, claim.weights) for claim, rows in claims]
-    adjusted = statistics.holm([contrast.p if contrast else 1.0 for contrast in contrasts])
-    return [
-        Verdict(claim, contrast, p, statistics.verdict(contrast, p))
-        for (claim, _), contrast, p in zip(claims, contrasts, adjusted, strict=True)
-    ]
-
-
-def _own_rows(table: Table, place: str, scale: str) -> Sequence[Row]:
-    """Return the rows that no table before it has on a data set; of the first there without any, all of them."""
-    if table.sweep:  # where a knob is at the value that was chosen, the rows are those of other tables
-        return [] if table.arms and knobs_of(place) == knobs_of("generated") else table.all_rows()
-    before = itertools.takewhile(lambda other: other is not table, TABLES.values())
-    there = [other for other in before if any(run.data == place for _, run in _runs(other, scale))]
-    known = [row.setting for other in there if other.seeds == table.seeds for row, _ in _runs(other, scale)]
-    known += [row.setting for row in ARMS if not table.seeds and scale != "paper"]
-    own = [row for row in table.rows if row.start or row.setting not in known]
-    return own if own or there else table.all_rows()
-
-
-def accuracies(outcome: Outcome) -> list[float]:
-    """Return the accuracy of each seed in per cent, over the videos of all folds that it has."""
-    seeds = sorted({seed for seed, _ in outcome})
-    videos = [[right for (other, _), right in outcome.items() if other == seed] for seed in seeds]
-    return [100.0 * sum(int(r.sum()) for r in rights) / sum(len(r) for r in rights) for rights in videos]
+{READING}"""
 
 
 def page(found: Sequence[Result], sections: Sequence[str] = (), head: str = HEAD) -> str:
@@ -178,16 +78,16 @@ def page(found: Sequence[Result], sections: Sequence[str] = (), head: str = HEAD
     parts = [head]
     for scale, table in itertools.product(SCALES, TABLES.values()):
         if measured := blocks(table, found, scale):
-            parts.append("\n".join(_section(table, scale, measured, trends(table, found))) + "\n")
+            over_all = verdicts(table, found) if table.sweep else []
+            parts.append("\n".join(_section(table, scale, measured, over_all)) + "\n")
     parts.append(_origin(found))
     return "\n".join([*parts, *sections])
 
 
 def _section(table: Table, scale: str, measured: Sequence[Block], over_all: Sequence[Verdict]) -> Iterator[str]:
     """Yield the lines of a table; ``over_all`` are the verdicts about all data sets of a sweep."""
-    title, (where, flags) = f"{table.title[0].lower()}{table.title[1:]}", SCALES[scale]
-    number = (f"Table {table.key}: {title}" if table.paper_data else table.title) + where
-    yield f"## {number}\n"
+    where, flags = SCALES[scale]
+    yield f"## {table.heading}{where}\n"
     if table.paper_data and scale != "paper":
         yield f"The paper's figures are of {table.paper_data}; ours, of the mini scale, compare among themselves.\n"
     yield f"```bash\ndnr reproduce --table {table.key}{flags}\n```\n"
@@ -195,33 +95,76 @@ def _section(table: Table, scale: str, measured: Sequence[Block], over_all: Sequ
         yield from _sweep(table, measured)
         if over_all:
             yield "The points are from one value of the knob to the next.\n"
-            yield from _claims(over_all)
-            yield f"Holm's correction is for {len(over_all)} contrasts.\n"
-        yield f"![{number}]({IMAGES}/{picture_name(table)})\n"
+    for block in () if table.sweep else measured:
+        yield f"{describe(block.data, scale)}\n"
+        yield from _rows(table, block, scale)
+        yield from _claims(block.verdicts)
+        if is_worth_drawing([block]):
+            place = f" on {name_of(block.data)}" if scale == "mini" else ""
+            yield f"![{table.heading}{where}{place}]({IMAGES}/{picture_name(table, block.data)})\n"
+    yield from _claims(over_all)
+    yield from _correction([*over_all, *itertools.chain(*(block.verdicts for block in measured))])
+    if table.sweep and is_worth_drawing(distinct(measured)):
+        yield f"![{table.heading}{where}]({IMAGES}/{picture_name(table)})\n"
+
+
+def _correction(shown: Sequence[Verdict]) -> Iterator[str]:
+    """Yield for how many contrasts the p-values of a table are corrected."""
+    if not shown:
         return
-    for block in measured:
-        some = (
-            f" So far {block.folds} of its {FOLDS[block.data]} folds." if block.folds < FOLDS.get(block.data, 1) else ""
-        )
-        yield f"{describe(block.data, scale)}{some}\n"
-        yield from _rows(table, block)
-        if block.verdicts:
-            yield from _claims(block.verdicts)
-        place = f" on {block.data}" if scale == "mini" else ""
-        yield f"![{number}{place}]({IMAGES}/{picture_name(table, block.data)})\n"
-    if count := sum(len(block.verdicts) for block in measured):
-        yield f"Holm's correction is for {count} contrasts."
+    count = shown[0].corrected
+    absent = count - len(shown)
+    rest = f", of which {absent} {'are' if absent > 1 else 'is'} about data without a run" if absent else ""
+    yield f"Holm's correction is for {count} contrast{'s' * (count > 1)}{rest}.\n"
 
 
-def _rows(table: Table, block: Block) -> Iterator[str]:
-    """Yield the accuracies of a table, beside the paper's where it has some."""
+def _rows(table: Table, block: Block, scale: str) -> Iterator[str]:
+    """Yield the accuracies of a table, beside the paper's where it has some, and what factors in names mean."""
     yield "| row | top-1 | seeds |" + " top-1, paper |" * bool(table.paper_data)
     yield "|---|---|---|" + "---|" * bool(table.paper_data)
     for row in table.all_rows():
         if values := block.rows.get(row.name):
-            paper = (f" {row.accuracy[0]:.2f} |" if row.accuracy else " |") if table.paper_data else ""
-            yield f"| {row.name} | {interval(statistics.estimate(values))} | {len(values)} |{paper}"
+            paper = f" {_paper(row)} |" if table.paper_data else ""
+            name = f"{row.label(scale)}{_some_folds(block, row)}"
+            yield f"| {name} | {interval(statistics.estimate(values))} | {len(values)} |{paper}"
     yield ""
+    if meant := meanings(block.rows):
+        yield f"{meant}\n"
+
+
+def _paper(row: Row) -> str:
+    """Return the paper's top-1 of a row, or why there is none."""
+    return row.read_as or (f"{row.accuracy[0]:.2f}" if row.accuracy else "none")
+
+
+def _some_folds(block: Block, row: Row) -> str:
+    """Return which folds a row has, where these are not all of the data set."""
+    folds, count = block.folds[row.name], FOLDS.get(block.data, 1)
+    if len(folds) == count:
+        return ""
+    return f" (fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))} of {count})"
+
+
+def meanings(names: Iterable[str]) -> str:
+    """Return what factors in names of rows mean, as a sentence; empty where there are none."""
+    there = {key for name in names for key in re.findall(r"(\w+)=", name)}
+    meant = [f"`{key}`: {meaning}" for key, meaning in MEANINGS.items() if key in there]
+    return f"In names: {'; '.join(meant)}." if meant else ""
+
+
+def distinct(measured: Sequence[Block]) -> list[Block]:
+    """Return the blocks of a sweep, those of the same runs once: where knobs are at the values that were chosen."""
+    first: dict[tuple[float, ...], Block] = {}
+    for block in measured:
+        first.setdefault(tuple(knobs_of(block.data).values()), block)
+    return list(first.values())
+
+
+def _knob(data: str) -> str:
+    """Return what a line of a sweep is of."""
+    if knobs_of(data) == knobs_of(DATA):
+        return f"as chosen: {', '.join(f'{name}={value:g}' for name, value in knobs_of(DATA).items())}"
+    return data.partition(":")[2].replace(",", ", ")
 
 
 def _sweep(table: Table, measured: Sequence[Block]) -> Iterator[str]:
@@ -229,39 +172,52 @@ def _sweep(table: Table, measured: Sequence[Block]) -> Iterator[str]:
     names = [row.name for row in table.all_rows()]
     yield f"{_training(measured[0].data)}; the number of seeds is behind each mean.\n"
     yield f"| data | {' | '.join(names)} |\n|{'---|' * (1 + len(names))}"
-    for block in measured:
+    for block in distinct(measured):
         cells = [_cell(block.rows.get(name, ())) for name in names]
-        yield f"| {block.data.partition(':')[2].replace(',', ', ')} | {' | '.join(cells)} |"
+        yield f"| {_knob(block.data)} | {' | '.join(cells)} |"
     yield ""
+    if meant := meanings(names):
+        yield f"{meant}\n"
 
 
 def _cell(values: Sequence[float]) -> str:
     return f"{interval(statistics.estimate(values))}; {len(values)}" if values else ""
 
 
-def _claims(verdicts: Sequence[Verdict]) -> Iterator[str]:
+def _claims(found: Sequence[Verdict]) -> Iterator[str]:
+    """Yield the verdicts as a table, and below it what has to be known with them."""
+    if not found:
+        return
     yield "| claim | points, over seeds | points, over videos | seeds | p | p, corrected | verdict |"
     yield "|---|---|---|---|---|---|---|"
-    for verdict in verdicts:
+    for verdict in found:
+        said = f"{verdict.verdict}{verdict.folds and f' (folds: {verdict.folds})'}"
         if verdict.found is None:
-            yield f"| {verdict.claim.text} | | | 0 | | | {verdict.verdict} |"
+            yield f"| {verdict.claim.text} | | | 0 | | | {said} |"
             continue
         seeds, videos = verdict.found.over_seeds, verdict.found.over_videos
         yield (
             f"| {verdict.claim.text} | {interval(seeds, '+')} | {interval(videos, '+')} | {seeds.count} "
-            f"| {_p(verdict.found.p)} | {_p(verdict.adjusted)} | {verdict.verdict} |"
+            f"| {_p(verdict.found.p)} | {_p(verdict.adjusted)} | {said} |"
         )
     yield ""
+    known: dict[str, list[str]] = {}
+    for verdict in found:
+        if verdict.found and caveat(verdict):
+            known.setdefault(caveat(verdict), []).append(verdict.claim.text)
+    if known:
+        yield "To be known with these verdicts:\n"
+        yield "\n".join(f"- {'; '.join(texts)}: {text}." for text, texts in known.items()) + "\n"
+
+
+def caveat(verdict: Verdict) -> str:
+    """Return what has to be known with a verdict, with the figures that tell how much it matters; empty: nothing."""
+    figures = [f"{text} {points(contrast)}" for text, contrast in verdict.beside]
+    return "; ".join(filter(None, (verdict.claim.caveat, *figures)))
 
 
 def _p(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 else "< 0.001"
-
-
-def interval(value: Estimate, sign: str = "") -> str:
-    """Return a mean with its interval, or alone where there is one value; a zero has no minus."""
-    mean, low, high = (f"{bound:{sign}z.1f}" for bound in (value.mean, value.low, value.high))
-    return mean if math.isnan(value.half) else f"{mean} ({low} to {high})"
 
 
 def describe(data: str, scale: str = "mini") -> str:
@@ -269,8 +225,7 @@ def describe(data: str, scale: str = "mini") -> str:
     if scale == "paper":
         return f"**{data}**. Networks and training are those of `configs/`."
     if not is_generated(data):
-        name, _, count = data.replace("_", " ").partition(":")
-        return f"**{name}**{count and f', {count} training videos'}. {_training(data)}."
+        return f"**{name_of(data)}**. {_training(data)}.{NOTES.get(data, '')}"
     knobs = ", ".join(f"{name} {value:g}" for name, value in knobs_of(data).items())
     return f"**Generated videos** ({knobs}). {_training(data)}."
 
@@ -283,14 +238,25 @@ def _training(data: str) -> str:
 def _origin(found: Sequence[Result]) -> str:
     """Return what the runs have in common: how many, how long, where."""
     hours = sum(result.seconds / result.together for result in found) / 3600
-    devices = sorted({result.device for result in found})
-    versions = sorted({", ".join(f"{name} {version}" for name, version in result.versions.items()) for result in found})
+    packages = [
+        ", ".join(f"{name} {version}" for name, version in result.versions.items() if name != "commit")
+        for result in found
+    ]
+    commits = [result.versions.get("commit", "not noted") for result in found]
     return f"""\
 ## Runs
 
-{len(found)} runs, {hours:.1f} hours of training and validation in all, on {"; ".join(devices) or "nothing yet"}.
-Versions: {"; ".join(versions) or "none"}.
+{len(found)} runs, {hours:.1f} hours of training and validation in all, on {_tally(result.device for result in found)}.
+Versions: {_tally(packages)}. Commits of this package: {_tally(commits)}.
 """
+
+
+def _tally(values: Iterable[str]) -> str:
+    """Return values, the most frequent first, each with its number of runs where there are several."""
+    counts = Counter(values).most_common()
+    return (
+        "; ".join(f"{value} ({count} runs)" if len(counts) > 1 else value for value, count in counts) or "nothing yet"
+    )
 
 
 def picture_name(table: Table, data: str = "") -> str:
@@ -298,27 +264,37 @@ def picture_name(table: Table, data: str = "") -> str:
     return f"results_{re.sub(r'[-:=, ]', '_', table.key + (data and '_' + data))}.png"
 
 
-def draw(block: Block, file: pathlib.Path) -> None:
+def is_worth_drawing(measured: Sequence[Block]) -> bool:
+    """Return whether blocks have more than one run, so that there is something to compare."""
+    return sum(len(values) for block in measured for values in block.rows.values()) > 1
+
+
+def draw(table: Table, block: Block, file: pathlib.Path, scale: str = "mini") -> None:
     """Draw accuracies of the rows with their intervals and seeds, and the contrasts beside them."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    verdicts = [verdict for verdict in block.verdicts if verdict.found]
-    height = 1.2 + max(0.3 * len(block.rows), 0.5 * len(verdicts))
-    figure = Figure(figsize=(10 if verdicts else 6, height), layout="constrained")
+    judged = [verdict for verdict in block.verdicts if verdict.found]
+    height = 1.2 + max(0.3 * len(block.rows), 0.5 * len(judged))
+    figure = Figure(figsize=(10 if judged else 6, height), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, 2 if verdicts else 1, squeeze=False)[0]
+    axes = figure.subplots(1, 2 if judged else 1, squeeze=False)[0]
     for place, values in enumerate(block.rows.values()):
-        _point(axes[0], place, statistics.estimate(values), values, "#1f5a96")
-    _label(axes[0], list(block.rows), "top-1, %", "rows: mean, 95% interval, seeds")
-    for place, verdict in enumerate(verdicts):
+        value = statistics.estimate(values)
+        _point(axes[0], place, value.mean, percent_bounds(value), values, "#1f5a96")
+    labels = {row.name: row.label(scale) for row in table.all_rows()}
+    of = f"{name_of(block.data)}: mean, 95% interval, seeds"
+    _label(axes[0], [textwrap.fill(labels[name], 44) for name in block.rows], "top-1, %", of)
+    for place, verdict in enumerate(judged):
         assert verdict.found
         colour = {"supported": "#2a7f3f", "contradicted": "#b03030"}.get(verdict.verdict, "#555555")
-        _point(axes[1], place, verdict.found.over_seeds, (), colour)
-    if verdicts:
+        seeds = verdict.found.over_seeds
+        _point(axes[1], place, seeds.mean, (seeds.low, seeds.high), (), colour)
+    if judged:
         axes[1].axvline(0, color="black", linewidth=0.8)
-        texts = [f"{textwrap.fill(verdict.claim.text, 34)}\n{verdict.verdict}" for verdict in verdicts]
-        _label(axes[1], texts, "points of top-1", "paired contrasts over seeds")
+        texts = [f"{textwrap.fill(one.claim.text, 34)}\n{one.verdict}{' *' * bool(caveat(one))}" for one in judged]
+        star = " (*: see the page)" if any(caveat(one) for one in judged) else ""
+        _label(axes[1], texts, "points of top-1", f"paired contrasts{star}")
     _save(figure, file)
 
 
@@ -327,7 +303,7 @@ def draw_sweep(table: Table, measured: Sequence[Block], file: pathlib.Path) -> N
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 1.4 + 0.35 * len(measured)), layout="constrained")
+    figure = Figure(figsize=(9, 1.4 + 0.45 * len(measured)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     names = [row.name for row in table.all_rows() if any(row.name in block.rows for block in measured)]
@@ -336,17 +312,20 @@ def draw_sweep(table: Table, measured: Sequence[Block], file: pathlib.Path) -> N
         axes.plot([], [], "o", color=colour, label=name)
         for place, block in enumerate(measured):
             if values := block.rows.get(name):
-                _point(axes, place + shift, statistics.estimate(values), (), colour)
-    labels = [block.data.partition(":")[2].replace(",", ", ") for block in measured]
+                value = statistics.estimate(values)
+                _point(axes, place + shift, value.mean, percent_bounds(value), (), colour)
+    labels = [textwrap.fill(_knob(block.data), 36) for block in measured]
     _label(axes, labels, "top-1, %", f"{table.title}: mean, 95% interval")
     figure.legend(loc="outside right upper", fontsize=8)
     _save(figure, file)
 
 
-def _point(axes, place: float, value: Estimate, values: Sequence[float], colour: str) -> None:  # type: ignore[no-untyped-def]
-    half = 0.0 if math.isnan(value.half) else value.half
+def _point(  # type: ignore[no-untyped-def]
+    axes, place: float, mean: float, bounds: tuple[float, float], values: Sequence[float], colour: str
+) -> None:
+    low, high = (0.0 if math.isnan(bound) else abs(bound - mean) for bound in bounds)
     axes.plot(values, [place] * len(values), "|", color=colour, alpha=0.5, markersize=9)
-    axes.errorbar(value.mean, place, xerr=half, fmt="o", color=colour, capsize=3, markersize=5)
+    axes.errorbar(mean, place, xerr=[[low], [high]], fmt="o", color=colour, capsize=3, markersize=5)
 
 
 def _label(axes, names: Sequence[str], unit: str, title: str) -> None:  # type: ignore[no-untyped-def]
@@ -371,13 +350,13 @@ def write(
     files = [folder / PAGE]
     for scale, table in itertools.product(SCALES, TABLES.values()):
         measured = blocks(table, found, scale)
-        if measured and table.sweep:
+        if table.sweep and is_worth_drawing(distinct(measured)):
             files.append(folder / IMAGES / picture_name(table))
-            draw_sweep(table, measured, files[-1])
-            continue
-        for block in measured:
-            files.append(folder / IMAGES / picture_name(table, block.data))
-            draw(block, files[-1])
+            draw_sweep(table, distinct(measured), files[-1])
+        for block in () if table.sweep else measured:
+            if is_worth_drawing([block]):
+                files.append(folder / IMAGES / picture_name(table, block.data))
+                draw(table, block, files[-1], scale)
     files[0].write_text(page(found, sections, head))
     return files
 
@@ -385,7 +364,8 @@ def write(
 def committed(docs: pathlib.Path) -> tuple[list[Result], list[str]]:
     """Return the lines and the sections that are kept in ``docs/results``.
 
-    Sections are pieces of Markdown, and one of what ``benchmarks/accelerator.py`` wrote: ``accelerator_<device>.json``.
+    Sections are pieces of Markdown, one of runs that were done again, whose earlier lines are in :data:`EARLIER`, and
+    one of what ``benchmarks/accelerator.py`` wrote: ``accelerator_<device>.json``.
 
     Raises:
       ConfigError: where there is no such folder.
@@ -395,7 +375,9 @@ def committed(docs: pathlib.Path) -> tuple[list[Result], list[str]]:
         raise ConfigError(
             f"there is no folder '{folder}'; 'dnr reproduce --report' is given in a checkout of the project"
         )
-    sections = [file.read_text() for file in sorted(folder.glob("*.md.part"))]
+    found = results.read(*(file for file in sorted(folder.glob("*.jsonl")) if file.name != EARLIER))
+    again = again_section(found, results.read(folder / EARLIER))
+    sections = [again] * bool(again) + [file.read_text() for file in sorted(folder.glob("*.md.part"))]
     if measured := accelerators_section(sorted(folder.glob("accelerator_*.json"))):
         sections.append(measured)
-    return results.read(*sorted(folder.glob("*.jsonl"))), sections
+    return found, sections

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dnr_jax.config import ConfigError
-from dnr_jax.reproduce import findings, report
+from dnr_jax.reproduce import findings, report, verdicts
 from dnr_jax.reproduce.experiments import runs_of
 from dnr_jax.reproduce.statistics import Contrast, Estimate
 from dnr_jax.reproduce.tables import DATA, TABLES, trend
@@ -78,9 +78,9 @@ def test_advice_follows_the_fair_baseline(dnr, seeds, said):
 @pytest.mark.parametrize(
     ("dnr", "seeds", "said"),
     [
-        (0.95, 5, "With each at the learning rate that suits it, DNR was better."),
-        (0.6, 5, "So it is with each at the learning rate that suits it."),
-        (0.8, 5, "no more than seeds may differ, after the correction."),
+        (0.95, 5, "With each at the learning rate that was chosen for it, DNR was better."),
+        (0.6, 5, "So it is with each at the learning rate that was chosen for it."),
+        (0.8, 5, "(p 1.000), which does not say that they are equal."),
         (0.95, 4, "on data of your own."),
     ],
 )
@@ -88,6 +88,20 @@ def test_advice_looks_at_tuned_learning_rates_too(dnr, seeds, said):
     tuned = {"dnr,rate=2": dnr, "bn_interlace,rate=0.5": 0.8, "bn_interlace,rate=2": 0.8}
     found = runs("arms", 5, ARMS) + runs("tuned", seeds, ARMS | tuned)
     assert findings.fill("{{advice}}", found).endswith(said)
+
+
+def test_a_difference_that_is_not_significant_is_said_with_its_figures():
+    """Between rates as tuned, where DNR is 2.5 points behind in the mean and seeds differ by as much."""
+    table, rng = TABLES["tuned"], np.random.default_rng(0)
+    right = {"dnr,rate=2": (150, 158, 162, 146, 159), "bn_interlace,rate=0.5": (160, 160, 160, 160, 160)}
+    found = [
+        result(run, rng.permutation(200) < right[row.name][run.seed])
+        for row in table.rows
+        if row.name in right
+        for run in runs_of(table, row, 5)
+    ]
+    text = findings.fill("{{advice}}", found)
+    assert "DNR is behind: the difference is -2.5 points (-6.7 to +1.7; 5 seeds). This is not significant" in text
 
 
 def test_there_is_advice_before_any_run():
@@ -98,9 +112,63 @@ def test_there_is_advice_before_any_run():
 def test_claims_stand_below_their_verdicts():
     found = runs("arms", 5, ARMS)
     assert "The four arms: DNR beats BN: +20.0" in findings.fill("{{supported}}", found)
-    assert "The four arms: DNR beats BN with interlacing: -20.0" in findings.fill("{{contradicted}}", found)
-    assert findings.fill("{{open}}", found) == findings.NOTHING
+    assert findings.fill("{{contradicted}}", found) == findings.NOTHING
+    questions = findings.fill("{{questions}}", found)  # the paper has no baseline that is interlaced
+    assert (
+        "The four arms: DNR beats BN with interlacing: -20.0 points" in questions and "*contradicted: it" in questions
+    )
+    assert "The four arms: DNR beats BN:" not in findings.fill("{{open}}", found)
     assert "The four arms: DNR beats BN: +20.0" in findings.fill("{{open}}", runs("arms", 2, ARMS))
+
+
+def lines(verdict: str, found: list) -> list[str]:
+    """The claims below a verdict."""
+    return findings.fill(f"{{{{{verdict}}}}}", found).splitlines()
+
+
+def test_a_contrast_that_several_tables_have_stands_once_with_all_of_them():
+    (line,) = lines("supported", runs("arms", 5, ARMS))
+    assert line.startswith("- The four arms: DNR beats BN: +20.0 points (")
+    assert line.endswith(
+        ". The same runs: Table 2: DNR adds to resnet50; Table 4: DNR adds in first training (Kinetics-400 in the "
+        "paper); Table 6: DNR adds to tsn."
+    )
+
+
+def test_a_verdict_names_its_data_where_they_are_not_the_main_ones():
+    table, rng = TABLES["4"], np.random.default_rng(0)
+    found = [
+        result(run, rng.permutation(100) < (80 if row.name == "sthv1+dnr" else 40) + run.seed)
+        for row in table.rows
+        if row.name.startswith("sthv1")
+        for run in runs_of(table, row, 5)
+    ]
+    (line,) = lines("supported", found)
+    assert line.startswith("- Table 4, on Weizmann actions in opposite order: DNR adds in fine-tuning (Something-Somet")
+    far = findings.fill("{{questions}}", runs("far", 5, ARMS))
+    assert "longer training, on generated videos, gap 6: DNR beats BN with interlacing: -20.0 points" in far
+
+
+def test_claims_that_nobody_has_run_are_open():
+    open_ = lines("open", runs("arms", 5, ARMS))
+    assert "- Table 6: DNR adds to tdn: not run yet" in open_
+    assert "- The four arms on UT-Interaction: DNR beats BN: not run yet" in open_
+    assert (
+        "- Table 4, on UT-Interaction: DNR adds in fine-tuning (Something-Something V2 in the paper): not run yet"
+        in open_
+    )
+    papers = [(table, claim) for table in TABLES.values() for claim in table.claims if not claim.own]
+    assert {table.key for table, _ in papers} & {"1a-far", "1b-far", "1d-far", "far", "why", "knobs", "tuned"} == set()
+    said = "\n".join(
+        sum((lines(verdict, []) for verdict in ("supported", "contradicted", "not seen here", "open")), [])
+    )
+    assert all(claim.text in said for _, claim in papers)
+
+
+def test_what_has_to_be_known_with_a_verdict_stands_beside_it():
+    shares = ARMS | {"method=cl+ct": 0.6, "method=ct,location=2": 0.45}
+    (line,) = [line for line in lines("supported", runs("1a", 5, shares)) if "both beat CT alone" in line]
+    assert ". *But* both are interlaced, CT alone is not; with nothing interlaced +5.0 points (" in line
 
 
 def test_a_trend_over_a_knob_is_a_claim_of_all_values():
@@ -113,7 +181,7 @@ def test_a_trend_over_a_knob_is_a_claim_of_all_values():
         for run in runs_of(table, row, 5)
         if run.data in margins
     ]
-    (verdict,) = [verdict for verdict in report.trends(table, found) if verdict.found]
+    (verdict,) = [verdict for verdict in verdicts.verdicts(table, found) if verdict.found]
     assert verdict.claim.text.endswith("grows with contrast")
     assert verdict.found.over_seeds.mean == pytest.approx(7.5)  # 15 points over two steps
     assert "grows with contrast: +7.5 points" in findings.fill("{{questions}}", found)
@@ -127,7 +195,7 @@ def test_a_trend_over_a_knob_is_a_claim_of_all_values():
         (0.9, 3, "DNR catches up with longer training: the margin changes by +"),
         (0.4, 3, "Longer training is no help to DNR: the margin changes by -"),
         (0.9, 1, "; one seed is a hint and no proof."),
-        (0.65, 3, "+0.0 points (+0.0 to +0.0; 3 seeds), which is no more than seeds may differ."),
+        (0.65, 3, "+0.0 points (+0.0 to +0.0; 3 seeds), an interval that has 0 in it."),
     ],
 )
 def test_what_longer_training_changes_is_said_as_far_as_it_is_known(dnr, seeds, said):
@@ -164,7 +232,7 @@ def test_where_order_is_told_far_apart_the_arms_are_compared_and_advice_follows(
     ("far", "grows", "said"),
     [
         ("not seen here", "supported", "in training of this length such data are where it may pay"),
-        ("not seen here", "not seen here", "bears no choice either"),
+        ("not seen here", "not seen here", "show no difference that would bear a choice either"),
         ("supported", "supported", "worth its cost"),
         ("open", "supported", "on data of your own."),
     ],
@@ -173,7 +241,7 @@ def test_a_margin_that_grows_with_the_gap_is_a_reason_to_try(far, grows, said):
     estimate = Estimate(1.0, 1.0, 5)
     found = Contrast(estimate, estimate, 0.01)
     judgements = [
-        findings.Judgement(TABLES[table], DATA, claim, found, verdict)
+        findings.Judgement(TABLES[table], verdicts.Verdict(DATA, claim, found, 0.5, verdict, 1))
         for table, claim, verdict in [
             ("arms", findings.FAIR, "contradicted"),
             ("far", findings.FAIR, far),
@@ -181,6 +249,37 @@ def test_a_margin_that_grows_with_the_gap_is_a_reason_to_try(far, grows, said):
         ]
     ]
     assert findings.advice(judgements).endswith((said, f"{said}.", f"there it is {said}."))
+
+
+def test_the_seed_that_prompted_a_table_is_left_out_beside_it():
+    found = runs("far", 4, ARMS | {"dnr,steps=4": 0.8, "bn_interlace,steps=4": 0.6})
+    shifted = [line for line in found if not (line.seed == 0 and line.declared["setting"] == {})]
+    first = runs_of(TABLES["far"], TABLES["far"].all_rows()[3], 1)[0]
+    text = findings.fill("{{far}}", [*shifted, result(first, np.arange(200) < 200)])
+    assert "Seed 0, which prompted these runs, is counted; without it the difference is -20.0 points (" in text
+    assert "; 3 seeds)." in text
+    assert "Seed 0" not in findings.fill("{{far}}", [line for line in found if line.seed])
+
+
+def test_gaps_are_compared_on_the_seeds_that_have_all():
+    table, shares = TABLES["knobs"], {0: {"dnr": 60, "bn_interlace": 80}, 3: {"dnr": 70, "bn_interlace": 50}}
+    shares[6] = {"dnr": 75, "bn_interlace": 45}
+    found = [
+        result(run, np.arange(100) < shares[gap][row.name])
+        for gap in shares
+        for row in table.all_rows()
+        if row.name in shares[gap]
+        for run in runs_of(table, row, 2)
+        if run.data == f"generated:gap={gap}"
+    ]
+    one = [line for line in found if line.seed == 0 or line.declared["knobs"]["gap"] != 3]
+    text = findings.fill("{{gaps}}", one)
+    assert (
+        "gaps of 0, 3 and 6 frames, of seed 0, DNR - BN with interlacing is -20.0 points (1 seed), +20.0 points" in text
+    )
+    assert "and BN with interlacing has 80.0, 50.0 and 45.0" in text
+    assert "of seeds 0 and 1, " in findings.fill("{{gaps}}", found)
+    assert findings.fill("{{gaps}}", runs("arms", 2, ARMS)) == ""
 
 
 def test_margins_stand_beside_the_knobs():
@@ -198,12 +297,15 @@ def test_margins_stand_beside_the_knobs():
 
 def test_reasons_are_in_the_order_of_what_they_change():
     shares = ARMS | {"dnr,decay=0": 0.6, "dnr,gain=4": 0.7, "dnr_no_interlace,gain=4": 0.45}
-    lines = findings.fill("{{reasons}}", runs("why", 3, shares)).splitlines()
-    assert [re.search("`(.*)`: (.*?) points", line).groups() for line in lines] == [
-        ("dnr,gain=4", "+10.0"),
-        ("dnr,decay=0", "+0.0"),
-        ("dnr_no_interlace,gain=4", "-5.0"),
+    *listed, empty, meant = findings.fill("{{reasons}}", runs("why", 5, shares)).splitlines()
+    assert [re.search(r"`(.*)`: (.*?) points .*, \*(.*?)[:*]", line).groups() for line in listed] == [
+        ("dnr,gain=4", "+10.0", "supported"),
+        ("dnr,decay=0", "+0.0", "not seen here"),
+        ("dnr_no_interlace,gain=4", "-5.0", "not seen here"),
     ]
+    assert (
+        empty == "" and meant == "In names: `decay`: factor of the weight decay; `gain`: factor of the predicted scale."
+    )
 
 
 def test_learning_rates_are_a_table_of_both_arms():
@@ -216,7 +318,7 @@ def test_the_rate_that_the_rule_chooses_is_said():
     """Where it is better by more than the interval of the paired difference."""
     shares = {"dnr,rate=1": 0.6, "dnr,rate=2": 0.7, "bn_interlace,rate=1": 0.7, "bn_interlace,rate=2": 0.7}
     text = findings.fill("{{rates}}", runs("rates", 3, shares))
-    assert "DNR is better at 2 x, by more than seeds may differ: +10.0 points" in text
+    assert "DNR is better at 2 x, the edge of what was tried, by more than seeds may differ: +10.0 points" in text
     assert "For BN with interlacing no rate is better than 1 x" in text
     one_seed = findings.fill("{{rates}}", runs("rates", 1, shares))
     assert "For DNR no rate is better" in one_seed
@@ -246,7 +348,7 @@ def test_what_the_relay_is_worth_is_said():
 
 def test_tables_without_a_run_are_named():
     text = findings.fill("{{not run}}", runs("arms", 1, ARMS))
-    assert "- Table 1b, relay distance" in text and "- Longer training" in text and "The four arms\n" not in text
+    assert "- Table 1b: relay distance" in text and "- Longer training" in text and "The four arms\n" not in text
 
 
 def test_what_cannot_be_filled_is_refused():

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from dnr_jax.config import ConfigError
-from dnr_jax.reproduce import report
+from dnr_jax.reproduce import report, results, verdicts, wording
+from dnr_jax.reproduce.again import again_section
 from dnr_jax.reproduce.experiments import runs_of
-from dnr_jax.reproduce.statistics import Estimate
+from dnr_jax.reproduce.statistics import Estimate, estimate
 from dnr_jax.reproduce.tables import ARMS, TABLES
 from tests.paths import REPOSITORY
 from tests.reproduce.finished import result
@@ -40,7 +41,7 @@ def test_the_committed_lines_are_of_rows_that_there_are():
     shown = sum(
         len(values)
         for table in TABLES.values()
-        for block in report.blocks(table, found)
+        for block in verdicts.blocks(table, found)
         for values in block.rows.values()
     )
     assert shown >= len(found)
@@ -65,22 +66,22 @@ def test_time_that_runs_had_together_counts_once():
 
 def test_what_goes_against_the_paper_is_said():
     shares = SHARES | {"dnr": 0.3}
-    (block,) = report.blocks(TABLES["arms"], arms(5, shares))
+    (block,) = verdicts.blocks(TABLES["arms"], arms(5, shares))
     assert [verdict.verdict for verdict in block.verdicts] == ["contradicted", "contradicted", "supported"]
 
 
 def test_fewer_seeds_bear_no_verdict_and_no_run_makes_no_table():
-    (block,) = report.blocks(TABLES["arms"], arms(4))
+    (block,) = verdicts.blocks(TABLES["arms"], arms(4))
     assert {verdict.verdict for verdict in block.verdicts} == {"open"}
-    assert report.blocks(TABLES["arms"], []) == []
+    assert verdicts.blocks(TABLES["arms"], []) == []
     assert "## The four arms" not in report.page([])
 
 
 def test_seeds_that_chose_learning_rates_count_in_no_other_table():
     table = TABLES["rates"]
     found = [result(run, [1, 0]) for row in table.rows for run in runs_of(table, row, 3)]
-    assert report.blocks(TABLES["arms"], found) == []
-    (block,) = report.blocks(table, found)
+    assert verdicts.blocks(TABLES["arms"], found) == []
+    (block,) = verdicts.blocks(table, found)
     assert set(block.rows) == {row.name for row in table.rows}
 
 
@@ -89,7 +90,8 @@ def test_a_sweep_has_a_line_a_data_set_and_one_picture(tmp_path):
     found = [result(run, [1, 0, 0, run.seed % 2]) for run in runs_of(table, ARMS[0], 2)]
     text = report.page(found)
     assert "| data | bn | bn_interlace | dnr_no_interlace | dnr |" in text
-    assert re.search(r"\| gap=3 \| 37\.5 \(-121\.3 to 196\.3\); 2 \|  \|  \|  \|", text)
+    assert re.search(r"\| gap=3 \| 37\.5 \(0\.0 to 100\.0\); 2 \|  \|  \|  \|", text)
+    assert text.count("| as chosen: gap=0, contrast=3, ") == 1 and "| contrast=3 |" not in text
     assert [file.name for file in report.write(tmp_path, found)] == [
         "results.md",
         "results_arms_generated.png",  # runs at the chosen value are those of the arms
@@ -98,17 +100,161 @@ def test_a_sweep_has_a_line_a_data_set_and_one_picture(tmp_path):
 
 
 def test_a_zero_has_no_minus():
-    assert report.interval(Estimate(-0.04, 1.0, 5), "+") == "+0.0 (-1.0 to +1.0)"
-    assert report.interval(Estimate(-0.04, float("nan"), 1)) == "0.0"
+    assert wording.interval(Estimate(-0.04, 1.0, 5), "+") == "+0.0 (-1.0 to +1.0)"
+    assert wording.interval(Estimate(-0.04, float("nan"), 1)) == "0.0"
 
 
 def test_folds_are_joined():
     table = TABLES["ut"]
     found = [result(run, [1, 1, 1] if run.fold else [0]) for run in runs_of(table, table.all_rows()[0], 2)]
-    (block,) = report.blocks(table, found)
+    (block,) = verdicts.blocks(table, found)
     assert block.rows == {"bn": [90.0, 90.0]}
-    assert "So far" not in report.page(found)
-    assert "So far 1 of its 4 folds." in report.page([result(runs_of(table, table.all_rows()[0], 1)[0], [1])])
+    assert "of 4)" not in report.page(found)
+    assert "| bn (fold 0 of 4) | 100.0 | 1 |" in report.page([result(runs_of(table, table.all_rows()[0], 1)[0], [1])])
+
+
+def folds(table, shares: dict[str, tuple[float, int]], seeds: int = 5) -> list:
+    """Results of rows that have a share of 40 videos right, in so many folds."""
+    rng = np.random.default_rng(0)
+    return [
+        result(run, rng.permutation(40) < round(40 * shares[row.name][0]) + run.seed % 3)
+        for row in table.all_rows()
+        if row.name in shares
+        for run in runs_of(table, row, seeds)
+        if run.fold < shares[row.name][1]
+    ]
+
+
+def test_a_claim_whose_rows_have_other_folds_is_open_and_says_so():
+    found = folds(TABLES["ut"], {"dnr": (0.9, 4), "bn": (0.3, 1), "bn_interlace": (0.3, 4)})
+    (block,) = verdicts.blocks(TABLES["ut"], found)
+    bn, interlaced, without = block.verdicts
+    assert (bn.verdict, interlaced.verdict, without.verdict) == ("open", "supported", "open")
+    assert bn.found.over_videos.count == 40 and bn.adjusted < 0.05  # it would be supported, of one fold
+    assert "| open (folds: dnr 0, 1, 2, 3; bn 0; of 4) |" in report.page(found)
+    assert interlaced.folds == "" and interlaced.found.folds == (0, 1, 2, 3)
+
+
+def test_an_accuracy_is_of_the_seeds_that_have_all_folds_of_its_row():
+    found = folds(TABLES["ut"], {"bn": (0.5, 4)}, seeds=3)
+    (block,) = verdicts.blocks(TABLES["ut"], [line for line in found if line.seed == 1 or not line.declared["fold"]])
+    assert len(block.rows["bn"]) == 1
+    assert verdicts.accuracies({(0, 0): np.array([True]), (1, 1): np.array([True])}) == []
+
+
+def test_the_page_and_the_correction_count_the_same_contrasts():
+    """Those about data without a run are corrected for too."""
+    table, rng = TABLES["4"], np.random.default_rng(0)
+    found = [
+        result(run, rng.permutation(100) < (80 if row.name == "sthv1+dnr" else 40) + run.seed)
+        for row in table.rows
+        if row.name.startswith("sthv1")
+        for run in runs_of(table, row, 5)
+    ]
+    (block,) = verdicts.blocks(table, found)
+    (verdict,) = block.verdicts
+    assert verdict.adjusted == pytest.approx(min(1.0, verdict.corrected * verdict.found.p)) and verdict.corrected == 4
+    assert "Holm's correction is for 4 contrasts, of which 3 are about data without a run." in report.page(found)
+    bidirectional = TABLES["bidirectional"]
+    one = [result(runs_of(bidirectional, bidirectional.rows[0], 1)[0], [1])]
+    assert "Holm's correction is for 1 contrast.\n" in report.page(one)
+
+
+def test_what_a_row_trains_on_here_is_said_where_its_name_is_that_of_the_papers_data():
+    table = TABLES["4"]
+    found = [result(run, [1, 0]) for row in table.rows for run in runs_of(table, row, 1)]
+    text = report.page(found)
+    assert "| first training | 50.0 | 1 | 68.17 (Kinetics-400) |" in text
+    assert (
+        "| fine-tuned on Weizmann actions in opposite order, DNR | 50.0 | 1 | 45.58 ? (Something-Something V1) |"
+        in text
+    )
+    assert "**Weizmann actions in opposite order**." in text and "of three people" in text
+    assert "| sthv" not in text and "| kinetics400" not in text
+    shared = TABLES["3"]
+    text = report.page([result(run, [1, 0]) for row in shared.rows[:3] for run in runs_of(shared, row, 1)])
+    assert "| base=bn, method=baseline, 4 clips share statistics | 50.0 | 1 | 67.59 |" in text
+
+
+def test_an_illegible_figure_looks_other_than_one_that_the_paper_does_not_have():
+    table = TABLES["1d"]
+    text = report.page([result(run, [1, 0]) for row in table.all_rows() for run in runs_of(table, row, 1)])
+    for row, paper in [
+        ("method=cl,relay=fc", "72.28 ?"),
+        ("method=ct,relay=fc", "72.78 ?"),
+        ("method=dnr,relay=fc", "74.50 ?"),
+        ("method=ct,relay=se", "illegible"),
+        ("bn_interlace", "none"),
+    ]:
+        assert f"| {row} | 50.0 | 1 | {paper} |" in text
+
+
+def test_what_else_differs_stands_with_the_verdict_with_figures_of_the_runs():
+    """DNR is interlaced in Table 1a and CT alone is not; what is left with nothing interlaced is computed."""
+    table = TABLES["1a"]
+    shares = SHARES | {"method=ct,location=2": 0.6, "method=cl+ct": 0.8}
+    found = [
+        result(run, np.arange(200) < round(200 * shares[row.name]))
+        for row in table.all_rows()
+        if row.name in shares
+        for run in runs_of(table, row, 5)
+    ]
+    (line,) = [line for line in report.page(found).splitlines() if line.startswith("- both beat CT alone: ")]
+    assert "both are interlaced, CT alone is not; with nothing interlaced -5.0 points (-5.0 to -5.0; 5 seeds)." in line
+    assert "order told far apart" not in line  # nothing of Table 1a-far was run
+
+
+def test_factors_are_explained_where_they_stand():
+    table = TABLES["schedule"]
+    found = [result(run, [1, 0]) for row in table.all_rows() for run in runs_of(table, row, 1)]
+    assert "In names: `steps`: factor of the number of steps; `gain`: factor of the predicted scale." in report.page(
+        found
+    )
+    assert report.meanings(["method=ct,relay=fc"]) == ""
+
+
+def test_versions_are_counted_apart_from_commits():
+    """Lines from many commits would each be a version of their own."""
+    found = [
+        dataclasses.replace(line, versions=line.versions | ({"commit": f"{line.seed}"} if line.seed else {}))
+        for line in arms(3)
+    ]
+    text = report.page(found)
+    assert "Versions: dnr_jax 1, jax 2. Commits of this package: not noted (4 runs); 1 (4 runs); 2 (4 runs)." in text
+
+
+def test_runs_that_were_done_again_stand_beside_what_they_were(tmp_path):
+    found = arms(2)
+    row = found[0].fingerprint
+    earlier = [
+        dataclasses.replace(line, correct="0" * 20 + line.correct[20:]) for line in found if line.fingerprint == row
+    ]
+    earlier = [dataclasses.replace(line, top1=line.correct.count("1") / 200) for line in earlier]
+    folder = tmp_path / "results"
+    for name, lines in (("mini.jsonl", found), (report.EARLIER, earlier)):
+        for line in lines:
+            results.append(folder / name, line)
+    read, (section,) = report.committed(tmp_path)
+    assert read == found
+    assert "2 runs were done again" in section
+    changes = [found[seed].top1 - earlier[seed].top1 for seed in range(2)]
+    for seed, change in enumerate(changes):
+        assert (
+            f"| bn | {seed} | {100 * earlier[seed].top1:.1f} | {100 * found[seed].top1:.1f} "
+            f"| {round(200 * change)} of 200 |" in section
+        )
+        assert change > 0
+    assert f"The mean absolute difference is {50 * sum(changes):.1f} points." in section
+    means = [wording.interval(estimate([100 * line.top1 for line in lines])) for lines in (earlier, found[:2])]
+    assert f"| bn | 2 | {means[0]} | {means[1]} |" in section
+    assert section in report.page(read, [section])
+    assert again_section(found, []) == ""
+
+
+def test_one_run_alone_is_not_drawn(tmp_path):
+    (first, *_) = arms(1)
+    assert [file.name for file in report.write(tmp_path, [first])] == ["results.md"]
+    assert "![" not in report.page([first])
 
 
 def test_pictures_and_page_are_written(tmp_path):
@@ -156,16 +302,20 @@ def test_runs_of_the_paper_s_scale_have_tables_with_verdicts(tmp_path):
     text = report.page(found)
     assert "Table 4: data sets, and fine-tuning, at the paper's scale" in headings(text)
     assert "dnr reproduce --table 4 --scale paper" in text and "of the mini scale" not in text
-    blocks = report.blocks(table, found, "paper")
+    blocks = verdicts.blocks(table, found, "paper")
     assert [block.data for block in blocks] == ["Kinetics-400", "Something-Something V1", "Something-Something V2"]
-    verdicts = [(verdict.claim.text, verdict.verdict) for block in blocks for verdict in block.verdicts]
-    assert verdicts == [(f"DNR adds to {name}", "supported") for name in ("kinetics400", "sthv1", "sthv2")]
+    judged = [verdict for block in blocks for verdict in block.verdicts]
+    assert [verdict.verdict for verdict in judged] == 3 * ["supported"]
+    assert [re.search(r"\((.*) in the", verdict.claim.text)[1] for verdict in judged] == [
+        block.data for block in blocks
+    ]
+    assert "| sthv1+dnr |" in text and "Weizmann" not in text
     assert "Holm's correction is for 3 contrasts." in text
     files = report.write(tmp_path, found)
     assert tmp_path / "images" / "results_4_Something_Something_V1.png" in files
     for name in re.findall(r"\((images/[^)]+)\)", text):
         assert (tmp_path / name).is_file()
-    assert report.blocks(table, found) == []  # nothing of the mini scale
+    assert verdicts.blocks(table, found) == []  # nothing of the mini scale
 
 
 @pytest.mark.parametrize("scale", ["mini", "quick", "paper"])
@@ -179,4 +329,4 @@ def test_every_run_that_the_command_does_is_shown(scale):
     }
     for run in runs.values():
         found = [result(run, [True])]
-        assert any(report.blocks(table, found, scale) for table in TABLES.values()), run
+        assert any(verdicts.blocks(table, found, scale) for table in TABLES.values()), run

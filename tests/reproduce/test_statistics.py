@@ -59,7 +59,14 @@ def test_a_contrast_counts_the_seeds_that_all_rows_have_with_all_folds():
     b = outcome("00", "00") | outcome("0000", fold=1)
     found = statistics.contrast({"a": a, "b": b}, {"a": 1, "b": -1})
     assert (found.over_seeds.count, found.over_videos.count) == (1, 6)
+    assert found.folds == (0, 1)
     assert statistics.contrast({"a": a, "b": {}}, {"a": 1, "b": -1}) is None
+
+
+def test_fewer_folds_than_there_are_bear_no_verdict():
+    found = contrast(3, 5)
+    assert statistics.verdict(found, 0.01, folds=1) == "supported"
+    assert statistics.verdict(found, 0.01, folds=4) == "open"
 
 
 def contrast(mean: float, count: int) -> statistics.Contrast:

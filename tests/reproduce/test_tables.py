@@ -34,6 +34,7 @@ def test_the_papers_margins_are_those_that_it_prints():
         ("2", "resnet101", 5.79),
         ("2", "resnext101", 4.43),
         ("4", "kinetics400", 5.58),
+        ("4", "kinetics400_resnet101", 5.30),
         ("4", "sthv1", 27.77),
         ("4", "sthv2", 27.25),
         ("5", "r2plus1d", 2.45),
@@ -43,8 +44,23 @@ def test_the_papers_margins_are_those_that_it_prints():
         assert rows[f"{name}+dnr"].accuracy[0] - rows[name].accuracy[0] == pytest.approx(margin)
 
 
+def test_what_stands_beside_a_claim_is_of_rows_that_there_are():
+    for table in TABLES.values():
+        for claim in table.claims:
+            for beside in claim.beside:
+                names = {row.name for row in TABLES[beside.table].all_rows()}
+                assert set(beside.weights) <= names, beside
+                assert sum(beside.weights.values()) == pytest.approx(0)
+
+
+def test_data_sets_have_names_for_people():
+    assert tables.name_of("generated:gap=6,noise=4") == "generated videos, gap 6, noise 4"
+    assert tables.name_of("hockey_fights:100") == "hockey fights, 100 training videos"
+    assert tables.name_of("Kinetics-400") == "Kinetics-400"
+
+
 def test_the_slope_is_that_of_a_line_through_the_margins():
-    weights = tables._slope("baseline")
+    weights = tables._slope(dnr=1, baseline=-1)
     margins = {8: 3.0, 4: 5.5, 2: 8.0, 1: 10.5}  # 2.5 points a halving
     slope = sum(weights[f"base=bn,method=dnr,batch={clips}"] * margin for clips, margin in margins.items())
     assert slope == pytest.approx(2.5)
