@@ -77,7 +77,7 @@ def listing(selected: Sequence[tuple[Table, Row]], seeds: int, scale: str, out: 
 
 def _row_line(row: Row, runs: Sequence[Run], done: Mapping[tuple[str, int], results.Result], note: str) -> str:
     finished = [done[key] for run in runs if (key := (run.fingerprint, run.seed)) in done]
-    figures = "paper {:5.2f} {:5.2f}".format(*row.accuracy) if row.accuracy else ""
+    figures = "paper {:5.2f} {:5.2f}".format(*row.accuracy) if row.accuracy else row.read_as and f"paper {row.read_as}"
     mean = f"{100 * sum(result.top1 for result in finished) / len(finished):.1f}" if finished else ""
     count = f"{len(finished):>3} of {len(runs)} done"
     return f"  {row.name:<36} {figures:<17} {count} {mean:<5} {note}".rstrip()

@@ -154,7 +154,7 @@ def questions(judgements: Sequence[Judgement]) -> str:
 
 def _line(one: Judgement, said: str = "") -> str:
     """Return a claim with its figures and all that has to be known with them."""
-    figures = points(one.verdict.found) if one.verdict.found else "not run yet"
+    figures = points(one.verdict.found) if one.verdict.found else "begun" if one.verdict.folds else "not run yet"
     folds = f" (folds: {one.verdict.folds})" if one.verdict.folds else ""
     same = f" The same runs: {'; '.join(one.same)}." if one.same else ""
     known = report.caveat(one.verdict) if one.verdict.found else ""

@@ -254,9 +254,9 @@ Versions: {_tally(packages)}. Commits of this package: {_tally(commits)}.
 def _tally(values: Iterable[str]) -> str:
     """Return values, the most frequent first, each with its number of runs where there are several."""
     counts = Counter(values).most_common()
-    return (
-        "; ".join(f"{value} ({count} runs)" if len(counts) > 1 else value for value, count in counts) or "nothing yet"
-    )
+    if len(counts) == 1:
+        return counts[0][0]
+    return "; ".join(f"{value} ({count} run{'s' * (count > 1)})" for value, count in counts) or "nothing yet"
 
 
 def picture_name(table: Table, data: str = "") -> str:

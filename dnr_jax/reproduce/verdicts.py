@@ -115,11 +115,11 @@ def _folds_missing(rows: Mapping[str, Outcome], claim: Claim, contrast: Contrast
 
 def _beside(claim: Claim, found: Sequence[Result]) -> tuple[tuple[str, Contrast], ...]:
     """Return :attr:`Verdict.beside`."""
-    contrasts = ((one.text, contrast_in(one.table, one.weights, found)) for one in claim.beside)
+    contrasts = ((one.text, _contrast_in(one.table, one.weights, found)) for one in claim.beside)
     return tuple((text, contrast) for text, contrast in contrasts if contrast)
 
 
-def contrast_in(key: str, weights: Mapping[str, float], found: Sequence[Result]) -> Contrast | None:
+def _contrast_in(key: str, weights: Mapping[str, float], found: Sequence[Result]) -> Contrast | None:
     """Return a weighted sum of rows of a table on its first data set; None where no seed has all."""
     return statistics.contrast(by_place(TABLES[key], found)[TABLES[key].data[0]], weights)
 

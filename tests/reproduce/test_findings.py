@@ -129,6 +129,8 @@ def lines(verdict: str, found: list) -> list[str]:
 def test_a_contrast_that_several_tables_have_stands_once_with_all_of_them():
     (line,) = lines("supported", runs("arms", 5, ARMS))
     assert line.startswith("- The four arms: DNR beats BN: +20.0 points (")
+    assert "*But* DNR is interlaced and BN is not, as in the paper; with neither interlaced +10.0 points (" in line
+    assert "; with both -20.0 points (" in line
     assert line.endswith(
         ". The same runs: Table 2: DNR adds to resnet50; Table 4: DNR adds in first training (Kinetics-400 in the "
         "paper); Table 6: DNR adds to tsn."
