@@ -23,7 +23,7 @@ def again_section(found: Sequence[Result], earlier: Sequence[Result]) -> str:
       earlier: those that counted before.
     """
     now = by_key(found)
-    pairs = sorted(((before, now[before.key]) for before in earlier if before.key in now), key=lambda pair: pair[0].key)
+    pairs = [(before, now[before.key]) for before in earlier if before.key in now]
     return "\n".join(_section(pairs)) + "\n" if pairs else ""
 
 
@@ -36,17 +36,23 @@ def _section(pairs: Sequence[Pair]) -> Iterator[str]:
         "the same; what differs is how sums are rounded. "
         f"The mean absolute difference is {change:.1f} points.\n"
     )
-    names = _names()
-    grouped: dict[str, list[Pair]] = {}
-    for pair in pairs:
-        grouped.setdefault(names.get(pair[0].fingerprint, pair[0].fingerprint), []).append(pair)
+    grouped = _by_row(pairs)
     yield "| row | seed | before | again | videos that were right in one of them alone |\n|---|---|---|---|---|"
-    for name, group in grouped.items():
+    for name, group in grouped:
         yield from (_line(name, *pair) for pair in group)
     yield "\n| row | runs | mean before | mean again |\n|---|---|---|---|"
-    for name, group in grouped.items():
+    for name, group in grouped:
         means = [interval(estimate([100 * pair[one].top1 for pair in group])) for one in (0, 1)]
         yield f"| {name} | {len(group)} | {means[0]} | {means[1]} |"
+
+
+def _by_row(pairs: Sequence[Pair]) -> list[tuple[str, list[Pair]]]:
+    """Return the pairs of each row by seed, behind its name, in the order of the tables."""
+    names = _names()
+    rows: dict[str, list[Pair]] = {fingerprint: [] for fingerprint in names}
+    for pair in sorted(pairs, key=lambda pair: pair[0].seed):
+        rows.setdefault(pair[0].fingerprint, []).append(pair)
+    return [(names.get(fingerprint, fingerprint), group) for fingerprint, group in rows.items() if group]
 
 
 def _line(name: str, before: Result, again: Result) -> str:
@@ -56,7 +62,7 @@ def _line(name: str, before: Result, again: Result) -> str:
 
 
 def _names() -> dict[str, str]:
-    """Return what the first table that has a run calls it, by fingerprint."""
+    """Return what the first table that has a run calls it, by fingerprint and in the order of the tables."""
     names: dict[str, str] = {}
     for table in TABLES.values():
         for row, run in runs_in(table):
@@ -65,6 +71,6 @@ def _names() -> dict[str, str]:
 
 
 def _name(row: Row, run: Run) -> str:
-    chosen = is_generated(run.data) and knobs_of(run.data) == knobs_of(DATA)
-    place = "" if chosen else f", {name_of(run.data)}"
+    said = name_of(run.data) in row.label() or (is_generated(run.data) and knobs_of(run.data) == knobs_of(DATA))
+    place = "" if said else f", {name_of(run.data)}"
     return f"{row.label()}{place}{f', fold {run.fold}' if run.fold else ''}"

@@ -184,7 +184,9 @@ def read(*files: pathlib.Path) -> list[Result]:
                 result = _parse(line)
                 _compare(result, found.get(result.key), videos.setdefault(_fold_of(result), result.videos))
             except (ValueError, TypeError) as error:
-                raise ConfigError(f"{file}, line {number} is no result of 'dnr reproduce' ({error})") from error
+                raise ConfigError(
+                    f"{file}, line {number} is no result of 'dnr reproduce' that can count ({error})"
+                ) from error
             found.setdefault(result.key, result)
     return list(found.values())
 
