@@ -172,7 +172,7 @@ def plan(path: str, fields: Sequence[str], over: Sequence[str], seeds: int, out:
         found = [("train.seed", _seeds(base, seeds)), *found]
     combinations = itertools.product(*(values for _, values in found))
     names = [name for name, _ in found]
-    trials = [_trial(path, base, fields, list(zip(names, values, strict=True)), out) for values in combinations]
+    trials = [_trial(path, fields, list(zip(names, values, strict=True)), out) for values in combinations]
     _refuse_repeated(trials)
     return trials
 
@@ -214,12 +214,10 @@ def _values(name: str, text: str) -> list[str]:
     return found
 
 
-def _trial(
-    path: str, base: ExperimentConfig, fields: Sequence[str], chosen: Sequence[tuple[str, str]], out: pathlib.Path
-) -> Trial:
+def _trial(path: str, fields: Sequence[str], chosen: Sequence[tuple[str, str]], out: pathlib.Path) -> Trial:
     arguments = [f"--config.{name}={value}" for name, value in chosen]
     try:
-        config, _ = override(base, arguments)
+        config, _ = override(load_config(find_config(path)), [*fields, *arguments])
         validate(config)
     except ConfigError as error:
         told = _told({name: value for name, value in chosen if name != "train.seed"})
@@ -279,7 +277,7 @@ class Space:
         """
         seeds = _seeds(self.base, self.seeds)
         chosen = list(values.items())
-        return [_trial(self.path, self.base, self.fields, [("train.seed", s), *chosen], self.out) for s in seeds]
+        return [_trial(self.path, self.fields, [("train.seed", s), *chosen], self.out) for s in seeds]
 
     def command(self, values: Mapping[str, str]) -> tuple[str, ...]:
         """Return the command line, behind ``dnr``, that trains a setting in the default folder."""

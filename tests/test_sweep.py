@@ -53,6 +53,15 @@ def test_all_combinations_are_planned_seed_by_seed(tmp_path):
     assert [trial.name for trial in planned(tmp_path, seeds=2)] == ["seed0", "seed1"]
 
 
+def test_each_optimizer_of_a_sweep_has_its_own_rate(tmp_path):
+    sgd, adamw = planned(tmp_path, "optimizer=SGD,AdamW")
+    assert (sgd.config.optimizer.learning_rate, sgd.config.optimizer.base_batch_size) == (0.05, 8)
+    assert (adamw.config.optimizer.learning_rate, adamw.config.optimizer.base_batch_size) == (0.001, 64)
+    rate = "--config.optimizer.learning_rate=0.02"
+    with pytest.raises(ConfigError, match="with optimizer=AdamW: .*learning_rate=0.02 stands before it"):
+        planned(tmp_path, "optimizer=SGD,AdamW", fields=(rate,))
+
+
 def test_commas_in_brackets_belong_to_a_value(tmp_path):
     trials = planned(tmp_path, "data.mean=(1.0,2.0,3.0),(4.0,5.0,6.0)")
     assert [trial.config.data.mean for trial in trials] == [(1.0, 2.0, 3.0), (4.0, 5.0, 6.0)]
