@@ -144,6 +144,37 @@ def test_a_run_that_fails_costs_none_of_the_others(tmp_path, trained, capsys):
     assert "failed: learning_rate=0.01/seed0 (exit status 2)" in told.err and "learning_rate" in told.out
 
 
+def test_a_comparison_is_of_the_runs_of_this_sweep_that_ended(tmp_path, trained, capsys):
+    _, fails = trained
+    for name in ("seed0", "learning_rate=0.01/seed0", "learning_rate=0.02/seed0"):  # of sweeps before
+        write_run(tmp_path / name, planned(tmp_path, fields=("--config.train.steps=9",))[0].config, 0.9)
+    fails["learning_rate=0.01/seed0"] = 2  # train refuses: the folder holds a run of another length
+    assert (
+        cli.main(["sweep", "--config", "demo", "--over", "optimizer.learning_rate=0.01,0.1", "--out", str(tmp_path)])
+        == 1
+    )
+    assert "90.0%" not in capsys.readouterr().out
+    assert [line.partition(",")[0] for line in (tmp_path / "compare.csv").read_text().splitlines()[1:]] == [
+        str(tmp_path / "learning_rate=0.1/seed0")
+    ]
+    fails["learning_rate=0.1/seed0"] = 2
+    (tmp_path / "sweep.jsonl").unlink()
+    assert (
+        cli.main(["sweep", "--config", "demo", "--over", "optimizer.learning_rate=0.01,0.1", "--out", str(tmp_path)])
+        == 2
+    )
+    told = capsys.readouterr().err
+    assert "nothing to compare: no run has ended" in told and "failed: learning_rate=0.1/seed0 (exit status 2)" in told
+
+
+@pytest.mark.parametrize("config", ["demo", "demo:bn", "configs/demo.py:bn"])
+def test_the_arms_of_an_experiment_have_folders_of_their_own(config, capsys):
+    assert cli.main(["sweep", "--config", config, "--print"]) == 0
+    words = shlex.split(capsys.readouterr().out)
+    workdir = "runs/sweep_demo_bn/seed0" if ":" in config else "runs/sweep_demo/seed0"
+    assert next(word for word in words if word.startswith("--workdir")) == f"--workdir={workdir}"
+
+
 def test_ctrl_c_ends_the_sweep(tmp_path, trained, capsys):
     names, fails = trained
     fails["learning_rate=0.01/seed0"] = 130
