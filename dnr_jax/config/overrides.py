@@ -93,11 +93,16 @@ def _refuse_lost(name: str, value: Any, config: ExperimentConfig, given: Mapping
         return
     now = flatten(config)
     for field, asked in given.items():
-        if field.startswith(f"{name}.") and field in now and not isinstance(asked, Part) and now[field] != asked:
+        if field.startswith(f"{name}.") and field in now and now[field] != _leaf(asked):
             raise ConfigError(
                 f"{field}={asked} stands before it, and {type(value).__name__} begins with {now[field]}; set the field "
                 f"behind --config.{name}={value.label()}"
             )
+
+
+def _leaf(value: Any) -> Any:
+    """Return what stands for a value in :func:`~dnr_jax.config.parts.flatten`."""
+    return type(value).__name__ if dataclasses.is_dataclass(value) else value
 
 
 def _text(match: re.Match[str], kind: Any, following: list[str]) -> str:

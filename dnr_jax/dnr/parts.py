@@ -7,6 +7,7 @@ can be chosen among several, these derive from one base class and are registered
 
 import collections
 import copy
+import dataclasses
 import importlib
 import os
 import pkgutil
@@ -147,9 +148,13 @@ def exchanged(part: Any, cls: Any) -> Any:
 
 
 def _same_defaults(old: Any, new: Any, name: str) -> bool:
-    """Return whether two parts, as their classes make them, agree in a field and in those that it goes with."""
+    """Return whether two parts, as their classes make them, agree in a field and in those that it goes with.
+
+    Sections do: each has fields with defaults of their own, and one that is switched off stays so.
+    """
     names = (name, *companions(field_types(type(new))[name]))
-    return all(getattr(old, other, None) == getattr(new, other, None) for other in names)
+    pairs = [(getattr(old, other, None), getattr(new, other, None)) for other in names]
+    return all(a == b or (dataclasses.is_dataclass(a) and dataclasses.is_dataclass(b)) for a, b in pairs)
 
 
 def set_fields(part: Any) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnr_jax.config import ConfigError, ExperimentConfig, flatten, from_json
+from dnr_jax.config import ConfigError, ExperimentConfig, flatten, from_json, to_json
+from dnr_jax.config.data import RandAugment
 from dnr_jax.evaluation import outputs
 from dnr_jax.evaluation.evaluate import Report
 from dnr_jax.runs.checkpoint import Checkpoints
@@ -239,6 +240,17 @@ def test_another_experiment_is_refused_in_the_same_folder(whole_run, videos):
     assert "optimizer.learning_rate: 0.1 there, 0.2 now" in message
     assert "train.seed: 0 there, 3 now" in message
     assert "steps" not in message
+
+
+def test_a_section_that_was_switched_on_or_off_is_told_by_its_name(whole_run, videos, tmp_path):
+    config = tiny_config(videos)
+    config.data.rand_augment = RandAugment()
+    with pytest.raises(ConfigError, match=r"same values:\n  data.rand_augment: None there, 'RandAugment' now$"):
+        train(config, whole_run[0])
+    shutil.copytree(whole_run[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "config.json").write_text(to_json(config))
+    with pytest.raises(ConfigError, match=r"same values:\n  data.rand_augment: 'RandAugment' there, None now$"):
+        train(tiny_config(videos), tmp_path)
 
 
 def test_a_finished_run_cannot_be_made_shorter(whole_run, videos):
