@@ -175,6 +175,17 @@ def test_the_arms_of_an_experiment_have_folders_of_their_own(config, capsys):
     assert next(word for word in words if word.startswith("--workdir")) == f"--workdir={workdir}"
 
 
+def test_the_value_of_a_field_may_stand_behind_it(capsys):
+    words = ["--config.train.steps", "300", "--seeds", "2", "--config.data.flip", "--config.train.log_every", "2"]
+    assert cli.main(["sweep", "--config", "demo", *words, "--print"]) == 0
+    first, _ = capsys.readouterr().out.splitlines()
+    assert shlex.split(first)[4:-1] == ["--config.train.steps", "300", *words[4:]]
+    assert cli.main(["sweep", "--config", "demo", "--config.train.steps"]) == 2
+    assert "--config.train.steps: has no value; expected a whole number" in capsys.readouterr().err
+    assert cli.main(["sweep", "--config", "demo", "--config.data.flip", "yes", "--print"]) == 2
+    assert "'yes' is no field; expected --config.FIELD=VALUE" in capsys.readouterr().err
+
+
 def test_ctrl_c_ends_the_sweep(tmp_path, trained, capsys):
     names, fails = trained
     fails["learning_rate=0.01/seed0"] = 130

@@ -35,13 +35,15 @@ CHANGEABLE = frozenset(
         "train.eval_every",
         "train.checkpoint_every",
         "train.fsdp_devices",
+        "model.remat",
         "data.num_threads",
         "data.num_workers",
         "data.max_failures",
     }
     | {f"evaluation.{field.name}" for field in dataclasses.fields(EvaluationConfig)}
 )
-"""Fields that may differ when a run goes on: its length, and what does not enter the gradient; so may data's places."""
+"""Fields that may differ when a run goes on: its length, and what enters the gradient by its rounding at most, such as
+what takes less memory for the same step; so may data's places."""
 
 Sources: TypeAlias = tuple[VideoSource, VideoSource]
 """Training and validation videos."""

@@ -17,7 +17,7 @@ from dnr_jax.config import (
     to_json,
 )
 from dnr_jax.training.adamw import AdamW
-from dnr_jax.training.optimizer import SGD, decay_mask, make_optimizer, make_schedule, peak_learning_rate
+from dnr_jax.training.optimizer import SGD, decay_mask, make_optimizer, make_schedule, peak_learning_rate, warmup_note
 
 pytestmark = pytest.mark.compat
 
@@ -172,6 +172,12 @@ def test_a_rate_that_was_given_is_not_lost_to_another_optimizer():
 
     refused = AdamW(weight_decay=0.0, decay_norm_and_bias=True)
     assert list(refused.problems()) == ["decay_norm_and_bias: is True, which needs a weight_decay above 0"]
+
+
+@pytest.mark.parametrize(("warmup", "told"), [(0, False), (9, False), (10, True), (11, True)])
+def test_a_warm_up_that_does_not_end_is_told(warmup, told):
+    note = warmup_note(SGD(warmup_steps=warmup), 10)
+    assert bool(note) is told and (not told or f"warmup_steps: is {warmup}, and the run has 10 steps" in note)
 
 
 def test_only_kernels_are_decayed_where_norms_and_biases_are_not():
