@@ -146,23 +146,6 @@ def test_a_classifier_of_other_classes_is_refused_or_starts_anew(classifier):
     assert classifier(("a", "b", "c", "d", "e"), ["x"], "head", 2) == (False, ())
 
 
-def test_a_run_has_the_classes_of_the_classifier_that_it_starts_from(classifier, videos, tmp_path):
-    """Two more than the data shows, in an order of their own."""
-    names = ("light", "more", "dark", "grey", "most")
-    classifier(names, ["dark"])
-    config = headed_config(videos, num_classes=5)
-    plain = resolve(headed_config(videos, num_classes=3))
-    config.init_from = str(tmp_path / "a.safetensors")
-    before = copy.deepcopy(config)
-    found = resolve(config)
-    assert found.start.complete and plain.start is None
-    assert found.training.classes == found.validation.classes == names
-    assert [names[label] for label in found.training.labels] == [
-        plain.training.classes[label] for label in plain.training.labels
-    ]
-    assert config == before
-
-
 @pytest.mark.parametrize(
     ("allow", "num_classes"),
     [("", 5), ("body/*", 5), ("head", 3), ("head/kernel,head/bias", 3)],
@@ -190,6 +173,23 @@ def test_a_classifier_of_another_size_is_refused_with_what_would_be_right(classi
         resolve(config)
     config.init.allow = "head"
     assert resolve(config).training.classes == ("dark", "grey", "light")
+
+
+def test_a_run_has_the_classes_of_the_classifier_that_it_starts_from(classifier, videos, tmp_path):
+    """Two more than the data shows, in an order of their own."""
+    names = ("light", "more", "dark", "grey", "most")
+    classifier(names, ["dark"])
+    config = headed_config(videos, num_classes=5)
+    plain = resolve(headed_config(videos, num_classes=3))
+    config.init_from = str(tmp_path / "a.safetensors")
+    before = copy.deepcopy(config)
+    found = resolve(config)
+    assert found.start.complete and plain.start is None
+    assert found.training.classes == found.validation.classes == names
+    assert [names[label] for label in found.training.labels] == [
+        plain.training.classes[label] for label in plain.training.labels
+    ]
+    assert config == before
 
 
 def test_what_is_left_to_the_data_is_filled_in_and_the_callers_config_is_not_changed(videos, monkeypatch):
