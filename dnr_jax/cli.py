@@ -31,6 +31,20 @@ towards the end; its score on the same videos flatters it.
 """
 
 
+def _without_fields(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the fields of a configuration among words, each with its value where that stands behind it; the others."""
+    fields, others, remaining = list[str](), list[str](), list(words)
+    while remaining:
+        word = remaining.pop(0)
+        if not re.match(r"--(no)?config\.", word):
+            others.append(word)
+            continue
+        fields.append(word)
+        if "=" not in word and remaining and not re.match(r"-(?![\d.])", remaining[0]):
+            fields.append(remaining.pop(0))
+    return fields, others
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what may have been meant where it does not understand.
 
@@ -60,8 +74,8 @@ class _Parser(argparse.ArgumentParser):
             parsed.words = list(args)
             return parsed, []
         if self._takes_fields:
-            fields = [word for word in args if re.match(r"--(no)?config\.", word)]
-            parsed, unknown = self._parse_known(list(filter(lambda word: word not in fields, args)), namespace)
+            fields, others = _without_fields(args)
+            parsed, unknown = self._parse_known(others, namespace)
             parsed.fields = fields
             return parsed, unknown
         return self._parse_known(args, namespace)

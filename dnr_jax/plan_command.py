@@ -90,6 +90,10 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"{rest[0]!r} is no field; expected --config.FIELD=VALUE")
     validate(config, args.devices, with_data=args.videos is None)
     plan = make_plan(config, args)
+    from dnr_jax.training.optimizer import warmup_note
+
+    if note := warmup_note(config.optimizer, plan.length.steps):
+        print(f"WARNING: {note}", file=sys.stderr, flush=True)
     print(plan.as_json() if args.json else describe(plan, config))
     if plan.fits:
         return 0

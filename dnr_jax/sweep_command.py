@@ -24,7 +24,7 @@ from dnr_jax.config import (
     find_config,
     load_config,
     override,
-    split_config_path,
+    run_name,
     to_json,
     validate,
 )
@@ -99,7 +99,7 @@ def add_sweep(commands: Any) -> None:
         "--out",
         type=path_from,
         metavar="FOLDER",
-        help="folder of the runs; default: runs/sweep_CONFIG",
+        help="folder of the runs; default: runs/sweep_CONFIG, or runs/sweep_CONFIG_ARGUMENT",
     )
     sweep.add_argument(
         "--print", action="store_true", help="print one command a line, for a scheduler, and run nothing"
@@ -108,8 +108,7 @@ def add_sweep(commands: Any) -> None:
 
 
 def _sweep(args: argparse.Namespace) -> int:
-    stem = pathlib.Path(split_config_path(args.config)[0]).stem
-    out = pathlib.Path(console.local_folder("--out", args.out or f"runs/sweep_{stem}"))
+    out = pathlib.Path(console.local_folder("--out", args.out or f"runs/sweep_{run_name(args.config)}"))
     if args.search:
         return _search(args, out)
     trials = plan(args.config, args.fields, args.over, args.seeds, out)
@@ -117,7 +116,8 @@ def _sweep(args: argparse.Namespace) -> int:
         for trial in trials:
             print(shlex.join(["dnr", *trial.words]))
         return 0
-    return _end(out, run_trials(trials, out), "the same command tries it again")
+    failed = run_trials(trials, out)
+    return _end(out, [trial for trial in trials if trial.name not in failed], failed, "the same command tries it again")
 
 
 def _search(args: argparse.Namespace, out: pathlib.Path) -> int:
@@ -126,26 +126,33 @@ def _search(args: argparse.Namespace, out: pathlib.Path) -> int:
     space = plan_search(args.config, args.fields, args.over, args.seeds, out)
     check_installed()
     tried, failed = run_search(space, args.search)
-    status = _end(out, failed, "the same command tries another setting in its place")
     ranked = sorted((one for one in tried if one.score is not None), key=lambda one: -(one.score or 0.0))
+    trials = [trial for one in ranked for trial in space.trials(one.values)]
+    status = _end(out, trials, failed, "the same command tries another setting in its place")
     if ranked:
         print(f"best of {len(ranked)}: {_told(ranked[0].values)}, top-1 {ranked[0].score:.1%}; to train it again:")
         print(f"  {shlex.join(['dnr', *space.command(ranked[0].values)])}")
     return status
 
 
-def _end(out: pathlib.Path, failed: Sequence[str], advice: str) -> int:
-    """Compare the runs, and name those that failed, also where there is nothing to compare."""
+def _end(out: pathlib.Path, trials: Sequence[Trial], failed: Mapping[str, str], advice: str) -> int:
+    """Compare the runs that have ended, and name those that failed, also where there is nothing to compare.
+
+    Nothing else that lies in the folder is compared: neither runs of another sweep, nor what holds the place of one
+    that failed, which may be of another experiment.
+    """
     from dnr_jax.report import compare
 
     try:
-        groups = compare.group_runs(compare.find_runs([out])[0])
+        if not trials:
+            raise ConfigError("there is nothing to compare: no run has ended")
+        groups = compare.group_runs(compare.find_runs([out / trial.name for trial in trials])[0])
         compare.write_html(groups, out / "compare.html")
         compare.write_csv(groups, out / "compare.csv")
         print(f"{compare.text(groups)}\ncurves in {out / 'compare.html'}, a line a run in {out / 'compare.csv'}")
     finally:
-        for name in failed:
-            print(f"failed: {name}; {advice}", file=sys.stderr)
+        for name, reason in failed.items():
+            print(f"failed: {name} ({reason}); {advice}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -172,7 +179,7 @@ def plan(path: str, fields: Sequence[str], over: Sequence[str], seeds: int, out:
         found = [("train.seed", _seeds(base, seeds)), *found]
     combinations = itertools.product(*(values for _, values in found))
     names = [name for name, _ in found]
-    trials = [_trial(path, base, fields, list(zip(names, values, strict=True)), out) for values in combinations]
+    trials = [_trial(path, fields, list(zip(names, values, strict=True)), out) for values in combinations]
     _refuse_repeated(trials)
     return trials
 
@@ -214,12 +221,10 @@ def _values(name: str, text: str) -> list[str]:
     return found
 
 
-def _trial(
-    path: str, base: ExperimentConfig, fields: Sequence[str], chosen: Sequence[tuple[str, str]], out: pathlib.Path
-) -> Trial:
+def _trial(path: str, fields: Sequence[str], chosen: Sequence[tuple[str, str]], out: pathlib.Path) -> Trial:
     arguments = [f"--config.{name}={value}" for name, value in chosen]
     try:
-        config, _ = override(base, arguments)
+        config, _ = override(load_config(find_config(path)), [*fields, *arguments])
         validate(config)
     except ConfigError as error:
         told = _told({name: value for name, value in chosen if name != "train.seed"})
@@ -279,7 +284,7 @@ class Space:
         """
         seeds = _seeds(self.base, self.seeds)
         chosen = list(values.items())
-        return [_trial(self.path, self.base, self.fields, [("train.seed", s), *chosen], self.out) for s in seeds]
+        return [_trial(self.path, self.fields, [("train.seed", s), *chosen], self.out) for s in seeds]
 
     def command(self, values: Mapping[str, str]) -> tuple[str, ...]:
         """Return the command line, behind ``dnr``, that trains a setting in the default folder."""
@@ -329,23 +334,24 @@ def _to_check(values: Range | Sequence[str]) -> Sequence[str]:
     return values.ends if isinstance(values, Range) else values
 
 
-def run_search(space: Space, settings: int) -> tuple[list[Tried], list[str]]:
+def run_search(space: Space, settings: int) -> tuple[list[Tried], dict[str, str]]:
     """Try settings, those of former calls included; each is scored by the mean of the top-1 of its runs.
 
     Returns:
-      The settings, and the names of the runs that failed this time; a setting of which one fails has no score.
+      The settings, and the names of the runs that failed this time, with the reasons; a setting of which one fails has
+      no score.
 
     Raises:
       ConfigError: where another process searches in the same folder.
       KeyboardInterrupt: after Ctrl-C, when the run has written its checkpoint.
       SystemExit: likewise after SIGTERM, with its exit status.
     """
-    failed: list[str] = []
+    failed: dict[str, str] = {}
 
     def measure(place: int, values: Mapping[str, str]) -> float | None:
         print(f"setting {place} of {settings}: {_told(values)}", flush=True)
         score, failures = _score(space, values)
-        failed.extend(failures)
+        failed.update(failures)
         print(f"top-1 {score:.1%}" if score is not None else "failed", flush=True)
         return score
 
@@ -359,34 +365,34 @@ def run_search(space: Space, settings: int) -> tuple[list[Tried], list[str]]:
     return tried, failed
 
 
-def _score(space: Space, values: Mapping[str, str]) -> tuple[float | None, list[str]]:
-    """Train a setting; return the mean top-1 that a comparison ranks by, or None and what failed."""
+def _score(space: Space, values: Mapping[str, str]) -> tuple[float | None, dict[str, str]]:
+    """Train a setting; return the mean top-1 that a comparison ranks by, or None and what failed, with the reasons."""
     try:
         trials = space.trials(values)
     except ConfigError as error:
-        return None, [f"{_told(values)} ({error})"]
+        return None, {_told(values): str(error)}
     if failed := run_trials(trials, space.out):
         return None, failed
     from dnr_jax.evaluation import outputs
 
     found = {trial.name: outputs.read_numbers(space.out / trial.name).get("top1", math.nan) for trial in trials}
-    if missing := [f"{name} (its evaluation has no top-1)" for name, top1 in found.items() if not math.isfinite(top1)]:
-        return None, missing
-    return statistics.fmean(found.values()), []
+    if missing := [name for name, top1 in found.items() if not math.isfinite(top1)]:
+        return None, dict.fromkeys(missing, "its evaluation has no top-1")
+    return statistics.fmean(found.values()), {}
 
 
-def run_trials(trials: Sequence[Trial], out: pathlib.Path) -> list[str]:
+def run_trials(trials: Sequence[Trial], out: pathlib.Path) -> dict[str, str]:
     """Train what has not ended, one run after the other; one that fails costs none of the others.
 
     Returns:
-      The names of the runs that failed.
+      The names of the runs that failed, with the reasons.
 
     Raises:
       KeyboardInterrupt: after Ctrl-C, when the run has written its checkpoint.
       SystemExit: likewise after SIGTERM, with its exit status.
     """
     out.mkdir(parents=True, exist_ok=True)
-    ended, failed = _ended(out), []
+    ended, failed = _ended(out), dict[str, str]()
     for number, trial in enumerate(trials, 1):
         label = f"run {number} of {len(trials)}: {trial.name}"
         if (trial.name, trial.fingerprint) in ended:
@@ -399,7 +405,7 @@ def run_trials(trials: Sequence[Trial], out: pathlib.Path) -> list[str]:
         if status in (128 + signal.SIGTERM, -signal.SIGTERM):
             raise SystemExit(128 + signal.SIGTERM)
         if status:
-            failed.append(f"{trial.name} (exit status {status})")
+            failed[trial.name] = f"exit status {status}"
             continue
         with (out / RECORD_FILE).open("a") as file:
             file.write(json.dumps({"run": trial.name, "fingerprint": trial.fingerprint}) + "\n")

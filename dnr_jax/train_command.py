@@ -19,7 +19,7 @@ from dnr_jax.config import (
     list_configs,
     list_fields,
     read_command_line,
-    split_config_path,
+    run_name,
     to_json,
     unknown_flag,
     validate,
@@ -177,5 +177,4 @@ def _workdir(path: str) -> str:
     """Return the folder of the run: ``runs/demo`` for ``configs/demo.py``, ``runs/demo_bn`` for its arm ``bn``."""
     if _WORKDIR.value is not None:
         return console.local_folder("--workdir", _WORKDIR.value)
-    file, argument = split_config_path(path)
-    return f"runs/{pathlib.Path(file).stem}{f'_{argument}' if argument else ''}"
+    return f"runs/{run_name(path)}"

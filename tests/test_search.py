@@ -130,17 +130,19 @@ def test_other_fields_seeds_or_ranges_are_another_search(tmp_path):
 def test_the_score_is_the_mean_over_seeds_and_failures_have_none(tmp_path, trained, monkeypatch):
     _, fails = trained
     space = planned(tmp_path, RATES, seeds=2)
-    assert sweep_command._score(space, {"optimizer.learning_rate": "0.25"}) == (0.25, [])
+    assert sweep_command._score(space, {"optimizer.learning_rate": "0.25"}) == (0.25, {})
     folder = tmp_path / "learning_rate=0.25"
     (folder / "seed1" / outputs.REPORT_FILE).write_text('{"top1": 0.75}')
-    assert sweep_command._score(space, {"optimizer.learning_rate": "0.25"}) == (0.5, [])
+    assert sweep_command._score(space, {"optimizer.learning_rate": "0.25"}) == (0.5, {})
     (folder / "seed1" / outputs.REPORT_FILE).write_text("{}")
-    score, (missing,) = sweep_command._score(space, {"optimizer.learning_rate": "0.25"})
-    assert score is None and "seed1 (its evaluation has no top-1)" in missing
+    assert sweep_command._score(space, {"optimizer.learning_rate": "0.25"}) == (
+        None,
+        {"learning_rate=0.25/seed1": "its evaluation has no top-1"},
+    )
     fails[3] = 2
     assert sweep_command._score(space, {"optimizer.learning_rate": "0.125"}) == (
         None,
-        ["learning_rate=0.125/seed0 (exit status 2)"],
+        {"learning_rate=0.125/seed0": "exit status 2"},
     )
     score, (refused,) = sweep_command._score(space, {"optimizer.learning_rate": "-1"})
     assert score is None and "learning_rate" in refused

@@ -53,6 +53,15 @@ def test_all_combinations_are_planned_seed_by_seed(tmp_path):
     assert [trial.name for trial in planned(tmp_path, seeds=2)] == ["seed0", "seed1"]
 
 
+def test_each_optimizer_of_a_sweep_has_its_own_rate(tmp_path):
+    sgd, adamw = planned(tmp_path, "optimizer=SGD,AdamW")
+    assert (sgd.config.optimizer.learning_rate, sgd.config.optimizer.base_batch_size) == (0.05, 8)
+    assert (adamw.config.optimizer.learning_rate, adamw.config.optimizer.base_batch_size) == (0.001, 64)
+    rate = "--config.optimizer.learning_rate=0.02"
+    with pytest.raises(ConfigError, match="with optimizer=AdamW: .*learning_rate=0.02 stands before it"):
+        planned(tmp_path, "optimizer=SGD,AdamW", fields=(rate,))
+
+
 def test_commas_in_brackets_belong_to_a_value(tmp_path):
     trials = planned(tmp_path, "data.mean=(1.0,2.0,3.0),(4.0,5.0,6.0)")
     assert [trial.config.data.mean for trial in trials] == [(1.0, 2.0, 3.0), (4.0, 5.0, 6.0)]
@@ -133,6 +142,48 @@ def test_a_run_that_fails_costs_none_of_the_others(tmp_path, trained, capsys):
     assert names == ["learning_rate=0.01/seed0", "learning_rate=0.1/seed0"]
     told = capsys.readouterr()
     assert "failed: learning_rate=0.01/seed0 (exit status 2)" in told.err and "learning_rate" in told.out
+
+
+def test_a_comparison_is_of_the_runs_of_this_sweep_that_ended(tmp_path, trained, capsys):
+    _, fails = trained
+    for name in ("seed0", "learning_rate=0.01/seed0", "learning_rate=0.02/seed0"):  # of sweeps before
+        write_run(tmp_path / name, planned(tmp_path, fields=("--config.train.steps=9",))[0].config, 0.9)
+    fails["learning_rate=0.01/seed0"] = 2  # train refuses: the folder holds a run of another length
+    assert (
+        cli.main(["sweep", "--config", "demo", "--over", "optimizer.learning_rate=0.01,0.1", "--out", str(tmp_path)])
+        == 1
+    )
+    assert "90.0%" not in capsys.readouterr().out
+    assert [line.partition(",")[0] for line in (tmp_path / "compare.csv").read_text().splitlines()[1:]] == [
+        str(tmp_path / "learning_rate=0.1/seed0")
+    ]
+    fails["learning_rate=0.1/seed0"] = 2
+    (tmp_path / "sweep.jsonl").unlink()
+    assert (
+        cli.main(["sweep", "--config", "demo", "--over", "optimizer.learning_rate=0.01,0.1", "--out", str(tmp_path)])
+        == 2
+    )
+    told = capsys.readouterr().err
+    assert "nothing to compare: no run has ended" in told and "failed: learning_rate=0.1/seed0 (exit status 2)" in told
+
+
+@pytest.mark.parametrize("config", ["demo", "demo:bn", "configs/demo.py:bn"])
+def test_the_arms_of_an_experiment_have_folders_of_their_own(config, capsys):
+    assert cli.main(["sweep", "--config", config, "--print"]) == 0
+    words = shlex.split(capsys.readouterr().out)
+    workdir = "runs/sweep_demo_bn/seed0" if ":" in config else "runs/sweep_demo/seed0"
+    assert next(word for word in words if word.startswith("--workdir")) == f"--workdir={workdir}"
+
+
+def test_the_value_of_a_field_may_stand_behind_it(capsys):
+    words = ["--config.train.steps", "300", "--seeds", "2", "--config.data.flip", "--config.train.log_every", "2"]
+    assert cli.main(["sweep", "--config", "demo", *words, "--print"]) == 0
+    first, _ = capsys.readouterr().out.splitlines()
+    assert shlex.split(first)[4:-1] == ["--config.train.steps", "300", *words[4:]]
+    assert cli.main(["sweep", "--config", "demo", "--config.train.steps"]) == 2
+    assert "--config.train.steps: has no value; expected a whole number" in capsys.readouterr().err
+    assert cli.main(["sweep", "--config", "demo", "--config.data.flip", "yes", "--print"]) == 2
+    assert "'yes' is no field; expected --config.FIELD=VALUE" in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_the_sweep(tmp_path, trained, capsys):

@@ -12,7 +12,7 @@ from dnr_jax.config.experiment import (
     with_variant,
     with_views,
 )
-from dnr_jax.config.files import find_config, list_configs, load_config, split_config_path
+from dnr_jax.config.files import find_config, list_configs, load_config, run_name, split_config_path
 from dnr_jax.config.listing import list_fields
 from dnr_jax.config.network import Depth, Network, ZooNetwork
 from dnr_jax.config.optimizer import Optimizer
@@ -79,6 +79,7 @@ __all__ = [
     "register",
     "registered",
     "single_view",
+    "run_name",
     "split_config_path",
     "ten_by_three",
     "to_dict",

@@ -6,6 +6,7 @@ anything is compiled.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -34,7 +35,7 @@ class TrainConfig:
     fsdp_devices: Annotated[int, Ge(1)] = 1
     """Devices that parameters, their average and the optimizer's state are sharded over (FSDP): less memory for the
     same step; 1: each device has a copy."""
-    epochs: float = 196.0
+    epochs: Annotated[float, Lt(math.inf)] = 196.0
     steps: Annotated[int, Ge(0)] = 0
     """Length in steps; 0: as ``epochs`` says."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
@@ -50,7 +51,8 @@ class TrainConfig:
     """Batches from which running statistics are estimated anew before each evaluation (PySlowFast: 200); 0: none."""
     averaging: Averaging | None = None
     """Average of the weights over the steps, which is evaluated and exported in their place; None: the weights."""
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Annotated[int, Ge(0), Lt(2**32)] = 0
+    """Of order, crops, dropout and first weights; of a larger number JAX's keys would take the last 32 bits."""
     log_every: Annotated[int, Ge(1)] = 20
     loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
     """Where numbers and pictures go beside ``metrics.jsonl``: ``tensorboard``, ``wandb`` (Weights & Biases) and

@@ -30,6 +30,12 @@ def split_config_path(path: str) -> tuple[str, str | None]:
     return file, argument
 
 
+def run_name(path: str) -> str:
+    """Return the default name of a run's folder: ``demo`` for ``demo.py``, ``demo_bn`` for ``demo.py:bn``."""
+    file, argument = split_config_path(path)
+    return f"{pathlib.Path(file).stem}{f'_{argument}' if argument else ''}"
+
+
 def find_config(path: str, folder: pathlib.Path = SHIPPED) -> str:
     """Return the path of the config file that a person means, with its argument.
 

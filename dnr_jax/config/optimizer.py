@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le
 
 from dnr_jax.config.parts import Part
+from dnr_jax.dnr.fields import GoesWith
 
 
 @dataclasses.dataclass
@@ -18,7 +19,7 @@ class Optimizer(Part, abc.ABC):
 
     learning_rate: Annotated[float, Gt(0)] = 0.1
     """At ``base_batch_size``; scaled linearly with the batch."""
-    base_batch_size: Annotated[int, Ge(1)] = 64
+    base_batch_size: Annotated[int, Ge(1), GoesWith("learning_rate")] = 64
     """Clips a step for which the learning rate is meant."""
     clip_norm: Annotated[float, Ge(0)] = 40.0
     """Largest global norm of the gradient; 0 switches clipping off."""

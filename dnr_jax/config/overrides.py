@@ -7,7 +7,7 @@ import pathlib
 import re
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from absl import flags
@@ -31,7 +31,7 @@ def override(config: ExperimentConfig, arguments: Sequence[str]) -> tuple[Experi
     """Set fields from arguments ``--config.section.field=value``, ``--config.flag`` and ``--noconfig.flag``.
 
     The value of a field that holds a part is the name of another class (``--config.model=TSM``), which keeps what was
-    set in the fields that both have.
+    set in the fields that both have with the same default. It stands before the fields that it would not keep.
 
     Args:
       config: the experiment; not changed.
@@ -41,10 +41,10 @@ def override(config: ExperimentConfig, arguments: Sequence[str]) -> tuple[Experi
       The experiment as overridden, and the arguments that are about something else.
 
     Raises:
-      ConfigError: for a field that does not exist, with the nearest name and the section's fields, or for a value
-        that its field cannot take; a line for each.
+      ConfigError: for a field that does not exist, with the nearest name and the section's fields, for a value that
+        its field cannot take, or for a class that stands behind a field that it does not keep; a line for each.
     """
-    problems, rest, remaining = [], [], list(arguments)
+    problems, rest, remaining, given = [], [], list(arguments), dict[str, Any]()
     while remaining:
         argument = remaining.pop(0)
         match = _OVERRIDE.fullmatch(argument)
@@ -53,8 +53,10 @@ def override(config: ExperimentConfig, arguments: Sequence[str]) -> tuple[Experi
             continue
         try:
             kind, old = find_field(config, match["name"])
-            text = _text(match, kind, remaining)
-            config = _replaced(config, match["name"].split("."), _parse(text, kind, old))
+            value = _parse(_text(match, kind, remaining), kind, old)
+            config = _replaced(config, match["name"].split("."), value)
+            _refuse_lost(match["name"], value, config, given)
+            given[match["name"]] = value
         except ConfigError as error:
             problems.append(f"{argument.partition('=')[0]}: {error}")
     if problems:
@@ -83,6 +85,24 @@ def find_field(config: Any, name: str) -> tuple[Any, Any]:
     if last not in kinds:
         raise ConfigError(unknown_field(name, last, type(part), prefix, config))
     return kinds[last], getattr(part, last)
+
+
+def _refuse_lost(name: str, value: Any, config: ExperimentConfig, given: Mapping[str, Any]) -> None:
+    """Raise ConfigError where a part that was just chosen has fields that were given before it, at other values."""
+    if not isinstance(value, Part):
+        return
+    now = flatten(config)
+    for field, asked in given.items():
+        if field.startswith(f"{name}.") and field in now and now[field] != _leaf(asked):
+            raise ConfigError(
+                f"{field}={asked} stands before it, and {type(value).__name__} begins with {now[field]}; set the field "
+                f"behind --config.{name}={value.label()}"
+            )
+
+
+def _leaf(value: Any) -> Any:
+    """Return what stands for a value in :func:`~dnr_jax.config.parts.flatten`."""
+    return type(value).__name__ if dataclasses.is_dataclass(value) else value
 
 
 def _text(match: re.Match[str], kind: Any, following: list[str]) -> str:

@@ -10,7 +10,7 @@ import inspect
 import textwrap
 from typing import Any
 
-from dnr_jax.dnr.fields import nearest
+from dnr_jax.dnr.fields import field_types, has_type, nearest
 from dnr_jax.dnr.parts import (
     PARTS_VARIABLE,
     ConfigError,
@@ -65,10 +65,14 @@ def field_docs(cls: Any) -> dict[str, str]:
 def flatten(part: Any, prefix: str = "") -> dict[str, Any]:
     """Return the leaves of a part by their dotted names, in the order of the fields.
 
-    A part that was chosen has a leaf of its own, the name of its class.
+    A part that was chosen has a leaf of its own, the name of its class, and so has a section that might be None.
     """
     leaves = {prefix[:-1]: type(part).__name__} if is_choice(part) else {}
-    for field in dataclasses.fields(part):
-        value, name = getattr(part, field.name), f"{prefix}{field.name}"
-        leaves.update(flatten(value, f"{name}.") if dataclasses.is_dataclass(value) else {name: value})
+    for name, kind in field_types(type(part)).items():
+        value, full = getattr(part, name), f"{prefix}{name}"
+        is_section = dataclasses.is_dataclass(value)
+        if not is_section or has_type(None, kind):
+            leaves[full] = type(value).__name__ if is_section else value
+        if is_section:
+            leaves.update(flatten(value, f"{full}."))
     return leaves

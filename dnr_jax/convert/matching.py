@@ -96,11 +96,18 @@ class ImportReport:
         return sorted(lines + [f"shape: {line}" for line in self.mismatched.values()])
 
     def check(self) -> None:
-        """Raise ConversionError where anything does not fit."""
+        """Raise ConversionError where anything does not fit; what can be done where all of that is in the head."""
         if problems := self.problems:
-            raise ConversionError(
-                f"{self.source} ({self.naming}) does not fit the network:\n  " + "\n  ".join(problems)
-            )
+            lines = [f"{self.source} ({self.naming}) does not fit the network:", *problems]
+            if self._only_head:
+                lines.append("--config.init.allow=head (of dnr convert: --allow head) begins with a new classifier")
+            raise ConversionError("\n  ".join(lines))
+
+    @property
+    def _only_head(self) -> bool:
+        """Whether everything that does not fit is in the head, so that a new one is what is missing."""
+        inside = [may_differ(("head",), path, "") for path in (*self.missing, *self.mismatched)]
+        return all([*inside, *(may_differ(("head",), "", key) for key in self.unexpected)])
 
     def summary(self) -> str:
         """Return the report in few lines, as it is printed."""
@@ -211,7 +218,7 @@ def match(
             loaded[path] = key
             if fitted.ndim != found.ndim:
                 inflated.append(path)
-        elif entry := _allowing(allow, path, key or name):
+        elif entry := may_differ(allow, path, key or name):
             fresh[path] = entry
             if key:
                 dropped[key] = entry
@@ -225,7 +232,7 @@ def match(
     unexpected = []
     for name, (key, found) in given.items():
         path = predicted.get(name, "")
-        entry = "relays" if path and "relays" in allow else _allowing(allow, "", key)
+        entry = "relays" if path and "relays" in allow else may_differ(allow, "", key)
         if entry:
             dropped[key] = entry
             if path:
@@ -249,7 +256,7 @@ def _new_head(
     given: Mapping[str, tuple[str, np.ndarray]], leaves: Mapping[tuple[str, str], Any], naming: Naming
 ) -> list[str]:
     """Return the paths of the head where any of it does not fit: half a classifier is of no use."""
-    head = {path: tuple(leaf.shape) for (_, path), leaf in leaves.items() if _allowing(("head",), path, "")}
+    head = {path: tuple(leaf.shape) for (_, path), leaf in leaves.items() if may_differ(("head",), path, "")}
     found = {path: given[name][1] for path in head if (name := _name(naming, path)) in given}
     fits = all(path in found and naming.decode(found[path]).shape == shape for path, shape in head.items())
     return [] if fits else list(head)
@@ -308,8 +315,11 @@ def inflate(kernel: np.ndarray, frames: int, channels: int) -> np.ndarray | None
     return np.repeat(padded[None] / np.asarray(frames, kernel.dtype), frames, axis=0)
 
 
-def _allowing(allow: Sequence[str], path: str, key: str) -> str:
-    """Return the entry that allows our ``path``, or the source's ``key``, to differ; empty where none does."""
+def may_differ(allow: Sequence[str], path: str, key: str) -> str:
+    """Return the entry, of those of :func:`parse_allow`, that allows our ``path`` or the source's ``key`` to differ.
+
+    Empty where none does; a name that is empty is matched by none.
+    """
     for entry in allow:
         patterns = GROUPS.get(entry, (entry,))
         if any(fnmatch.fnmatchcase(name, pattern) for name in (path, key) for pattern in patterns if name):

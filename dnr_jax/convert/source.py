@@ -15,7 +15,7 @@ import numpy as np
 
 from dnr_jax.config import ConfigError, ExperimentConfig, Network, from_json, to_dict, validate_network
 from dnr_jax.convert.files import FOLDER_FILES, check_target, read_weight_file, write_weight_file
-from dnr_jax.convert.matching import GROUPS, ImportReport, Match, match, parse_allow, recognize
+from dnr_jax.convert.matching import GROUPS, ImportReport, Match, match, may_differ, parse_allow, recognize
 from dnr_jax.convert.relays import check_start, start_relays
 from dnr_jax.convert.state_dict import StateDict, flat, named_naming, to_state_dict
 from dnr_jax.dnr.statistics import Variables
@@ -192,6 +192,22 @@ def fit_classes(source: Source, config: ExperimentConfig, shown: Sequence[str]) 
     )
 
 
+def classes_kept(source: Source, config: ExperimentConfig, shown: Sequence[str]) -> int:
+    """Return how many classes a network has that leaves their number open and keeps the classifier of a source.
+
+    Args:
+      source: the weights.
+      config: describes the network, whose own number of classes does not count, and in ``init`` what may differ.
+      shown: names of the classes that the videos show.
+
+    Returns:
+      The number of the source's classes; 0 where it does not name all of ``shown``, or where the head may be new.
+    """
+    allow, paths = parse_allow(config.init.allow), (path for _, path in flat(_template_of_one_class(config)))
+    may_be_new = any(may_differ(allow, path, "") for path in paths if may_differ(("head",), path, ""))
+    return 0 if may_be_new or not set(shown) <= set(source.classes) else len(source.classes)
+
+
 def _with_started_relays(
     found: Match, template: Mapping[str, Any], config: ExperimentConfig, key: Callable[[str], str]
 ) -> Match:
@@ -217,6 +233,11 @@ def template_of(config: ExperimentConfig) -> Variables:
     return abstract_variables(model, config.data.clip_shape)
 
 
+def _template_of_one_class(config: ExperimentConfig) -> Variables:
+    """Return the shapes of a network's variables where it is not known yet how many classes there are."""
+    return template_of(dataclasses.replace(config, model=dataclasses.replace(config.model, num_classes=1)))
+
+
 def _overlay(found: Match, variables: Mapping[str, Any], model: Network) -> Variables:
     if model == model.unscanned():
         return found.overlay(variables)
@@ -231,8 +252,7 @@ def classes_of(source: Source, config: ExperimentConfig) -> int:
       source: the weights.
       config: describes the network, whose own number of classes does not count.
     """
-    single = dataclasses.replace(config, model=dataclasses.replace(config.model, num_classes=1))
-    template = template_of(single)
+    template = _template_of_one_class(config)
     recognition = recognize(source.state, template, config.init.naming or source.naming)
     naming = named_naming(recognition.name)
     arrays = {recognition.rename(key): array for key, array in source.state.items()}

@@ -78,6 +78,19 @@ class Where:
     holds: typing.Callable[[Any], bool]
 
 
+@dataclasses.dataclass(frozen=True)
+class GoesWith:
+    """Marks a field that says for what the value of another field is meant, and has no meaning beside another value."""
+
+    field: str
+    """The other field."""
+
+
+def companions(kind: Any) -> tuple[str, ...]:
+    """Return the names of the fields with which one of type ``kind`` goes."""
+    return tuple(marker.field for marker in split(kind)[1] if isinstance(marker, GoesWith))
+
+
 def any_of(values: Iterable[Any]) -> str:
     """Return ``a, b or c``."""
     *first, last = map(str, values)

@@ -7,13 +7,14 @@ can be chosen among several, these derive from one base class and are registered
 
 import collections
 import copy
+import dataclasses
 import importlib
 import os
 import pkgutil
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
-from dnr_jax.dnr.fields import field_types, nearest, unmet
+from dnr_jax.dnr.fields import companions, field_types, nearest, unmet
 
 PARTS_VARIABLE = "DNR_JAX_PARTS"
 """Environment variable with the names, separated by commas, of further modules whose import registers parts."""
@@ -132,10 +133,28 @@ def with_fields(part: T, values: Mapping[str, Any]) -> T:
 
 
 def exchanged(part: Any, cls: Any) -> Any:
-    """Return a part of class ``cls`` with what was set in the fields that it has in common with ``part``."""
-    kinds = field_types(cls)
-    kept = {name: value for name, value in set_fields(part).items() if name in kinds and not unmet(value, kinds[name])}
-    return with_fields(cls(), kept)
+    """Return a part of class ``cls`` with what was set in the fields that it has in common with ``part``.
+
+    A field for which ``cls`` has another default means something else there, as the learning rate of another optimizer
+    does: it begins at that default, and so do the fields that go with it (:class:`~dnr_jax.dnr.fields.GoesWith`).
+    """
+    new, kinds = cls(), field_types(cls)
+    kept = {
+        name: value
+        for name, value in set_fields(part).items()
+        if name in kinds and not unmet(value, kinds[name]) and _same_defaults(type(part)(), new, name)
+    }
+    return with_fields(new, kept)
+
+
+def _same_defaults(old: Any, new: Any, name: str) -> bool:
+    """Return whether two parts, as their classes make them, agree in a field and in those that it goes with.
+
+    Sections do: each has fields with defaults of their own, and one that is switched off stays so.
+    """
+    names = (name, *companions(field_types(type(new))[name]))
+    pairs = [(getattr(old, other, None), getattr(new, other, None)) for other in names]
+    return all(a == b or (dataclasses.is_dataclass(a) and dataclasses.is_dataclass(b)) for a, b in pairs)
 
 
 def set_fields(part: Any) -> dict[str, Any]:

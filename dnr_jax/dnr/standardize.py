@@ -43,7 +43,8 @@ class Standardization:
     def __setattr__(self, name: str, value: Any) -> None:
         """Take short names of bases, and copies of bases, so that nobody else changes them.
 
-        A base that is chosen by its name keeps what was set in the fields that it has in common with the one before.
+        A base that is chosen by its name keeps what was set in the fields that it has in common with the one before, as
+        :func:`dnr_jax.dnr.parts.exchanged` does.
         """
         super().__setattr__(name, _as_base(value, vars(self).get("base")) if name == "base" else value)
 

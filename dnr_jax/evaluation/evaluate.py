@@ -16,8 +16,11 @@ from dnr_jax.data.clips.pipeline import evaluation_iterator
 from dnr_jax.dnr.statistics import Variables
 from dnr_jax.evaluation import metrics, outputs
 from dnr_jax.progress import Progress
-from dnr_jax.runs.devices import Prefetcher
+from dnr_jax.runs.devices import Prefetcher, explained_memory
 from dnr_jax.runs.inference import EvalStep, make_eval_step
+
+_LESS_MEMORY = "Fewer videos at once need less: a smaller evaluation.batch_size (of dnr evaluate: --batch-size)"
+"""What to do where a batch does not fit."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -132,6 +135,7 @@ def score_videos(
       progress: whether to show a progress bar.
 
     Raises:
+      OutOfMemoryError: where the memory of a device is not enough for a batch.
       ValueError: where the videos' labels do not count in the classes of the network.
     """
     if len(source.classes) != (config.model.num_classes or len(source.classes)):
@@ -145,7 +149,7 @@ def score_videos(
     )
     results = []
     shown = Progress(len(source), "evaluating", "video", first="compiling the network", show=progress)
-    with contextlib.closing(Prefetcher(batches, mesh)) as prefetched, shown as bar:
+    with explained_memory(_LESS_MEMORY), contextlib.closing(Prefetcher(batches, mesh)) as prefetched, shown as bar:
         for _, batch in prefetched:
             results.append(jax.device_get(eval_step(variables, batch)))
             bar.update(min(size, len(source) - size * (len(results) - 1)))

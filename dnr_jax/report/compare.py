@@ -1,5 +1,6 @@
 """Several runs side by side: those that differ in their seed alone are one group, of which means are told."""
 
+import collections
 import csv
 import dataclasses
 import math
@@ -12,6 +13,7 @@ from markupsafe import Markup
 
 from dnr_jax.config import ConfigError, ExperimentConfig, flatten
 from dnr_jax.evaluation import outputs
+from dnr_jax.evaluation.evaluate import views
 from dnr_jax.evaluation.intervals import Estimate, estimate
 from dnr_jax.report import charts
 from dnr_jax.report.page import render
@@ -25,6 +27,8 @@ _DEPTH = 3
 """So many folders below a given one are looked into for runs."""
 _CURVES = 6
 """Groups of which curves are drawn, the best ones."""
+_AT_THE_END = ("latest", "")
+"""How a run is evaluated at its end: its latest checkpoint, with the views of its configuration."""
 COLUMNS = ("run", "finished", "top-1", "top-5", "class mean", "loss", "best validation")
 
 
@@ -36,18 +40,64 @@ class RunRecord:
       folder: the folder.
       config: its configuration.
       rows: of its ``metrics.jsonl``.
-      numbers: of its ``evaluation.json``; empty where it has not ended.
+      numbers: of its ``evaluation.json``; empty where there is none.
+      note: why these do not count; empty where they do.
     """
 
     folder: pathlib.Path
     config: ExperimentConfig
     rows: Sequence[Mapping[str, Any]]
     numbers: Mapping[str, Any]
+    note: str = ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has ended, with an evaluation that counts."""
+        return bool(self.numbers) and not self.note
 
     @property
     def best(self) -> float:
         """The best top-1 of its validations; NaN where there was none."""
         return max((row["top1"] for row in self.rows if row["kind"] == "validation"), default=math.nan)
+
+    @property
+    def reached(self) -> int:
+        """The last step of which there is a row; where there are no rows, that of the evaluation."""
+        return max((row["step"] for row in self.rows), default=self.numbers.get("step", 0))
+
+    @property
+    def length(self) -> int:
+        """Steps of the run as it is configured; what it reached where only epochs are known, and not of how many."""
+        train, row = self.config.train, next((row for row in self.rows if row.get("epoch")), None)
+        if train.steps or row is None:
+            return train.steps or self.reached
+        return max(round(train.epochs * round(row["step"] / row["epoch"])), 1)
+
+    @property
+    def scored(self) -> tuple[str, str]:
+        """Checkpoint and views of its evaluation."""
+        return self.numbers.get("checkpoint", "latest"), self.numbers.get("views", self._own_views)
+
+    @property
+    def protocol(self) -> tuple[str, str]:
+        """The same, of the views only what is otherwise than its configuration has it."""
+        checkpoint, shown = self.scored
+        size = self._own_views.partition(" of ")[2]
+        return checkpoint, "" if shown == self._own_views else shown.removesuffix(f" of {size}")
+
+    @property
+    def _own_views(self) -> str:
+        return views(self.config.evaluation, self.config.data.crop_size)
+
+    @property
+    def outdated(self) -> str:
+        """Say that the evaluation is not of a run that has ended; empty where it is, or where there is none."""
+        scored = self.numbers.get("step", self.length) if self.scored[0] == "latest" else self.length
+        if not self.numbers or min(scored, self.reached) >= self.length:
+            return ""
+        return (
+            f"its evaluation is of step {self.numbers.get('step')}; the run has taken {self.reached} of {self.length}"
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,8 +116,8 @@ class RunGroup:
 
     @property
     def finished(self) -> list[RunRecord]:
-        """The runs that have ended."""
-        return [run for run in self.runs if run.numbers]
+        """The runs that have ended, with an evaluation that counts."""
+        return [run for run in self.runs if run.finished]
 
     def mean(self, number: str) -> Estimate | None:
         """Return the mean of a number of ``evaluation.json`` over the finished runs; None where there is none."""
@@ -88,6 +138,9 @@ class RunGroup:
 def find_runs(folders: Sequence[str | os.PathLike[str]]) -> tuple[list[RunRecord], list[str]]:
     """Return the runs in folders, which are runs themselves or hold some, and why others are left out.
 
+    An evaluation counts where it is of a run that has ended, and made as most of them are: with the views of each run's
+    configuration or with the same other ones, of the latest or of the best checkpoint.
+
     Raises:
       ConfigError: where there is none.
     """
@@ -104,7 +157,20 @@ def find_runs(folders: Sequence[str | os.PathLike[str]]) -> tuple[list[RunRecord
                 left_out.append(str(error))
     if not found:
         raise ConfigError(f"there is nothing to compare: {'; '.join(left_out)}")
-    return list({run.folder: run for run in found}.values()), left_out
+    return _judged(list({run.folder: run for run in found}.values())), left_out
+
+
+def _judged(runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return the runs with notes where their evaluations do not count."""
+    runs = [dataclasses.replace(run, note=run.outdated) for run in runs]
+    finished = [run for run in runs if run.finished]
+    # The usual protocol; of equally usual ones, that of the end of a run.
+    counts = collections.Counter(run.protocol for run in finished)
+    usual = max(counts, key=lambda protocol: (counts[protocol], protocol == _AT_THE_END), default=_AT_THE_END)
+    likes = {run.scored for run in finished if run.protocol == usual}
+    others = [run for run in finished if run.protocol != usual and run.scored not in likes]
+    notes = {run.folder: "its evaluation is of the {} checkpoint, views {}".format(*run.scored) for run in others}
+    return [dataclasses.replace(run, note=run.note or notes.get(run.folder, "")) for run in runs]
 
 
 def _runs_in(folder: pathlib.Path, depth: int) -> list[pathlib.Path]:
@@ -157,11 +223,13 @@ def _told(value: Estimate | None, percent: bool) -> str:
 
 
 def text(groups: Sequence[RunGroup]) -> str:
-    """Return the table for a terminal."""
+    """Return the table for a terminal, and the runs whose evaluations do not count."""
     rows = [COLUMNS, *map(cells, groups)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return "\n".join([*lines, "means over the finished seeds, ± the 95% t interval where there are several"])
+    lines.append("means over the finished seeds, ± the 95% t interval where there are several")
+    notes = [f"does not count: {run.folder} ({run.note})" for group in groups for run in group.runs if run.note]
+    return "\n".join([*lines, *notes])
 
 
 def write_csv(groups: Sequence[RunGroup], path: str | os.PathLike[str]) -> None:
@@ -170,13 +238,13 @@ def write_csv(groups: Sequence[RunGroup], path: str | os.PathLike[str]) -> None:
     numbers = ("step", "top1", "top5", "mean_class_accuracy", "loss")
     with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["folder", "group", "seed", "finished", *numbers, "best_validation", *fields])
+        writer.writerow(["folder", "group", "seed", "finished", *numbers, "best_validation", "note", *fields])
         for group in groups:
             for run in group.runs:
-                told = [run.numbers.get(number, "") for number in numbers]
+                told = [run.numbers.get(number, "") if run.finished else "" for number in numbers]
                 best = "" if math.isnan(run.best) else run.best
-                which = [run.folder, group.name, run.config.train.seed, bool(run.numbers)]
-                writer.writerow([*which, *told, best, *group.settings.values()])
+                which = [run.folder, group.name, run.config.train.seed, run.finished]
+                writer.writerow([*which, *told, best, run.note, *group.settings.values()])
 
 
 def write_html(groups: Sequence[RunGroup], path: str | os.PathLike[str]) -> None:

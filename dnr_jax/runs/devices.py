@@ -7,6 +7,7 @@ sharded data parallel, ZeRO), and each group of devices along it holds the state
 
 import collections
 import concurrent.futures
+import contextlib
 import functools
 import math
 import os
@@ -17,6 +18,8 @@ from typing import Any, Protocol, TypeVar
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from dnr_jax.config import RunError
 
 Batch = dict[str, Any]
 """What the input pipeline yields, by name, as arrays whose first axis is the sample."""
@@ -203,6 +206,22 @@ class Prefetcher(Iterator[tuple[Batch, Batch]]):
         """Stop reading."""
         self._thread.shutdown(cancel_futures=True)
         self._batches.close()
+
+
+class OutOfMemoryError(RunError):
+    """What is computed needs more memory than a device has; the message says what would need less."""
+
+
+@contextlib.contextmanager
+def explained_memory(advice: str) -> Iterator[None]:
+    """Raise OutOfMemoryError, with ``advice``, where XLA has no memory left for what is computed in the block."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
+        if "RESOURCE_EXHAUSTED" not in reason:
+            raise
+        raise OutOfMemoryError(f"the memory of a device is not enough ({reason}). {advice}") from error
 
 
 def enable_compilation_cache() -> None:

@@ -21,7 +21,8 @@ class EMA(Averaging):
 
         average = d * average + (1 - d) * trained,    d = min(decay, (1 + step) / (10 + step))
 
-    The second term lets the average follow the first steps, as in TensorFlow; ``warmup=False`` leaves it out.
+    The second term lets the average follow the first steps, as in TensorFlow; ``warmup=False`` leaves it out. What is
+    no floating-point number, such as a count of steps, is that of the trained variables.
     """
 
     decay: Annotated[float, Ge(0), Lt(1)] = 0.9999
@@ -33,4 +34,10 @@ class EMA(Averaging):
         """Return the average with the weights after ``step`` steps."""
         now = step.astype(jnp.float32)
         kept = jnp.minimum(self.decay, (1 + now) / (10 + now)) if self.warmup else jnp.float32(self.decay)
-        return jax.tree.map(lambda mean, leaf: mean + (leaf - mean) * (1 - kept).astype(leaf.dtype), average, trained)
+
+        def averaged(mean: jax.Array, leaf: jax.Array) -> jax.Array:
+            if not jnp.issubdtype(leaf.dtype, jnp.floating):
+                return leaf
+            return mean + (leaf - mean) * (1 - kept).astype(leaf.dtype)
+
+        return jax.tree.map(averaged, average, trained)

@@ -26,13 +26,14 @@ from dnr_jax.evaluation.evaluate import Report, score_videos
 from dnr_jax.models import create_model
 from dnr_jax.progress import stage
 from dnr_jax.runs.checkpoint import Checkpoints, what_is_left
-from dnr_jax.runs.devices import make_mesh, state_devices
+from dnr_jax.runs.devices import OutOfMemoryError, explained_memory, make_mesh, state_devices
 from dnr_jax.runs.folder import CLASSES_FILE, CONFIG_FILE, run_folder
 from dnr_jax.runs.inference import make_eval_step
 from dnr_jax.runs.lock import locked
 from dnr_jax.training.accelerators import unused_accelerator
 from dnr_jax.training.hooks import CountFailures, Evaluate, Hook, Log, PreciseStatistics, Save
 from dnr_jax.training.loggers import LOGGERS, Loggers, check_loggers
+from dnr_jax.training.optimizer import warmup_note
 from dnr_jax.training.pace import Pace
 from dnr_jax.training.report import Curve, Records, WriteReport
 from dnr_jax.training.resolve import Resolved, Saved, resolve
@@ -42,6 +43,12 @@ from dnr_jax.training.trainer import Trainer
 _logger = logging.getLogger(__name__)
 
 INIT_REPORT_FILE = "init_report.txt"
+_LESS_MEMORY = (
+    "Less is needed with --config.model.remat=block or more train.fsdp_devices, with which this run goes on; with a "
+    "larger train.accumulate or a smaller train.batch_size, with which another one begins, from these weights with "
+    "--workdir=OTHER --config.init_from=FOLDER. 'dnr plan' says how much a step needs"
+)
+"""What to do where a step does not fit."""
 
 
 def train(
@@ -63,7 +70,7 @@ def train(
       ConfigError: for a configuration that cannot work, or that is not the one of the run in ``workdir``; for data with
         other classes or other training videos than that run's; where another process trains there.
       NonFiniteError: when the loss is no longer finite, naming the step and its clips.
-      RunError: when too many videos cannot be decoded, or a file cannot be written.
+      RunError: when too many videos cannot be decoded, a file cannot be written, or a device has too little memory.
       SystemExit: after SIGINT or SIGTERM, when a checkpoint has been written.
     """
     with opened(config, workdir, mesh=mesh, hooks=hooks) as trainer:
@@ -95,7 +102,7 @@ def opened(
         print(f"WARNING: {advice}", file=sys.stderr, flush=True)
     resolved = None if workdir.is_dir() else _read_data(config)  # what is refused here leaves no folder behind
     try:
-        with contextlib.ExitStack() as stack:
+        with explained_memory(_LESS_MEMORY), contextlib.ExitStack() as stack:
             if jax.process_index() == 0:
                 if problem := records.why_not_writable(workdir):
                     raise ConfigError(f"--workdir: {problem}")
@@ -105,7 +112,7 @@ def opened(
             if step is not None:
                 resolved = _read_data(config, Saved(workdir, checkpoints.progress(step)))
             yield _make_trainer(resolved or _read_data(config), workdir, checkpoints, mesh, hooks, quiet)
-    except OSError as error:
+    except (OSError, OutOfMemoryError) as error:
         raise RunError(f"{error}. {what_is_left(workdir)}") from error
 
 
@@ -213,7 +220,9 @@ def _write_settings(resolved: Resolved, workdir: pathlib.Path, is_new: bool) -> 
 
 
 def _print_settings(trainer: Trainer, resolved: Resolved, workdir: pathlib.Path) -> None:
-    """Print what matters of the run."""
+    """Print what matters of the run, and what is probably not meant."""
+    if note := warmup_note(resolved.config.optimizer, trainer.total_steps):
+        print(f"WARNING: {note}", file=sys.stderr, flush=True)
     if resolved.start and not trainer.step:
         print(resolved.start.report.summary())
     classes = resolved.training.classes

@@ -43,6 +43,16 @@ def make_schedule(config: Optimizer, batch_size: int, total_steps: int) -> optax
     return schedule
 
 
+def warmup_note(config: Optimizer, total_steps: int) -> str:
+    """Return a sentence about a warm-up that a run does not get out of; empty where it does."""
+    if config.warmup_steps < total_steps:
+        return ""
+    return (
+        f"optimizer.warmup_steps: is {config.warmup_steps}, and the run has {total_steps} steps, so that its learning "
+        "rate only grows and never is that of the schedule; expected fewer"
+    )
+
+
 def decay_mask(params: optax.Params) -> optax.Params:
     """Return which parameters are weights proper: true for kernels, false for biases and the norms' scales."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)

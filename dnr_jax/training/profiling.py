@@ -22,7 +22,8 @@ class ProfileSteps(Hook):
     """Traces what the host and the devices do in the steps from ``first`` to ``last``, into ``profile/``.
 
     It holds ``perfetto_trace.json.gz``, which ui.perfetto.dev opens, beside what ``xprof --logdir`` reads. The first
-    step of a run is compiled, which is most of its trace.
+    step of a run is compiled, which is most of its trace. A run that goes on behind ``first`` is not traced, so that
+    the same command goes on wherever it stopped.
     """
 
     def __init__(self, workdir: pathlib.Path, first: int, last: int):
@@ -32,10 +33,14 @@ class ProfileSteps(Hook):
         self._tracing = False
 
     def start(self, trainer: Trainer) -> None:
-        """Raise ConfigError where the steps are none of those to come."""
-        if not trainer.step < self._first <= self._last <= trainer.total_steps:
-            left = f"{trainer.step + 1}:{trainer.total_steps}" if trainer.step < trainer.total_steps else "none"
-            raise ConfigError(f"--profile_steps={self._first}:{self._last}: the steps that are left are {left}")
+        """Raise ConfigError where the steps are none of the run's; say so where the first of them is behind it."""
+        asked = f"--profile_steps={self._first}:{self._last}"
+        if not 1 <= self._first <= self._last <= trainer.total_steps:
+            raise ConfigError(f"{asked}: the steps of the run are 1:{trainer.total_steps}")
+        if trainer.step >= self._first and jax.process_index() == 0:
+            print(
+                f"{asked}: nothing is traced, since {trainer.step} steps are taken already", file=sys.stderr, flush=True
+            )
 
     def before_step(self, trainer: Trainer, batch: Batch) -> None:
         """Begin the trace where the next step is the first of them, and the devices have done what they had to."""

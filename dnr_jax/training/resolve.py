@@ -18,7 +18,7 @@ from dnr_jax.config import (
     locations,
     make_paths_absolute,
 )
-from dnr_jax.convert.source import Start, fit_classes, read_source
+from dnr_jax.convert.source import Start, classes_kept, fit_classes, read_source
 from dnr_jax.data.catalogue.classes import names_for, with_classes
 from dnr_jax.data.catalogue.sources import load_sources
 from dnr_jax.data.catalogue.textfiles import first_of
@@ -37,13 +37,15 @@ CHANGEABLE = frozenset(
         "train.eval_every",
         "train.checkpoint_every",
         "train.fsdp_devices",
+        "model.remat",
         "data.num_threads",
         "data.num_workers",
         "data.max_failures",
     }
     | {f"evaluation.{field.name}" for field in dataclasses.fields(EvaluationConfig)}
 )
-"""Fields that may differ when a run goes on: its length, and what does not enter the gradient; so may data's places."""
+"""Fields that may differ when a run goes on: its length, and what enters the gradient by its rounding at most, such as
+what takes less memory for the same step; so may data's places."""
 
 Sources: TypeAlias = tuple[VideoSource, VideoSource]
 """Training and validation videos."""
@@ -132,12 +134,15 @@ def _begin(config: ExperimentConfig, sources: Sources) -> Resolved:
 
     Where weights of another run bring a classifier along, its classes, in their order, are those of this run.
     """
-    config.model.num_classes = config.model.num_classes or len(sources[0].classes)
     start: Start | None = None
     classes: tuple[str, ...] = ()
     if config.init_from:
-        shown = {source.classes[label] for source in sources for label in np.unique(source.labels)}
-        start, classes = fit_classes(read_source(config.init_from, config.init.checkpoint), config, sorted(shown))
+        weights = read_source(config.init_from, config.init.checkpoint)
+        shown = sorted({source.classes[label] for source in sources for label in np.unique(source.labels)})
+        kept = 0 if config.model.num_classes else classes_kept(weights, config, shown)
+        config.model.num_classes = config.model.num_classes or kept or len(sources[0].classes)
+        start, classes = fit_classes(weights, config, shown)
+    config.model.num_classes = config.model.num_classes or len(sources[0].classes)
     try:
         classes = classes or names_for(sources[0].classes, config.model.num_classes)
         training, validation = (with_classes(source, classes) for source in sources)

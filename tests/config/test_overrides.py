@@ -4,7 +4,7 @@ import pytest
 
 from dnr_jax.config import ConfigError, ExperimentConfig, load_config, override, read_command_line, unknown_flag
 from dnr_jax.data.catalogue.sources import Dataset
-from dnr_jax.models import TSM, TSN, Interlace, SlowFast, TemporalShift
+from dnr_jax.models import TSM, TSN, BNInception, Interlace, SlowFast, TemporalShift
 from tests.paths import REPOSITORY
 
 pytestmark = pytest.mark.compat
@@ -120,6 +120,15 @@ def test_another_network_keeps_what_was_set_in_common():
     assert config.model == TSM(depth=101, num_classes=7, shift=TemporalShift(every=1))
     with pytest.raises(ConfigError, match="no Network is called 'TSMM'.*there are .*TSM"):
         override(start, ["--config.model=TSMM"])
+
+
+def test_another_network_leaves_a_section_switched_off():
+    off = "--config.model.interlace=None"
+    config, _ = override(ExperimentConfig(), [off, "--config.model=BNInception"])
+    assert config.model == BNInception(interlace=None)
+    more = [off, "--config.model.interlace=Interlace", "--config.model.dropout=0.4", "--config.model=TSM"]
+    with pytest.raises(ConfigError, match="^--config.model: model.dropout=0.4 stands before it, and TSM begins"):
+        override(ExperimentConfig(), more)
 
 
 def test_an_optional_section_is_switched_off_and_on():

@@ -162,6 +162,16 @@ def test_every_way_not_to_fit_is_reported():
     with pytest.raises(ConversionError) as error:
         report.check()
     assert all(problem in str(error.value) for problem in report.problems)
+    assert "allow=head" not in str(error.value)  # which would not be enough
+
+
+@pytest.mark.parametrize("lacking", ["fc.bias", ""])
+def test_where_only_the_head_does_not_fit_a_new_one_is_proposed(lacking):
+    state = dict(state_of("r18", "torchvision")) | {"fc.weight": np.zeros((5, 32)), "fc.bias": np.zeros(5)}
+    state.pop(lacking, None)
+    with pytest.raises(ConversionError, match=r"\n  --config.init.allow=head .* begins with a new classifier$"):
+        match(state, template("r18"), TORCHVISION).report.check()
+    assert not match(state, template("r18"), TORCHVISION, allow=("head",)).report.problems
 
 
 def test_a_new_head_is_for_another_number_of_classes():

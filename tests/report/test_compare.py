@@ -1,19 +1,23 @@
 import csv
+import dataclasses
+import json
 import math
 
 import pytest
 
 from dnr_jax import cli
-from dnr_jax.config import ConfigError, ExperimentConfig, load_config
+from dnr_jax.config import ConfigError, ExperimentConfig, load_config, to_json
+from dnr_jax.evaluation import outputs
 from dnr_jax.evaluation.intervals import estimate
 from dnr_jax.report import compare
+from dnr_jax.runs.folder import read_config
 from tests.browser import browser, needs_chromium
-from tests.report.made import write_run
+from tests.report.made import write_rows, write_run
 
 
 def config(seed: int, rate: float) -> ExperimentConfig:
     made = load_config("demo")
-    made.train.seed, made.optimizer.learning_rate = seed, rate
+    made.train.seed, made.optimizer.learning_rate, made.train.steps = seed, rate, 40
     return made
 
 
@@ -68,6 +72,87 @@ def test_what_is_no_run_is_left_out_and_told(runs, capsys):
     assert "videos' holds no run" in told.err and "config.json' is damaged" in told.err
     with pytest.raises(ConfigError, match="nothing to compare: .*videos' holds no run"):
         compare.find_runs([runs / "videos"])
+
+
+def changed(folder, **numbers) -> None:
+    """Write other numbers into a run's evaluation."""
+    file = folder / outputs.REPORT_FILE
+    file.write_text(json.dumps(json.loads(file.read_text()) | numbers))
+
+
+def lengthened(folder, **train) -> None:
+    """Write the configuration with which a run went on, which was interrupted then."""
+    longer = read_config(folder)
+    longer.train = dataclasses.replace(longer.train, **train)
+    (folder / "config.json").write_text(to_json(longer))
+
+
+def test_a_run_that_went_on_and_was_interrupted_has_not_ended(runs):
+    lengthened(runs / "slow" / "seed0", steps=80)
+    groups = {group.settings["train.steps"]: group for group in found(runs / "slow")}
+    assert (len(groups[80].finished), groups[80].mean("top1"), groups[40].mean("top1").mean) == (0, None, 0.6)
+    note = "its evaluation is of step 40; the run has taken 40 of 80"
+    assert f"does not count: {runs / 'slow' / 'seed0'} ({note})" in compare.text(list(groups.values()))
+    write_rows(runs / "slow" / "seed0", 0.5, steps=80)  # to the end, and the final evaluation cannot be written
+    assert "taken 80 of 80" in compare.text(found(runs / "slow"))
+    changed(runs / "slow" / "seed0", step=80)
+    assert "does not count" not in compare.text(found(runs / "slow"))
+
+
+def test_the_length_of_a_run_follows_from_its_epochs(runs):
+    folder = runs / "fast0"
+    rows = [{"kind": "train", "step": step, "epoch": step / 20, "loss": 1.0, "accuracy": 0.5} for step in (20, 33, 50)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    changed(folder, step=50)
+    for epochs, ended in ((2.5, True), (2.6, False)):
+        lengthened(folder, steps=0, epochs=epochs)
+        (group,) = found(folder)
+        assert bool(group.finished) is ended
+
+
+def test_evaluations_of_another_checkpoint_or_other_views_do_not_count_beside_others(runs):
+    changed(runs / "slow" / "seed0", step=30, checkpoint="best", views="1x1 of 32")
+    changed(runs / "fast0", views="10x3 of 32")
+    (slow, fast), text = found(runs), compare.text(found(runs))
+    assert slow.mean("top1") == estimate([0.6]) and not fast.finished
+    assert (
+        f"does not count: {runs / 'slow' / 'seed0'} (its evaluation is of the best checkpoint, views 1x1 of 32)" in text
+    )
+    assert f"does not count: {runs / 'fast0'} (its evaluation is of the latest checkpoint, views 10x3 of 32)" in text
+
+
+def test_the_others_are_the_more(runs):
+    changed(runs / "slow" / "seed0", views="10x3 of 32")
+    changed(runs / "slow" / "seed1", views="10x3 of 32")
+    assert [len(group.finished) for group in found(runs)] == [2, 0]
+    assert f"does not count: {runs / 'fast0'} (its evaluation is of the latest checkpoint, views 1x1 of 32)" in (
+        compare.text(found(runs))
+    )
+
+
+def test_the_same_views_of_other_sizes_are_alike(runs):
+    larger = config(0, 0.01)
+    larger.data.crop_size = 64
+    write_run(runs / "larger", larger, 0.8)
+    for name, size in (("larger", 64), ("slow/seed0", 32), ("slow/seed1", 32), ("fast0", 32)):
+        changed(runs / name, views=f"10x3 of {size}")
+    assert [len(group.finished) for group in found(runs)] == [1, 1, 2]
+
+
+def test_evaluations_that_are_alike_count_whatever_they_are_of(runs):
+    for run in ("slow/seed0", "slow/seed1", "fast0"):
+        changed(runs / run, step=30, checkpoint="best", views="10x3 of 32")
+    assert [len(group.finished) for group in found(runs)] == [1, 2]
+
+
+def test_views_that_a_configuration_has_itself_count_beside_those_of_others(runs):
+    more = config(0, 0.01)
+    more.evaluation.clips = 10
+    write_run(runs / "more", more, 0.8)
+    changed(runs / "more", views="10x1 of 32")
+    assert [len(group.finished) for group in found(runs)] == [1, 1, 2]
+    changed(runs / "more", views="1x1 of 32")
+    assert [len(group.finished) for group in found(runs)] == [1, 1, 2]
 
 
 def test_groups_that_differ_in_much_are_named_by_folders(tmp_path):

@@ -12,10 +12,17 @@ import numpy as np
 import pytest
 from jax.experimental import multihost_utils
 
-from dnr_jax.config import ConfigError, RunError
+from dnr_jax.config import ConfigError, ExperimentConfig, RunError
+from dnr_jax.data.catalogue.sources import load_sources
+from dnr_jax.data.clips.pipeline import train_iterator
 from dnr_jax.runs import processes
+from dnr_jax.runs.devices import place_batch
 from dnr_jax.runs.folder import METRICS_FILE, read_metrics
+from dnr_jax.training.optimizer import make_optimizer, make_schedule
+from dnr_jax.training.state import create_state
+from dnr_jax.training.step import make_train_step
 from tests.paths import REPOSITORY
+from tests.training.tiny import TinyNetwork, one_device, tiny_config
 
 
 def free_port() -> int:
@@ -46,11 +53,10 @@ def rows_of(workdir: pathlib.Path) -> list[dict]:
 
 @pytest.mark.slow
 def test_two_processes_equal_one(videos, tmp_path):
-    # Without dropout, which follows the row of a clip in the batch: two processes fill the rows in another order.
     coordinator = f"127.0.0.1:{free_port()}"
-    cluster = [run_tiny(str(videos), str(tmp_path / "two"), "0", coordinator, "2", str(i)) for i in range(2)]
+    cluster = [run_tiny(str(videos), str(tmp_path / "two"), "0.2", coordinator, "2", str(i)) for i in range(2)]
     first, second = (finish(process) for process in cluster)
-    finish(run_tiny(str(videos), str(tmp_path / "one"), "0"))
+    finish(run_tiny(str(videos), str(tmp_path / "one"), "0.2"))
 
     assert "validation top-1" in first and "validation top-1" not in second
     ours, theirs = rows_of(tmp_path / "two"), rows_of(tmp_path / "one")
@@ -60,6 +66,30 @@ def test_two_processes_equal_one(videos, tmp_path):
     assert ours[-1]["videos"] == theirs[-1]["videos"] == 7
     report = json.loads((tmp_path / "two" / "evaluation.json").read_text())
     assert report["videos"] == 7 and report["undecoded"] == 0
+
+
+def first_loss(config: ExperimentConfig, clips_per_statistics: int, processes: int) -> float:
+    """The loss of the first step, whose batch is put together from the shares of so many processes."""
+    training, _ = load_sources(config.data)
+    shares, size = [], config.train.batch_size // processes
+    for process in range(processes):
+        with train_iterator(training, config.data, size, 0, process_index=process, process_count=processes) as batches:
+            shares.append(next(batches))
+    names = ("video", "label", "weight")
+    batch = place_batch({name: np.concatenate([share[name] for share in shares]) for name in names}, one_device())
+    model = TinyNetwork(3, 0.2, clips_per_statistics)
+    schedule = make_schedule(config.optimizer, config.train.batch_size, config.train.steps)
+    tx = make_optimizer(config.optimizer, schedule)
+    state = create_state(model, tx, config.data.clip_shape, one_device(), 0)
+    return float(make_train_step(model, tx, schedule, config, one_device())(state, batch)[1]["loss"])
+
+
+@pytest.mark.parametrize(("clips_per_statistics", "mixup"), [(2, 0.0), (0, 0.8)])
+def test_clips_that_are_seen_together_are_the_same_for_any_number_of_processes(clips_per_statistics, mixup, videos):
+    config = tiny_config(videos, mixup=mixup)
+    config.model.num_classes = 3
+    one, two, four = (first_loss(config, clips_per_statistics, processes) for processes in (1, 2, 4))
+    assert one == two == four
 
 
 def as_process(monkeypatch, number: int, told: int, seen: list[bool]) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from dnr_jax.config import ConfigError, ExperimentConfig, from_json, override, part_problems, to_json
 from dnr_jax.convert.source import read_source
+from dnr_jax.dnr import BatchRenorm, StaticNorm
 from dnr_jax.runs.devices import make_mesh, place_batch
 from dnr_jax.runs.folder import load_run
 from dnr_jax.training.ema import EMA
@@ -33,6 +34,26 @@ def test_the_average_is_the_formula(decay, warmup):
         trained = {"params": {"kernel": jnp.asarray(value)}, "batch_stats": {}}
         average = EMA(decay, warmup).update(average, trained, jnp.int32(step))
     np.testing.assert_allclose(average["params"]["kernel"], literal_ema(values, decay, warmup), rtol=1e-5)
+
+
+def test_what_is_no_floating_point_number_is_that_of_the_trained_variables():
+    """Batch renormalisation counts its steps, and its limits follow from that count."""
+    model = StaticNorm(base="brn")
+    before = model.init(jax.random.key(0), None, jnp.ones((2, 2, 3, 3, 4)), use_running_average=False)
+    average = jax.tree.map(jnp.zeros_like, before)
+    for step in (1, 2, 3):
+        trained = jax.tree.map(lambda leaf, step=step: leaf + jnp.asarray(step, leaf.dtype), before)
+        average = EMA(0.9).update(average, trained, jnp.int32(step))
+    counts = [leaf for leaf in jax.tree.leaves(average) if not jnp.issubdtype(leaf.dtype, jnp.floating)]
+    assert [int(count) for count in counts] == [3]
+
+
+@pytest.mark.slow
+def test_a_step_averages_batch_renormalisation(videos, tmp_path):
+    config = averaged_config(videos)
+    config.model.norm.base = BatchRenorm()
+    config.train.steps = 4
+    train(config, tmp_path)
 
 
 def test_an_average_is_chosen_checked_and_saved():

@@ -147,6 +147,35 @@ def test_a_classifier_of_other_classes_is_refused_or_starts_anew(classifier):
     assert classifier(("a", "b", "c", "d", "e"), ["x"], "head", 2) == (False, ())
 
 
+@pytest.mark.parametrize(
+    ("allow", "num_classes"),
+    [("", 5), ("body/*", 5), ("head", 3), ("head/kernel,head/bias", 3)],
+)
+def test_a_run_that_keeps_a_classifier_has_as_many_classes_where_it_leaves_their_number_open(
+    allow, num_classes, classifier, videos, tmp_path
+):
+    names = ("light", "more", "dark", "grey", "most")
+    classifier(names, ["dark"])
+    config = headed_config(videos, num_classes=0)
+    config.init_from, config.init.allow = str(tmp_path / "a.safetensors"), allow
+    found = resolve(config)
+    assert found.config.model.num_classes == num_classes
+    assert found.training.classes == (names if num_classes == 5 else ("dark", "grey", "light"))
+    assert ("head/kernel" in found.start.report.loaded) == (num_classes == 5)
+
+
+def test_a_classifier_of_another_size_is_refused_with_what_would_be_right(classifier, videos, tmp_path):
+    classifier(("light", "more", "dark", "white", "most"), ["dark"])
+    config = headed_config(videos, num_classes=0)
+    config.init_from = str(tmp_path / "a.safetensors")
+    with pytest.raises(
+        ConfigError, match=r"head/kernel is \(3, 5\).*\n  --config.init.allow=head .* begins with a new"
+    ):
+        resolve(config)
+    config.init.allow = "head"
+    assert resolve(config).training.classes == ("dark", "grey", "light")
+
+
 def test_a_run_has_the_classes_of_the_classifier_that_it_starts_from(classifier, videos, tmp_path):
     """Two more than the data shows, in an order of their own."""
     names = ("light", "more", "dark", "grey", "most")

@@ -15,13 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnr_jax.config import ConfigError, ExperimentConfig, flatten, from_json
+from dnr_jax.config import ConfigError, ExperimentConfig, RunError, flatten, from_json, to_json
+from dnr_jax.config.data import RandAugment
+from dnr_jax.dnr import DNRSpec
 from dnr_jax.evaluation import outputs
 from dnr_jax.evaluation.evaluate import Report
+from dnr_jax.models import TSN
 from dnr_jax.runs.checkpoint import Checkpoints
 from dnr_jax.runs.devices import make_mesh
 from dnr_jax.runs.folder import METRICS_FILE, read_metrics
 from dnr_jax.runs.inference import normalize
+from dnr_jax.training import loop
 from dnr_jax.training.hooks import Hook
 from dnr_jax.training.metrics import MetricWindow, NonFiniteError
 from dnr_jax.training.optimizer import make_optimizer
@@ -31,7 +35,7 @@ from dnr_jax.training.state import abstract_state
 from dnr_jax.training.stop import StopRequest
 from dnr_jax.training.trainer import Trainer
 from tests.paths import REPOSITORY
-from tests.training.tiny import opened, tiny_config, train, write_videos
+from tests.training.tiny import opened, shrink_resnet18, tiny_config, train, write_videos
 
 LAST_LINE = re.compile(
     r"validation top-1 (\d+\.\d)% \((\d+)/(\d+) videos\)"
@@ -239,6 +243,68 @@ def test_another_experiment_is_refused_in_the_same_folder(whole_run, videos):
     assert "optimizer.learning_rate: 0.1 there, 0.2 now" in message
     assert "train.seed: 0 there, 3 now" in message
     assert "steps" not in message
+
+
+def test_a_warm_up_as_long_as_the_run_is_told_at_its_start(videos, tmp_path, capsys):
+    with opened(tiny_config(videos, steps=2), tmp_path):
+        assert capsys.readouterr().err.count("WARNING: optimizer.warmup_steps: is 2, and the run has 2 steps") == 1
+
+
+def no_memory(*arguments):
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.\nmore")
+
+
+def test_a_step_without_memory_says_what_needs_less_and_where_the_run_goes_on(videos, tmp_path):
+    config = tiny_config(videos, eval_every=1)
+    with pytest.raises(RunError) as refused, opened(config, tmp_path) as trainer:
+        trainer.take_step = no_memory
+        trainer.run()
+    assert "There is no checkpoint yet" in str(refused.value)
+    train(tiny_config(videos, steps=1, eval_every=1), tmp_path)
+    with pytest.raises(RunError) as refused, opened(config, tmp_path) as trainer:
+        trainer.take_step = no_memory
+        trainer.run()
+    for name in ("train.accumulate", "model.remat", "train.batch_size", "dnr plan"):
+        assert name in str(refused.value)
+    assert str(refused.value).endswith("The checkpoint of step 1 is complete: the same command goes on from there")
+    assert "more" not in str(refused.value).partition(")")[0]
+    train(config, tmp_path)
+
+
+def test_an_evaluation_without_memory_names_its_batch(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "make_eval_step", lambda *arguments: no_memory)
+    with pytest.raises(RunError, match="RESOURCE_EXHAUSTED.*evaluation.batch_size.*no checkpoint yet"):
+        train(tiny_config(videos, steps=1), tmp_path)
+
+
+def test_other_errors_of_xla_are_left_as_they_are(videos, tmp_path):
+    def broken(*arguments):
+        raise jax.errors.JaxRuntimeError("INTERNAL: RESOURCE")
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), opened(tiny_config(videos), tmp_path) as trainer:
+        trainer.take_step = broken
+        trainer.run()
+
+
+def test_a_run_goes_on_with_less_memory(videos, tmp_path, monkeypatch):
+    shrink_resnet18(monkeypatch)
+    config = tiny_config(videos, steps=1, eval_every=1)
+    config.model = TSN(depth=18, width=2, stem="small", num_classes=0, norm=DNRSpec(relay_distance=2))
+    train(config, tmp_path)
+    config.model.remat, config.train.steps = "block", 2
+    train(config, tmp_path)
+    assert read_metrics(tmp_path / METRICS_FILE)[-1]["step"] == 2
+
+
+def test_a_section_that_was_switched_on_or_off_is_told_by_its_name(whole_run, videos, tmp_path):
+    config = tiny_config(videos)
+    config.data.rand_augment = RandAugment()
+    with pytest.raises(ConfigError, match=r"same values:\n  data.rand_augment: None there, 'RandAugment' now$"):
+        train(config, whole_run[0])
+    shutil.copytree(whole_run[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "config.json").write_text(to_json(config))
+    with pytest.raises(ConfigError, match=r"same values:\n  data.rand_augment: 'RandAugment' there, None now$"):
+        train(tiny_config(videos), tmp_path)
 
 
 def test_a_finished_run_cannot_be_made_shorter(whole_run, videos):

@@ -6,9 +6,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnr_jax.config import ExperimentConfig, from_json, override, to_json
+from dnr_jax.config import (
+    ConfigError,
+    ExperimentConfig,
+    find_config,
+    from_json,
+    list_configs,
+    load_config,
+    override,
+    to_json,
+)
 from dnr_jax.training.adamw import AdamW
-from dnr_jax.training.optimizer import SGD, decay_mask, make_optimizer, make_schedule, peak_learning_rate
+from dnr_jax.training.optimizer import SGD, decay_mask, make_optimizer, make_schedule, peak_learning_rate, warmup_note
 
 pytestmark = pytest.mark.compat
 
@@ -132,10 +141,43 @@ def test_adamw_is_torchs(x64, changes):
 
 
 def test_adamw_is_chosen_by_name_with_its_own_rate():
-    config, _ = override(ExperimentConfig(), ["--config.optimizer=AdamW", "--config.optimizer.clip_norm=1.0"])
-    assert (config.optimizer, from_json(to_json(config))) == (AdamW(clip_norm=1.0), config)
+    sgd = SGD(0.05, base_batch_size=8, warmup_steps=50, weight_decay=1e-3)
+    start = ExperimentConfig(optimizer=sgd)
+    config, _ = override(start, ["--config.optimizer=AdamW", "--config.optimizer.clip_norm=1.0"])
+    assert (config.optimizer, from_json(to_json(config))) == (AdamW(clip_norm=1.0, warmup_steps=50), config)
+    config, _ = override(start, ["--config.optimizer=AdamW", "--config.optimizer.learning_rate=3e-4"])
+    assert config.optimizer == AdamW(3e-4, warmup_steps=50)
+    assert override(start, ["--config.optimizer=SGD"])[0].optimizer == sgd
+
+
+@pytest.mark.parametrize("name", list_configs())
+def test_every_experiment_gives_adamw_its_own_rate_and_decay(name):
+    start = load_config(find_config(name))
+    config, _ = override(start, ["--config.optimizer=AdamW"])
+    kept = {
+        field: getattr(start.optimizer, field) for field in ("clip_norm", "schedule", "warmup_steps", "warmup_ratio")
+    }
+    assert config.optimizer == AdamW(**kept)
+
+
+def test_a_rate_that_was_given_is_not_lost_to_another_optimizer():
+    rate, adamw = "--config.optimizer.learning_rate=3e-4", "--config.optimizer=AdamW"
+    with pytest.raises(
+        ConfigError,
+        match=r"^--config.optimizer: optimizer.learning_rate=0.0003 stands before it, and Ada"
+        r"mW begins with 0.001; set the field behind --config.optimizer=AdamW$",
+    ):
+        override(ExperimentConfig(), [rate, adamw])
+    assert override(ExperimentConfig(), ["--config.optimizer.clip_norm=1", adamw])[0].optimizer == AdamW(clip_norm=1)
+
     refused = AdamW(weight_decay=0.0, decay_norm_and_bias=True)
     assert list(refused.problems()) == ["decay_norm_and_bias: is True, which needs a weight_decay above 0"]
+
+
+@pytest.mark.parametrize(("warmup", "told"), [(0, False), (9, False), (10, True), (11, True)])
+def test_a_warm_up_that_does_not_end_is_told(warmup, told):
+    note = warmup_note(SGD(warmup_steps=warmup), 10)
+    assert bool(note) is told and (not told or f"warmup_steps: is {warmup}, and the run has 10 steps" in note)
 
 
 def test_only_kernels_are_decayed_where_norms_and_biases_are_not():

@@ -189,6 +189,15 @@ def test_a_plan_is_printed_for_people(compiled, capsys):
     assert "30 s an epoch;" in shown and "checkpoints 6 GiB (at most three of 2 GiB)" in shown
 
 
+def test_a_plan_tells_of_a_warm_up_that_does_not_end(compiled, capsys):
+    words = [*COMMAND, "--config.train.steps", "20", "--json"]
+    assert cli.main([*words, "--config.optimizer.warmup_steps", "19"]) == 0
+    assert "WARNING" not in capsys.readouterr().err
+    assert cli.main([*words, "--config.optimizer.warmup_steps", "20"]) == 0
+    shown = capsys.readouterr()
+    assert "WARNING: optimizer.warmup_steps: is 20, and the run has 20 steps" in shown.err and json.loads(shown.out)
+
+
 def test_what_cannot_fit_is_refused_with_what_would(compiled, capsys):
     assert cli.main([*COMMAND, "--device-memory", "6.5G", "--json"]) == 2
     shown = capsys.readouterr()

@@ -23,13 +23,21 @@ def test_what_is_no_range_is_refused(text):
         train_command._steps(text)
 
 
-@pytest.mark.parametrize(("first", "last"), [(3, 5), (6, 11), (20, 30)])
-def test_steps_that_are_not_to_come_are_refused(first, last, tmp_path):
+@pytest.mark.parametrize(("first", "last"), [(6, 11), (20, 30), (0, 3), (5, 3)])
+@pytest.mark.parametrize("step", [0, 4, 10])
+def test_steps_that_the_run_does_not_have_are_refused(step, first, last, tmp_path):
     hook = ProfileSteps(tmp_path, first, last)
-    with pytest.raises(ConfigError, match=f"--profile_steps={first}:{last}: the steps that are left are 5:10"):
-        hook.start(SimpleNamespace(step=4, total_steps=10))
-    with pytest.raises(ConfigError, match="the steps that are left are none"):
-        hook.start(SimpleNamespace(step=10, total_steps=10))
+    with pytest.raises(ConfigError, match=f"--profile_steps={first}:{last}: the steps of the run are 1:10"):
+        hook.start(SimpleNamespace(step=step, total_steps=10))
+
+
+def test_the_same_command_goes_on_behind_the_steps_to_trace(videos, tmp_path, capsys):
+    train(tiny_config(videos, steps=2, eval_every=2), tmp_path)
+    train(tiny_config(videos, steps=4, eval_every=2), tmp_path, ProfileSteps(tmp_path, 2, 3))
+    told = "--profile_steps=2:3: nothing is traced, since 2 steps are taken already"
+    assert capsys.readouterr().err.count(told) == 1
+    train(tiny_config(videos, steps=4, eval_every=2), tmp_path, ProfileSteps(tmp_path, 2, 3))  # and where it has ended
+    assert not (tmp_path / "profile").exists()
 
 
 @pytest.mark.slow

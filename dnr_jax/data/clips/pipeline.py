@@ -1,7 +1,8 @@
 """Batches of clips: shuffled, sharded over processes, decoded in threads or worker processes, resumable.
 
 The order of the videos and every random number follow from the seed and the step alone. Threads, workers and processes
-change who does the work, not what comes out: the global batch of a step is the same for any number of processes.
+change who does the work, not what comes out: the global batch of a step is the same for any number of processes, row by
+row, of which each process reads as many neighbours. So statistics of several clips and mixtures of them are the same.
 
 A video that cannot be decoded costs its sample only; it is logged, marked in the batch, and counted by
 :class:`FailureLog`.
@@ -12,7 +13,7 @@ import functools
 import logging
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import grain
 import numpy as np
@@ -108,7 +109,7 @@ def train_iterator(
     Args:
       source: The videos.
       data: Sampling, transforms, threads and workers.
-      batch_size: Clips a step of this process.
+      batch_size: Clips a step of this process, b: of the global batch, the rows from ``process_index * b`` on.
       seed: Seed of order, sampling and transforms.
       start_step: Step of the first batch returned: resuming gives what an uninterrupted run would have seen.
       process_index: This process among all.
@@ -132,8 +133,9 @@ def train_iterator(
     epoch = len(source) // global_batch * global_batch
     order = grain.MapDataset.range(len(source)).seed(seed).shuffle()[:epoch].repeat()
     # Random numbers depend on the place in the global order, so they are drawn before the order is cut.
-    samples = order.random_map(_TrainReader(source, data))[start_step * global_batch + process_index :: process_count]
-    return BatchIterator(_read(samples, data, batch_size))
+    samples = order.random_map(_TrainReader(source, data))
+    start = start_step * global_batch + process_index * batch_size
+    return BatchIterator(_read(_Rows(samples, start, batch_size, global_batch), data, batch_size))
 
 
 def evaluation_iterator(
@@ -246,6 +248,25 @@ def _views(frames: np.ndarray, transform: TestTransform, clips: int) -> np.ndarr
     crops = transform(frames)
     views = crops.reshape(transform.crops, clips, -1, *crops.shape[2:]).swapaxes(0, 1)
     return views.reshape(-1, *views.shape[2:])
+
+
+class _Rows(grain.MapDataset[Sample]):
+    """The samples of one process: neighbouring rows of each global batch."""
+
+    def __init__(self, samples: grain.MapDataset[Sample], start: int, rows: int, global_batch: int):
+        """Take ``rows`` samples from ``start`` on, as many ``global_batch`` samples later, and so on."""
+        super().__init__(samples)
+        self._samples, self._start, self._rows, self._global_batch = samples, start, rows, global_batch
+
+    def __len__(self) -> int:
+        return (len(self._samples) - self._start) // self._global_batch * self._rows
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return a sample, or for a slice a data set."""
+        if isinstance(index, slice):
+            return self.slice(index)
+        step, row = divmod(index, self._rows)
+        return self._samples[self._start + step * self._global_batch + row]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -180,14 +180,17 @@ def test_start_step_resumes_exactly(train, data):
 
 
 @pytest.mark.parametrize("start_step", [0, 3])
-def test_processes_share_the_batches_of_one(train, data, start_step):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_processes_share_the_batches_of_one(train, data, start_step, workers):
     whole = take(train, data, 4, start_step=start_step)
+    data = dataclasses.replace(data, num_workers=workers)
     parts = [
         take(train, data, 4, batch_size=2, start_step=start_step, process_index=process, process_count=2)
         for process in range(2)
     ]
     for process, part in enumerate(parts):
-        assert_same(part, [{key: value[process::2] for key, value in batch.items()} for batch in whole])
+        rows = slice(2 * process, 2 * process + 2)
+        assert_same(part, [{key: value[rows] for key, value in batch.items()} for batch in whole])
 
 
 def test_training_needs_a_batch_of_videos(train, data):
