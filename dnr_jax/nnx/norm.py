@@ -62,7 +62,8 @@ class Norm(LayerSettings, _Sized, nnx.Module):
 
     use_running_average: bool | None = False
     """Standardise with the running statistics (evaluation) instead of the batch's. ``.train()`` and ``.eval()`` set it,
-    for all layers of a network; the argument of the call goes before it."""
+    and ``nnx.view(network, use_running_average=...)`` in what it returns, for all layers of a network; the argument of
+    the call goes before it."""
     rngs: dataclasses.InitVar[nnx.Rngs] = dataclasses.field(kw_only=True)
 
     def __post_init__(self, rngs: nnx.Rngs) -> None:
@@ -99,6 +100,11 @@ class Norm(LayerSettings, _Sized, nnx.Module):
         moments = functional.frame_moments(x)
         carry, (scale, shift) = self._scale_and_shift(carry, x, moments)
         return carry, self.normalize(x, scale, shift, lambda: self._standardization(x, moments, frozen))
+
+    def set_view(self, use_running_average: bool | None = None) -> None:
+        """Set what ``flax.nnx.view`` is given for this layer, as in ``nnx.BatchNorm``; None leaves what there is."""
+        if use_running_average is not None:
+            self.use_running_average = use_running_average
 
     def _learned(self) -> dict[str, Any]:
         return {} if self.base.by_position else self.base.learned(self.num_features)
@@ -196,6 +202,12 @@ class CrossTemporalDNR(TemporalRelay, _DynamicNorm):
 
     streaming: bool = dataclasses.field(default=False, kw_only=True)
     """Start from the state that the call before has left."""
+
+    def set_view(self, use_running_average: bool | None = None, streaming: bool | None = None) -> None:
+        """Set what ``flax.nnx.view`` is given for this layer; None leaves what there is."""
+        super().set_view(use_running_average)
+        if streaming is not None:
+            self.streaming = streaming
 
     def _create(self, rngs: nnx.Rngs) -> None:
         self.relay_cell = self._own_cell(rngs)
