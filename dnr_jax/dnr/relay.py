@@ -287,11 +287,23 @@ def unroll(
             outputs = layer(first, projected)
             last.append(jax.tree.map(lambda v: v[:, 0 if reverse else -1], outputs))
             continue
-        # A scan keeps the dtype of its carry, and parameters may be wider than descriptors; and its placement.
-        start = jax.tree.map(lambda s, p=projected: functional.place_like(s.astype(p.dtype), p), first)
-        state, outputs = scan(layer, start, projected)
+        state, outputs = scan(layer, _as_carry(first, projected), projected)
         last.append(state)
     return tuple(last), outputs
+
+
+def _as_carry(first: State, projected: Float[Array, "n g *b p"]) -> State:
+    """Return the state before the first step as a scan hands states on: its carry keeps what it starts with.
+
+    That is the dtype, since parameters may be wider than descriptors; the placement on an explicit mesh; and the axes
+    of a ``jax.shard_map`` over which it varies.
+    """
+
+    def fit(state: jax.Array) -> jax.Array:
+        placed = functional.place_like(state.astype(projected.dtype), projected)
+        return functional.vary_like(placed, projected[:, 0])
+
+    return jax.tree.map(fit, first)
 
 
 UNROLLED = 2
