@@ -69,9 +69,10 @@ class Norm(LayerSettings, _Sized, nnx.Module):
     def __post_init__(self, rngs: nnx.Rngs) -> None:
         """Refuse what cannot be built, and settings without effect; create parameters and running statistics."""
         self.check()
-        for kind, variables in ((nnx.Param, self._learned()), (nnx.BatchStat, self._running())):
-            for name, variable in variables.items():
-                setattr(self, name, kind(variable.create(self.param_dtype)))
+        for name, variable in self._learned().items():
+            setattr(self, name, nnx.Param(variable.create(self.param_dtype)))
+        for name, variable in self._running().items():
+            setattr(self, name, nnx.BatchStat(variable.create(self.running_dtype)))
         self._create(rngs)
 
     def __call__(self, carry: Carry, x: Features, *, use_running_average: bool | None = None) -> tuple[Carry, Features]:

@@ -310,3 +310,13 @@ def test_a_mode_that_is_not_given_stays():
     layer.eval()
     layer.set_view()
     assert layer.use_running_average and layer.streaming
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("kind", KINDS)
+def test_running_statistics_are_wide_beside_narrow_parameters(kind):
+    layer, x = build(kind, param_dtype=jnp.bfloat16), clips(2, 4, 3)
+    with jax.numpy_dtype_promotion("standard"):
+        layer(None, x)
+    assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(layer, nnx.BatchStat))} == {jnp.dtype("float32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(layer, nnx.Param))} == {jnp.dtype("bfloat16")}
