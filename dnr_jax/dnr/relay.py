@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from annotated_types import Ge, Gt, Lt
+from flax import struct
 from jaxtyping import Array, Float
 
 from dnr_jax.dnr import functional
@@ -315,6 +316,28 @@ def _step(layer: RelayLayer, state: Any, projected: Float[Array, "*b p"]) -> Any
     return state, state
 
 
+class SharedCell(struct.PyTreeNode):
+    """A relay cell with its parameters, as a value: what :meth:`RelayCell.shared` returns.
+
+    ``nn.scan`` over blocks cuts the variables of every module that its blocks hold along the depth, also those of a
+    cell that they are to share; an argument that is broadcast (``in_axes=nn.broadcast``) is the same in each of them.
+    Gradients reach the parameters. Gates are not handed out.
+    """
+
+    params: Any
+    """Parameters of the cell."""
+    cell: Any = struct.field(pytree_node=False)
+    """The cell, bound to no variables."""
+
+    def initialize_carry(self, batch_shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> RelayState:
+        """Return the state before the first step; see :meth:`RelayCell.initialize_carry`."""
+        return self.cell.apply({"params": self.params}, batch_shape, dtype, method="initialize_carry")
+
+    def __call__(self, carry: RelayState, descriptor: Float[Array, "*b c"]) -> tuple[RelayState, State]:
+        """Take one step; see :meth:`RelayCell.__call__`."""
+        return self.cell.apply({"params": self.params}, carry, descriptor)
+
+
 class RelayCell(CellSettings, nn.Module):
     """Recurrent unit that predicts and relays normalisation parameters (Section 3.3).
 
@@ -341,6 +364,13 @@ class RelayCell(CellSettings, nn.Module):
         Zeros need no variables; a learned state is read from them.
         """
         return self.states_like(self.start if self.initial_state == "learned" else None, batch_shape, dtype)
+
+    def shared(self) -> SharedCell:
+        """Return the cell with its parameters, to be handed to blocks under ``nn.scan`` as an argument."""
+        if self.is_initializing():  # there are no parameters yet where nothing has called the cell
+            dtype = functional.statistics_dtype(self.param_dtype)
+            self(self.initialize_carry((1,), dtype), jnp.zeros((1, self.features), dtype))
+        return SharedCell(self.variables["params"], self.clone(parent=None, name=None))
 
     def __call__(self, carry: RelayState, descriptor: Float[Array, "*b c"]) -> tuple[RelayState, State]:
         """Take one step.

@@ -210,10 +210,10 @@ class Standardize(LayerSettings, nn.Module):
         if running and started and not frozen:
             for name, variable in running.items():
                 variable.value = after[name]
-            self._observe(moments, x.size // channels)
+            self.observe(moments, x.size // channels)
         return standardized
 
-    def _observe(self, observed: Moments, values: int) -> None:
+    def observe(self, observed: Moments, values: int) -> None:
         """Hand out sums over the ``values`` a channel: of the moments ``[C]``, and their number; calls add up."""
         means = {name: jnp.mean(moment, axis=(0, 1)) for name, moment in observed._asdict().items()}
         for name, mean in (means | {"count": jnp.ones((), observed.mean.dtype)}).items():

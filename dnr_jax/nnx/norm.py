@@ -20,7 +20,7 @@ from dnr_jax.dnr import functional
 from dnr_jax.dnr.aliases import Carry, Features, ScaleShift
 from dnr_jax.dnr.functional import Affine, Moments
 from dnr_jax.dnr.inputs import as_features, check_width
-from dnr_jax.dnr.norm import explains_arguments
+from dnr_jax.dnr.norm import derived, explains_arguments
 from dnr_jax.dnr.relay import Prediction, RelayState
 from dnr_jax.dnr.scaling import (
     KeyEncoder,
@@ -160,7 +160,7 @@ def without_carry(layer: type[Norm]) -> type[Norm]:
             raise TypeError(f"{layer.__name__} takes no mask: statistics are those of all clips and positions")
         return layer.__call__(self, None, x, use_running_average=use_running_average)[1]
 
-    return type(layer.__name__, (layer,), {"__call__": call, "__module__": layer.__module__})
+    return derived(layer, call, without_carry)
 
 
 @_layer

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pickle
 
 import flax.linen as nn
 import jax
@@ -320,3 +321,11 @@ def test_running_statistics_are_wide_beside_narrow_parameters(kind):
         layer(None, x)
     assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(layer, nnx.BatchStat))} == {jnp.dtype("float32")}
     assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(layer, nnx.Param))} == {jnp.dtype("bfloat16")}
+
+
+@pytest.mark.compat
+def test_layers_without_a_carry_can_be_pickled():
+    layer = dnr_jax.nnx.without_carry(dnr_jax.nnx.CrossTemporalDNR)(C, rngs=nnx.Rngs(0))
+    again, x = pickle.loads(pickle.dumps(layer)), clips(2, 4, 3)
+    assert type(again) is type(layer)
+    np.testing.assert_array_equal(again(x), layer(x))
