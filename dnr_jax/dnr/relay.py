@@ -30,12 +30,12 @@ RelayState = tuple[State, ...]
 @functools.cache  # NNX modules that hold it are to be equal
 def torch_linear_uniform(fan_in: int) -> Callable[..., jax.Array]:
     """Return ``torch.nn.Linear``'s initialiser of weights and biases: uniform within ``1 / sqrt(fan_in)``."""
-    bound = fan_in**-0.5
+    return functools.partial(_uniform, fan_in**-0.5)
 
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-    return init
+# A function of the module, so that NNX modules of flax 0.11, which hold the initialiser, can be pickled.
+def _uniform(bound: float, key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 def _dense(width: int, fan_in: int, name: str | None, param_dtype: Dtype, use_bias: bool = True) -> nn.Dense:
