@@ -20,7 +20,7 @@ from dnr_jax.convert.source import own_metadata
 from dnr_jax.convert.state_dict import to_state_dict
 from dnr_jax.dnr.statistics import Variables
 from dnr_jax.models import create_model
-from dnr_jax.models.blocks import unstack_blocks
+from dnr_jax.models.blocks import place_of_blocks, unstack_blocks
 from dnr_jax.models.naming import OWN
 from dnr_jax.runs.folder import CLASSES_FILE, CONFIG_FILE, Run
 from dnr_jax.runs.inference import normalize
@@ -39,7 +39,7 @@ class Int8Kernel(NamedTuple):
 
     Attributes:
       values: int8 ``[..., C]``, from -127 to 127.
-      scale: float32 ``[C]``, one for each output channel.
+      scale: float32 ``[C]``, one for each output channel; ``[B, C]`` for the stacked kernels of ``B`` blocks.
     """
 
     values: jax.Array
@@ -55,16 +55,23 @@ def rounded(variables: Variables, dtype: str = "bfloat16") -> Variables:
     def round_kernel(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array | Int8Kernel:
         if path[-1].key != "kernel":
             return leaf
-        return _int8(leaf) if dtype == "int8" else leaf.astype(dtype)
+        stacked = place_of_blocks([entry.key for entry in path]) is not None
+        return _int8(leaf, stacked) if dtype == "int8" else leaf.astype(dtype)
 
     return jax.tree_util.tree_map_with_path(round_kernel, jax.tree.map(jnp.asarray, variables))
 
 
-def _int8(kernel: jax.Array) -> Int8Kernel:
+def _int8(kernel: jax.Array, stacked: bool) -> Int8Kernel:
+    """Return a kernel in 8 bits; the first axis of a ``stacked`` one is that of the blocks, which differ in size."""
     wide = kernel.astype(jnp.float32)
-    largest = jnp.max(jnp.abs(wide), axis=tuple(range(wide.ndim - 1)))
+    largest = jnp.max(jnp.abs(wide), axis=tuple(range(int(stacked), wide.ndim - 1)))
     scale = jnp.where(largest > 0, largest / 127, 1.0)
-    return Int8Kernel(jnp.round(wide / scale.reshape((1,) * (wide.ndim - 1) + (-1,))).astype(jnp.int8), scale)
+    return Int8Kernel(jnp.round(wide / _beside(scale, wide.ndim)).astype(jnp.int8), scale)
+
+
+def _beside(scale: jax.Array, ndim: int) -> jax.Array:
+    """Return scales ``[*B, C]`` of kernels ``[*B, ..., C]`` with as many axes as these."""
+    return jnp.expand_dims(scale, range(scale.ndim - 1, ndim - 1))
 
 
 def widened(variables: Variables, like: Variables) -> Variables:
@@ -73,8 +80,8 @@ def widened(variables: Variables, like: Variables) -> Variables:
     def widen(exact: jax.Array, stored: jax.Array | Int8Kernel) -> jax.Array:
         if not isinstance(stored, Int8Kernel):
             return stored.astype(exact.dtype)
-        scale = stored.scale.reshape((1,) * (stored.values.ndim - 1) + (-1,))
-        return (stored.values.astype(jnp.float32) * scale).astype(exact.dtype)
+        values = stored.values.astype(jnp.float32)
+        return (values * _beside(stored.scale, values.ndim)).astype(exact.dtype)
 
     return jax.tree.map(widen, like, variables)
 
@@ -197,7 +204,7 @@ def export_run(
     contents[README_FILE] = readme(run.config, run.classes, list(contents), weights).encode()
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = to_state_dict(unstack_blocks(variables), OWN)
+    state = to_state_dict(variables, OWN)
     write_weight_file(folder / WEIGHTS_FILE, state, own_metadata(run.config, run.classes, "own"))
     for name, content in contents.items():
         with complete_file(folder / name) as partial:

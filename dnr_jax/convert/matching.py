@@ -18,6 +18,7 @@ from flax import traverse_util
 
 from dnr_jax.convert.state_dict import flat, named_naming, namings
 from dnr_jax.dnr.statistics import Variables
+from dnr_jax.models.blocks import place_of_blocks
 from dnr_jax.models.naming import OWN, ConversionError, Naming
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -73,6 +74,7 @@ class ImportReport:
       ignored: entries of the source that are no weights.
       started: paths of relays that start at scales and shifts of the source.
       remarks: lines about what was computed from the source.
+      ambiguous: names of the source that become one name, by this name.
     """
 
     source: str
@@ -87,12 +89,14 @@ class ImportReport:
     ignored: tuple[str, ...]
     started: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    ambiguous: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def problems(self) -> list[str]:
         """A line for each name that does not fit and was not allowed to differ."""
         lines = [f"missing: {key}; here {path}" for path, key in self.missing.items()]
         lines += [f"unexpected: {key}" for key in self.unexpected]
+        lines += [f"ambiguous: {', '.join(keys)}; expected one {name}" for name, keys in self.ambiguous.items()]
         return sorted(lines + [f"shape: {line}" for line in self.mismatched.values()])
 
     def check(self) -> None:
@@ -182,27 +186,28 @@ def match(
       template: variables of the network, or their shapes (``jax.eval_shape`` of ``model.init``).
       naming: the code base.
       allow: what may differ: names of :data:`GROUPS`, or patterns (``fnmatch``) of our paths and of the source's names.
-        What is allowed and missing, or of another shape, stays as it was initialised.
+        What is allowed and missing, or of another shape, stays as it was initialised. Of several arrays that become
+        one name, those that are allowed to differ are not used.
       rename: from the source's names to the naming's, where prefixes differ; see :func:`recognize`.
       labels: source and naming, for the report.
       ignored: entries of the source beside ``state``, for the report.
 
     Returns:
       What fits, and the report, whose ``check`` raises where something does not.
+
+    Raises:
+      ConversionError: for a network whose blocks are stacked, which no code base has names for.
     """
-    given: dict[str, tuple[str, np.ndarray]] = {}
-    buffers: collections.Counter[str] = collections.Counter()
-    for key, array in state.items():
-        if _IGNORED.fullmatch(key):
-            buffers[key.rpartition(".")[2]] += 1
-        else:
-            given[rename(key)] = key, np.asarray(array)
+    _check_unstacked(template)
+    buffers = collections.Counter(key.rpartition(".")[2] for key in state if _IGNORED.fullmatch(key))
+    keys, ambiguous, dropped = renamed([key for key in state if not _IGNORED.fullmatch(key)], rename, allow)
+    given = {name: (key, np.asarray(state[key])) for name, key in keys.items()}
     leaves, everything = flat(template), dict(given)
     new_head = _new_head(given, leaves, naming) if "head" in allow else ()
     arrays: dict[tuple[str, str], np.ndarray] = {}
     loaded: dict[str, str] = {}
     inflated: list[str] = []
-    missing, mismatched, fresh, dropped = {}, {}, {}, {}
+    missing, mismatched, fresh = {}, {}, {}
     for (collection, path), leaf in leaves.items():
         name = _name(naming, path)
         key, found = given.pop(name, ("", None))
@@ -242,9 +247,52 @@ def match(
     notes = (*(f"{count} {name}" for name, count in buffers.items()), *ignored)
     source, label = labels
     report = ImportReport(
-        source, label, loaded, tuple(inflated), missing, tuple(unexpected), mismatched, fresh, dropped, notes
+        source,
+        label,
+        loaded,
+        tuple(inflated),
+        missing,
+        tuple(unexpected),
+        mismatched,
+        fresh,
+        dropped,
+        notes,
+        ambiguous=ambiguous,
     )
     return Match(arrays, replaced, report)
+
+
+def _check_unstacked(template: Mapping[str, Any]) -> None:
+    if stacked := [path for _, path in flat(template) if place_of_blocks(path.split("/")) is not None]:
+        raise ConversionError(
+            f"{stacked[0]}: the blocks of the network are stacked (scan_blocks), and other code bases name each; "
+            "expected its variables by unstack_blocks, or those of the network with scan_blocks=False, which "
+            "stack_blocks stacks again (both are in dnr_jax.models.blocks)"
+        )
+
+
+def renamed(
+    keys: Iterable[str], rename: Callable[[str], str], allow: Sequence[str]
+) -> tuple[dict[str, str], dict[str, tuple[str, ...]], dict[str, str]]:
+    """Return the source's names by the naming's, of which each may stand for one array only.
+
+    Args:
+      keys: the source's names.
+      rename: from these to the naming's.
+      allow: see :func:`match`.
+
+    Returns:
+      One name of the source by each of the naming's; all of them where there are several; and those that are not used
+      as ``allow`` says, with the entry that does.
+    """
+    found: dict[str, list[str]] = {}
+    for key in keys:
+        found.setdefault(rename(key), []).append(key)
+    several = [key for same in found.values() if len(same) > 1 for key in same]
+    dropped = {key: entry for key in several if (entry := _allowing(allow, "", key))}
+    left = {name: [key for key in same if key not in dropped] for name, same in found.items()}
+    ambiguous = {name: tuple(same) for name, same in left.items() if len(same) > 1}
+    return {name: same[0] for name, same in left.items() if same}, ambiguous, dropped
 
 
 def _same_kind(given: Any, ours: Any) -> bool:
@@ -347,7 +395,8 @@ def from_state_dict(state: Mapping[str, np.ndarray], template: Mapping[str, Any]
       Variables of the template's structure and dtypes.
 
     Raises:
-      ConversionError: where a name is missing or unexpected, or a shape differs; it lists all of them.
+      ConversionError: where a name is missing, unexpected or there twice, or a shape differs; it lists all of them.
+        Also for a template with stacked blocks (``scan_blocks``).
     """
     found = match(state, template, naming)
     found.report.check()

@@ -15,7 +15,16 @@ import numpy as np
 
 from dnr_jax.config import ConfigError, ExperimentConfig, Network, from_json, to_dict, validate_network
 from dnr_jax.convert.files import FOLDER_FILES, check_target, read_weight_file, write_weight_file
-from dnr_jax.convert.matching import GROUPS, ImportReport, Match, match, may_differ, parse_allow, recognize
+from dnr_jax.convert.matching import (
+    GROUPS,
+    ImportReport,
+    Match,
+    match,
+    may_differ,
+    parse_allow,
+    recognize,
+    renamed,
+)
 from dnr_jax.convert.relays import check_start, start_relays
 from dnr_jax.convert.state_dict import StateDict, flat, named_naming, to_state_dict
 from dnr_jax.dnr.statistics import Variables
@@ -67,7 +76,7 @@ def read_source(path: str | os.PathLike[str], checkpoint: str = "latest") -> Sou
     if _is_run(pathlib.Path(path)):
         run = load_run(pathlib.Path(path), make_mesh(), checkpoint)
         name = f"{path} ({checkpoint} checkpoint, step {run.step})"
-        state = to_state_dict(unstack_blocks(run.variables), OWN)
+        state = to_state_dict(run.variables, OWN)
         return Source(name, state, "own", (), run.config, run.classes)
     file = read_weight_file(path)
     config, unread = _read_config(file.metadata.get(CONFIG_ENTRY, ""))
@@ -154,7 +163,7 @@ def fit_source(source: Source, config: ExperimentConfig) -> Start:
     )
     found.report.check()
     if config.init.relays == "batch_norm":
-        keys = {recognition.rename(key): key for key in source.state}
+        keys, _, _ = renamed(source.state, recognition.rename, allow)
         found = _with_started_relays(found, template, config, lambda path: keys[naming.key(path)])
     return Start(found.report, lambda variables: _overlay(found, variables, config.model))
 
@@ -255,9 +264,9 @@ def classes_of(source: Source, config: ExperimentConfig) -> int:
     template = _template_of_one_class(config)
     recognition = recognize(source.state, template, config.init.naming or source.naming)
     naming = named_naming(recognition.name)
-    arrays = {recognition.rename(key): array for key, array in source.state.items()}
+    keys, _, _ = renamed(source.state, recognition.rename, parse_allow(config.init.allow))
     biases = [path for _, path in flat(template) if path.startswith("head/") and path.endswith("/bias")]
-    sizes = {int(np.size(arrays[naming.key(path)])) for path in biases if naming.key(path) in arrays}
+    sizes = {int(np.size(source.state[keys[naming.key(path)]])) for path in biases if naming.key(path) in keys}
     return sizes.pop() if len(sizes) == 1 else 0
 
 

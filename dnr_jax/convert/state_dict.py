@@ -10,6 +10,7 @@ import numpy as np
 from flax import traverse_util
 
 from dnr_jax.config import Network, registered
+from dnr_jax.models.blocks import unstack_blocks
 from dnr_jax.models.naming import OWN, ConversionError, Naming
 
 StateDict = dict[str, np.ndarray]
@@ -45,7 +46,7 @@ def to_state_dict(variables: Mapping[str, Any], naming: Naming) -> StateDict:
 
     Args:
       variables: collections of a network here, or of any part of it; gradients and other trees of the same structure
-        convert as well.
+        convert as well. Blocks that are stacked (``scan_blocks``) are taken one by one.
       naming: the code base.
 
     Returns:
@@ -55,6 +56,6 @@ def to_state_dict(variables: Mapping[str, Any], naming: Naming) -> StateDict:
       ConversionError: for a variable that the code base has no name for.
     """
     state = {}
-    for (_, path), leaf in flat(variables).items():
+    for (_, path), leaf in flat(unstack_blocks(dict(variables))).items():
         state[naming.key(path)] = naming.encode(np.asarray(leaf))
     return state

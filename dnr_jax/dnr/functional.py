@@ -80,6 +80,19 @@ def place_like(x: jax.Array, batch: jax.Array | None) -> jax.Array:
     return jax.sharding.reshard(x, jax.sharding.PartitionSpec(first, *(None,) * (x.ndim - 1)))
 
 
+def vary_like(x: jax.Array, batch: jax.Array) -> jax.Array:
+    """Let ``x`` vary over the axes of a ``jax.shard_map`` as ``batch`` does; elsewhere the compiler drops the sum.
+
+    What a scan hands on has to vary over the same axes from the first step on, and a start that is made of no data
+    varies over none. Zeros made of data vary as the data do, which holds in every release of JAX.
+
+    Args:
+      x: ``[N, *M, C]``.
+      batch: ``[N, *M, C']``, whose values do not count, and which gets no gradient.
+    """
+    return x + jnp.zeros_like(jax.lax.stop_gradient(batch[..., :1])).astype(x.dtype)
+
+
 def check_groups(num_frames: int, num_groups: int) -> None:
     """Raise ValueError unless ``num_frames`` can be cut into ``num_groups`` equal groups of consecutive frames."""
     if num_groups < 1 or num_frames % num_groups:
@@ -197,7 +210,11 @@ def updated_average(
       average: running average ``[C]``.
       observed: ``[R, G, C]``.
       momentum: share of the old value kept at each update (Flax's convention; torch's momentum is ``1 - momentum``).
+
+    Returns:
+      The new average ``[C]``, in float32 or wider also where the old one, of somebody's older weights, is narrower.
     """
+    average = average.astype(statistics_dtype(average.dtype))
     groups = observed.shape[1]
     weights = (1 - momentum) * momentum ** jnp.arange(groups - 1, -1, -1, dtype=average.dtype)
     return momentum**groups * average + weights @ jnp.mean(observed, axis=0).astype(average.dtype)

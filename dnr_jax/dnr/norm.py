@@ -8,6 +8,7 @@ so that a network written against this interface serves batch normalisation and 
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -98,6 +99,15 @@ class Norm(Standardize):
         return scale, shift
 
 
+def asks_for_state(module: nn.Module) -> bool:
+    """Return whether the caller of ``apply`` names the collection of relay states among the mutable ones.
+
+    Filters that let everything pass, ``True`` and a ``DenyList``, let a name pass that nobody knows; they are what
+    training loops have, whose clips are no pieces of one video.
+    """
+    return module.is_mutable_collection(RELAY_STATE) and not module.is_mutable_collection(f"no {RELAY_STATE}")
+
+
 def explains_arguments(cls: Any) -> Any:
     """Let the constructor of a norm say what to do instead of an argument that only Flax's layers have; a decorator."""
     init = cls.__init__
@@ -136,7 +146,31 @@ def without_carry(layer: type[Norm]) -> type[Norm]:
             raise TypeError(f"{layer.__name__} takes no mask: statistics are those of all clips and positions")
         return layer.__call__(self, None, x, use_running_average=use_running_average)[1]
 
-    return type(layer.__name__, (layer,), {"__call__": call, "__module__": layer.__module__})
+    return derived(layer, call, without_carry)
+
+
+def derived(layer: type, call: Callable[..., Any], derive: Callable[[Any], Any]) -> Any:
+    """Return a subclass of a layer with another call, whose objects can be pickled.
+
+    Args:
+      layer: whose name and module the subclass has.
+      call: its ``__call__``.
+      derive: what returns this very subclass again, given ``layer``: a function of a module.
+    """
+
+    def reduce(self: Any, protocol: Any) -> Any:
+        """Say how the object is made again; by its name pickle would find ``layer``."""
+        return _derived_object, (derive, layer), *super(cls, self).__reduce_ex__(protocol)[2:]
+
+    fields = {"__call__": call, "__reduce_ex__": reduce, "__module__": layer.__module__}
+    cls: Any = type(layer.__name__, (layer,), fields)
+    return cls
+
+
+def _derived_object(derive: Callable[[Any], Any], layer: type) -> Any:
+    """Return an object without its state, which pickle adds."""
+    cls = derive(layer)
+    return cls.__new__(cls)
 
 
 class StaticNorm(LearnedTransform, Norm):
@@ -168,7 +202,8 @@ class CrossTemporalDNR(TemporalRelay, _DynamicNorm):
     shift of the group before. The carry is handed on untouched.
 
     Long videos can be normalised clip by clip: with ``mutable=["relay_state"]`` the layer leaves its last state in that
-    collection, and starts from it where the collection is given.
+    collection, and starts from it where the collection is given. The name has to be in the list: with ``mutable=True``
+    or a ``DenyList`` clips have nothing to do with one another, unless the collection is given.
     """
 
     def _scale_and_shift(self, carry: Carry, x: Features, moments: Moments) -> tuple[Carry, ScaleShift]:
@@ -183,8 +218,7 @@ class CrossTemporalDNR(TemporalRelay, _DynamicNorm):
 
     def _stream(self, cell: RelayCell, descriptors: jax.Array) -> Any:
         """Return the state to start from, where pieces of a video are streamed; None otherwise."""
-        mutable = self.is_mutable_collection(RELAY_STATE)
-        if self.is_initializing() or not (mutable or self.has_variable(RELAY_STATE, "state")):
+        if self.is_initializing() or not (asks_for_state(self) or self.has_variable(RELAY_STATE, "state")):
             return None
         n, _, chains, _ = descriptors.shape
         fresh = cell.initialize_carry((n, chains), descriptors.dtype)

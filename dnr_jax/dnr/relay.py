@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from annotated_types import Ge, Gt, Lt
+from flax import struct
 from jaxtyping import Array, Float
 
 from dnr_jax.dnr import functional
@@ -29,12 +30,12 @@ RelayState = tuple[State, ...]
 @functools.cache  # NNX modules that hold it are to be equal
 def torch_linear_uniform(fan_in: int) -> Callable[..., jax.Array]:
     """Return ``torch.nn.Linear``'s initialiser of weights and biases: uniform within ``1 / sqrt(fan_in)``."""
-    bound = fan_in**-0.5
+    return functools.partial(_uniform, fan_in**-0.5)
 
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-    return init
+# A function of the module, so that NNX modules of flax 0.11, which hold the initialiser, can be pickled.
+def _uniform(bound: float, key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 def _dense(width: int, fan_in: int, name: str | None, param_dtype: Dtype, use_bias: bool = True) -> nn.Dense:
@@ -287,11 +288,23 @@ def unroll(
             outputs = layer(first, projected)
             last.append(jax.tree.map(lambda v: v[:, 0 if reverse else -1], outputs))
             continue
-        # A scan keeps the dtype of its carry, and parameters may be wider than descriptors; and its placement.
-        start = jax.tree.map(lambda s, p=projected: functional.place_like(s.astype(p.dtype), p), first)
-        state, outputs = scan(layer, start, projected)
+        state, outputs = scan(layer, _as_carry(first, projected), projected)
         last.append(state)
     return tuple(last), outputs
+
+
+def _as_carry(first: State, projected: Float[Array, "n g *b p"]) -> State:
+    """Return the state before the first step as a scan hands states on: its carry keeps what it starts with.
+
+    That is the dtype, since parameters may be wider than descriptors; the placement on an explicit mesh; and the axes
+    of a ``jax.shard_map`` over which it varies.
+    """
+
+    def fit(state: jax.Array) -> jax.Array:
+        placed = functional.place_like(state.astype(projected.dtype), projected)
+        return functional.vary_like(placed, projected[:, 0])
+
+    return jax.tree.map(fit, first)
 
 
 UNROLLED = 2
@@ -301,6 +314,28 @@ UNROLLED = 2
 def _step(layer: RelayLayer, state: Any, projected: Float[Array, "*b p"]) -> Any:
     state = layer(state, projected)
     return state, state
+
+
+class SharedCell(struct.PyTreeNode):
+    """A relay cell with its parameters, as a value: what :meth:`RelayCell.shared` returns.
+
+    ``nn.scan`` over blocks cuts the variables of every module that its blocks hold along the depth, also those of a
+    cell that they are to share; an argument that is broadcast (``in_axes=nn.broadcast``) is the same in each of them.
+    Gradients reach the parameters. Gates are not handed out.
+    """
+
+    params: Any
+    """Parameters of the cell."""
+    cell: Any = struct.field(pytree_node=False)
+    """The cell, bound to no variables."""
+
+    def initialize_carry(self, batch_shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> RelayState:
+        """Return the state before the first step; see :meth:`RelayCell.initialize_carry`."""
+        return self.cell.apply({"params": self.params}, batch_shape, dtype, method="initialize_carry")
+
+    def __call__(self, carry: RelayState, descriptor: Float[Array, "*b c"]) -> tuple[RelayState, State]:
+        """Take one step; see :meth:`RelayCell.__call__`."""
+        return self.cell.apply({"params": self.params}, carry, descriptor)
 
 
 class RelayCell(CellSettings, nn.Module):
@@ -329,6 +364,13 @@ class RelayCell(CellSettings, nn.Module):
         Zeros need no variables; a learned state is read from them.
         """
         return self.states_like(self.start if self.initial_state == "learned" else None, batch_shape, dtype)
+
+    def shared(self) -> SharedCell:
+        """Return the cell with its parameters, to be handed to blocks under ``nn.scan`` as an argument."""
+        if self.is_initializing():  # there are no parameters yet where nothing has called the cell
+            dtype = functional.statistics_dtype(self.param_dtype)
+            self(self.initialize_carry((1,), dtype), jnp.zeros((1, self.features), dtype))
+        return SharedCell(self.variables["params"], self.clone(parent=None, name=None))
 
     def __call__(self, carry: RelayState, descriptor: Float[Array, "*b c"]) -> tuple[RelayState, State]:
         """Take one step.

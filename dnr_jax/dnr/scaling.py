@@ -125,8 +125,9 @@ class LayerRelay:
 
     cell: Cell = None
     """The cell that the stage's blocks share, whose own fields then count; None: a cell of this layer alone, set by the
-    fields of :class:`Prediction`. It is a field, and not hidden in a closure, so that lifted transforms (``nn.remat``,
-    ``nn.scan``) see it."""
+    fields of :class:`Prediction`. It is a field, and not hidden in a closure, so that ``nn.remat`` sees it. ``nn.scan``
+    over blocks would give each block a cell of its own: there it is what :meth:`RelayCell.shared` returns, handed to
+    the blocks as an argument that is broadcast."""
     relay_distance: LayerDistance = 1
     """Layers from one to the next of a chain, ``d_r``; 2 makes two interleaved chains."""
 
@@ -156,12 +157,12 @@ class LayerRelay:
             check_width(x, cell.features, "the relay cell")
         self._check_carry(carry, cell, clips)
         if carry is None or any(leaf.shape[-1] != channels for leaf in jax.tree.leaves(carry[0])):
-            start = cell.initialize_carry((clips,), descriptor.dtype)
+            start = _start(cell, clips, descriptor.dtype)
             if carry is None:
                 carry = (start,) * self.relay_distance
             else:
                 carry = (functional.fit_channels(carry[0], start), *carry[1:])
-        state, (scale, shift) = cell(carry[0], descriptor)
+        state, (scale, shift) = _step(cell, carry[0], descriptor)
         return (*carry[1:], state), (scale[:, None], shift[:, None])
 
     def _check_carry(self, carry: Carry, cell: Any, clips: int) -> None:
@@ -178,6 +179,33 @@ class LayerRelay:
             )
         for state in carry if isinstance(cell, CellSettings) else ():
             check_state(state, cell.depth, (clips,), None, "carry")
+
+
+_SIGNATURE = (
+    "expected a RelayCell, or what maps (state, descriptor [N, C]) to (state, (scale [N, C], shift [N, C])) and has "
+    "initialize_carry(batch_shape, dtype)"
+)
+
+
+def _start(cell: Any, clips: int, dtype: Dtype) -> Any:
+    """Return the state of a cell before its first step; raises TypeError for one that is made in another way."""
+    try:
+        return cell.initialize_carry((clips,), dtype)
+    except (TypeError, LookupError) as error:  # a dtype may be taken for a shape, and a shape for a key
+        if isinstance(cell, CellSettings):
+            raise
+        raise TypeError(
+            f"cell: the initialize_carry of {type(cell).__name__} does not take a batch shape and a dtype; {_SIGNATURE}"
+        ) from error
+
+
+def _step(cell: Any, state: Any, descriptor: Float[Array, "n c"]) -> tuple[Any, ScaleShift]:
+    """Take a step of a cell; raises TypeError for one that returns something else than a scale and a shift."""
+    made = cell(state, descriptor)
+    pair = made[1] if isinstance(made, tuple | list) and len(made) == 2 else None
+    if not isinstance(pair, tuple | list) or [jnp.shape(leaf) for leaf in pair] != [descriptor.shape] * 2:
+        raise TypeError(f"cell: a {type(cell).__name__} returns {jax.tree.map(jnp.shape, made)}; {_SIGNATURE}")
+    return made[0], (pair[0], pair[1])
 
 
 @dataclasses.dataclass(repr=False, eq=False)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dnr_jax.dnr import functional
-from dnr_jax.dnr.aliases import Features, FloatDtype
+from dnr_jax.dnr.aliases import Dtype, Features, FloatDtype
 from dnr_jax.dnr.bases import Base, BatchNorm, Observation
 from dnr_jax.dnr.fields import any_of, field_types, refuse
 from dnr_jax.dnr.functional import Affine, Moments
@@ -114,7 +114,7 @@ class LayerSettings(Standardization):
     use_running_average: bool | None = None
     """Standardise with the running statistics (evaluation) instead of the batch's; here or in the call."""
     param_dtype: FloatDtype = jnp.float32
-    """Dtype of the parameters and running statistics."""
+    """Dtype of the parameters. Running statistics are in it too where it is float32 or wider, otherwise in float32."""
     dtype: FloatDtype | None = None
     """Dtype of the result; None: that of the features. Statistics are taken in float32 or wider in any case."""
     axis_name: str | tuple[str, ...] | None = None
@@ -136,6 +136,11 @@ class LayerSettings(Standardization):
         raise ValueError(
             f"{type(self).__name__}: axis_name: is {self.axis_name!r}, which needs {needed}; expected None {found}"
         )
+
+    @property
+    def running_dtype(self) -> Dtype:
+        """Dtype of the running statistics; a narrow average would stop where its steps are rounded away."""
+        return functional.statistics_dtype(self.param_dtype)
 
     def groups(self, num_frames: int) -> int:
         """Return the number of frame groups of a clip of ``num_frames``."""
@@ -197,7 +202,7 @@ class Standardize(LayerSettings, nn.Module):
             for name, wanted in self.base.learned(channels).items()
         }
         running = {
-            name: self.variable("batch_stats", name, wanted.create, self.param_dtype)
+            name: self.variable("batch_stats", name, wanted.create, self.running_dtype)
             for name, wanted in self.base.running(channels).items()
         }
         seen = self.observation(x, moments, self.axis_name if started else None)
@@ -206,10 +211,10 @@ class Standardize(LayerSettings, nn.Module):
         if running and started and not frozen:
             for name, variable in running.items():
                 variable.value = after[name]
-            self._observe(moments, x.size // channels)
+            self.observe(moments, x.size // channels)
         return standardized
 
-    def _observe(self, observed: Moments, values: int) -> None:
+    def observe(self, observed: Moments, values: int) -> None:
         """Hand out sums over the ``values`` a channel: of the moments ``[C]``, and their number; calls add up."""
         means = {name: jnp.mean(moment, axis=(0, 1)) for name, moment in observed._asdict().items()}
         for name, mean in (means | {"count": jnp.ones((), observed.mean.dtype)}).items():

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from dnr_jax.dnr.functional import Moments
-from dnr_jax.dnr.standardize import MOMENTS
+from dnr_jax.dnr.standardize import MOMENTS, Standardize
 
 Variables: TypeAlias = dict[str, Any]
 """What ``model.apply`` takes: nested dictionaries of arrays under ``params``, ``batch_stats`` and the like."""
@@ -38,11 +38,16 @@ def precise_statistics(
       without running statistics are left as they are.
 
     Raises:
-      ValueError: where there is no batch.
+      ValueError: where there is no batch, or where a layer that trains cannot hand out its sums, naming it.
     """
     if not variables.get("batch_stats"):
         return variables
-    observe = functools.partial(_observe, model) if isinstance(model, nn.Module) else model
+    sums = functools.partial(_observe, model) if isinstance(model, nn.Module) else model
+    unheard: set[str] = set()
+
+    def observe(variables: Variables, batch: Any) -> Variables:
+        with nn.intercept_methods(functools.partial(_note_unheard, unheard)):
+            return sums(variables, batch)
 
     # Jitted throughout: arrays that several processes share cannot be touched otherwise.
     @jax.jit
@@ -54,6 +59,12 @@ def precise_statistics(
     if first is None:
         raise ValueError("precise statistics need at least one batch")
     total = jax.jit(observe)(variables, first)
+    if unheard:
+        raise ValueError(
+            f"{', '.join(sorted(unheard))}: the collection {MOMENTS!r} is not mutable there, so that the statistics of "
+            f"the batches are not known; expected {MOMENTS!r} beside 'batch_stats' in variable_axes of the nn.scan, or "
+            "another lifted transform, around it"
+        )
     for batch in remaining:
         total = add(total, batch)
     return variables | {"batch_stats": _replaced(variables["batch_stats"], total)}
@@ -64,7 +75,15 @@ def _observe(model: nn.Module, variables: Variables, batch: Any) -> Variables:
     _, updates = model.apply(
         variables, batch, train=True, mutable=[MOMENTS, "batch_stats"], rngs={"dropout": jax.random.key(0)}
     )
-    return updates[MOMENTS]
+    return updates.get(MOMENTS, {})
+
+
+def _note_unheard(unheard: set[str], call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    """Note the layers whose sums get lost when they hand them out; an interceptor of Flax."""
+    layer, hands_out = context.module, context.method_name == Standardize.observe.__name__
+    if isinstance(layer, Standardize) and hands_out and not layer.is_mutable_collection(MOMENTS):
+        unheard.add("/".join(layer.path))
+    return call(*args, **kwargs)
 
 
 @jax.jit

@@ -13,6 +13,7 @@ import numpy as np
 from flax import traverse_util
 
 from dnr_jax.dnr import CrossLayerDNR, CrossTemporalDNR
+from dnr_jax.models.blocks import place_of_blocks
 
 Path = tuple[str, ...]
 
@@ -45,13 +46,13 @@ class _Layer:
       path: of the layer.
       crosses: as in :class:`RelayTrace`.
       cells: paths of its cells, by what is put before the names of their gates.
-      call: number of the call of its cell, where several layers share it.
+      turn: number among the layers that share its cell; None for a cell of its own.
     """
 
     path: Path
     crosses: str
     cells: Mapping[str, Path]
-    call: int
+    turn: int | None
 
 
 def inspect(model: nn.Module, variables: Mapping[str, Any], clips: jax.Array, **kwargs: Any) -> dict[str, RelayTrace]:
@@ -65,7 +66,12 @@ def inspect(model: nn.Module, variables: Mapping[str, Any], clips: jax.Array, **
 
     Returns:
       A trace for each layer with a relay, by its path (``backbone/layer1/block0/norm2``), in the order of the network.
-      With ``scan_blocks``, the gates of a cell that blocks share are known for the first block only.
+      With ``scan_blocks``, the gates of a cell that blocks share are known for the first block only. A layer that runs
+      for each entry of an ``nn.scan`` or ``nn.vmap`` has a trace for each, ``path[0]``, ``path[1]``, ...; one that is
+      called several times has one for each call, ``path(0)``, ``path(1)``, ..., and gates where its cell is its own.
+
+    Raises:
+      ValueError: for layers that cannot hand out what they predict, naming them.
     """
     return inspector(model, **kwargs)(variables, clips)
 
@@ -87,7 +93,13 @@ def inspector(model: nn.Module, **kwargs: Any) -> Inspect:
 
     def traces(variables: Mapping[str, Any], clips: jax.Array) -> dict[str, RelayTrace]:
         sown = jax.device_get(forward(variables, clips))
-        return {"/".join(path): trace for layer in layers.values() for path, trace in _traces(layer, sown)}
+        if silent := ["/".join(path) for path in layers if (*path, "scale") not in sown]:
+            raise ValueError(
+                f"{', '.join(silent)}: the collection 'intermediates' is not mutable there, so that scale and shift "
+                "are not known; expected 'intermediates' in variable_axes of the nn.scan, or another lifted "
+                "transform, around it"
+            )
+        return {"/".join(path): trace for layer in layers.values() for path, trace in _traces(layer, layers, sown)}
 
     return traces
 
@@ -100,31 +112,52 @@ def _note_relays(layers: dict[Path, _Layer], call: Any, args: Any, kwargs: Any, 
             cells = {"": (*path, "relay")}
             if layer.direction == "bidirectional":
                 cells["backward/"] = (*path, "relay_backward")
-            layers[path] = _Layer(path, "time", cells, 0)
+            layers[path] = _Layer(path, "time", cells, None)
         elif isinstance(layer, CrossLayerDNR):
             shared = layer.cell is not None
             cell = getattr(layer.cell, "path", ()) if shared else (*path, "relay")
-            calls = sum(cell in other.cells.values() for other in layers.values())
-            layers[path] = _Layer(path, "layers", {"": cell}, calls)
+            turn = len(_sharing(cell, layers)) if shared else None
+            layers[path] = _Layer(path, "layers", {"": cell}, turn)
     return call(*args, **kwargs)
 
 
-def _traces(layer: _Layer, sown: Mapping[Path, Any]) -> Iterator[tuple[Path, RelayTrace]]:
-    """Yield the traces of a layer by their paths: one, or one a block of a scan."""
-    (scale,), (shift,) = sown[*layer.path, "scale"], sown[*layer.path, "shift"]
+def _sharing(cell: Path, layers: Mapping[Path, _Layer]) -> list[_Layer]:
+    """Return the layers that have a cell."""
+    return [layer for layer in layers.values() if cell in layer.cells.values()]
+
+
+def _traces(
+    layer: _Layer, layers: Mapping[Path, _Layer], sown: Mapping[Path, Any]
+) -> Iterator[tuple[Path, RelayTrace]]:
+    """Yield the traces of a layer by their paths: one for each call and, under a scan, for each block."""
+    scales, shifts = sown[*layer.path, "scale"], sown[*layer.path, "shift"]
+    for call, (scale, shift) in enumerate(zip(scales, shifts, strict=True)):
+        gates = _gates(layer, call, layers, sown)
+        gates = {name: gate.reshape(scale.shape) for name, gate in gates.items()}
+        path = layer.path if len(scales) == 1 else (*layer.path[:-1], f"{layer.path[-1]}({call})")
+        for entry in np.ndindex(scale.shape[:-3]):
+            of_entry = {name: gate[entry] for name, gate in gates.items()}
+            yield _path_of_entry(path, entry), RelayTrace(scale[entry], shift[entry], of_entry, layer.crosses)
+
+
+def _gates(layer: _Layer, call: int, layers: Mapping[Path, _Layer], sown: Mapping[Path, Any]) -> dict[str, np.ndarray]:
+    """Return the gates at a call of a layer, or none where calls of a shared cell cannot be told apart."""
     gates: dict[str, np.ndarray] = {}
     for prefix, cell in layer.cells.items():
         for path, calls in sown.items():
-            if path[:-2] == cell and path[-1] == "gates":
-                gates |= {f"{prefix}{path[-2]}/{name}": gate for name, gate in calls[layer.call].items()}
-    gates = {name: gate.reshape(scale.shape) for name, gate in gates.items()}
-    if "blocks" not in layer.path:
-        yield layer.path, RelayTrace(scale, shift, gates, layer.crosses)
-        return
-    at = layer.path.index("blocks")
-    for i in range(len(scale)):
-        path = (*layer.path[:at], f"block{i + 1}", *layer.path[at + 2 :])
-        yield path, RelayTrace(scale[i], shift[i], {name: g[i] for name, g in gates.items()}, layer.crosses)
+            known = path[:-2] == cell and path[-1] == "gates"
+            if known and (layer.turn is None or len(calls) == len(_sharing(cell, layers))):
+                found = calls[call if layer.turn is None else layer.turn]
+                gates |= {f"{prefix}{path[-2]}/{name}": gate for name, gate in found.items()}
+    return gates
+
+
+def _path_of_entry(path: Path, entry: tuple[int, ...]) -> Path:
+    """Return the path of a layer in one of the blocks of a scan, or at one entry of other lifted axes."""
+    at = place_of_blocks(path)
+    if at is not None and len(entry) == 1:
+        return *path[:at], f"block{entry[0] + 1}", *path[at + 2 :]
+    return (*path[:-1], f"{path[-1]}[{','.join(map(str, entry))}]") if entry else path
 
 
 def plot_relays(traces: Mapping[str, RelayTrace], path: str | os.PathLike[str] | IO[bytes]) -> None:
@@ -170,7 +203,7 @@ def _table(traces: Mapping[str, RelayTrace], crosses: str) -> dict[str, dict[str
         if trace.crosses != crosses:
             continue
         # A line is a layer whose columns are frame groups, or a stage whose columns are blocks.
-        line = name if crosses == "time" else re.sub(r"block\d+/", "", name)
+        line = name if crosses == "time" else re.sub(r"block\d+/|\[[\d,]+\]$", "", name)
         quantities = {"scale": trace.scale, "shift": trace.shift, **trace.gates}
         for quantity, values in quantities.items():
             before = lines.setdefault(line, {}).get(quantity, np.zeros(0))

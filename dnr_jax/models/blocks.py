@@ -4,25 +4,26 @@ A block is a cell over depth: ``block(carry, x, train) -> (carry, y)``, where th
 may relay, and ``block.cells`` are the stage's shared relay cells.
 """
 
-import dataclasses
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from flax import traverse_util
 from jaxtyping import Array, Float
 
 from dnr_jax.dnr.aliases import Carry
+from dnr_jax.dnr.norm import RELAY_STATE, asks_for_state
+from dnr_jax.dnr.relay import RelayCell, SharedCell
 from dnr_jax.models.complexity import abstract_variables
 from dnr_jax.models.layers import Convolution
 
 REMAT = ("none", "block", "stage")
 """What is computed again in the backward pass instead of being kept: nothing, a block's or a stage's inside."""
-_COLLECTIONS = ("params", "batch_stats", "moments", "intermediates", "relay_state", "perturbations")
+_COLLECTIONS = ("params", "batch_stats", "moments", "intermediates", "perturbations")
 
 
 class NormPlace(NamedTuple):
@@ -126,7 +127,7 @@ def recomputed(module: type[nn.Module], remat: bool) -> type[nn.Module]:
 def run_blocks(
     make_block: Callable[..., nn.Module],
     num_blocks: int,
-    cells: tuple[nn.Module | None, ...],
+    cells: tuple[RelayCell | None, ...],
     x: Float[Array, "n t h w c"],
     train: bool,
     *,
@@ -155,7 +156,8 @@ def run_blocks(
         return make_block(index, remat=remat, cells=cells, name=name)
 
     carry: Carry = (None,) * len(cells)
-    carry, x = block(0, cells, "block0")(carry, x, train)
+    first = block(0, cells, "block0")
+    carry, x = first(carry, x, train)
     if not scan_blocks:
         for i in range(1, num_blocks):
             carry, x = block(i, cells, f"block{i}")(carry, x, train)
@@ -163,43 +165,34 @@ def run_blocks(
     if num_blocks > 1:
         scanned = nn.scan(
             _Repeated,
-            variable_axes=dict.fromkeys(_COLLECTIONS, 0),
+            variable_axes=dict.fromkeys((*_COLLECTIONS, *_streamed(first)), 0),
             split_rngs={"params": True},
             in_axes=(nn.broadcast,),
             length=num_blocks - 1,
         )
-        params = tuple(None if cell is None else cell.variables["params"] for cell in cells)
-        templates = tuple(None if cell is None else cell.clone(parent=None, name=None) for cell in cells)
-        (_, x), _ = scanned(make_block=block, cells=templates, train=train, name="blocks")((carry, x), params)
+        shared = tuple(None if cell is None else cell.shared() for cell in cells)
+        (_, x), _ = scanned(make_block=block, train=train, name="blocks")((carry, x), shared)
     return x
 
 
-@dataclasses.dataclass(frozen=True)
-class _ClosedCell:
-    """A relay cell with its parameters: within a scan over blocks, whose own variables are cut along the depth."""
+def _streamed(first: nn.Module) -> tuple[str, ...]:
+    """Return the collection of relay states where the stage, whose first block has run, keeps them.
 
-    cell: nn.Module
-    params: Any
-
-    def __call__(self, carry: Any, descriptor: jax.Array) -> Any:
-        return self.cell.apply({"params": self.params}, carry, descriptor)
+    Under a scan that threads it, a block would take it for one that the caller of ``apply`` has named.
+    """
+    return (RELAY_STATE,) if asks_for_state(first) or RELAY_STATE in first.variables else ()
 
 
 class _Repeated(nn.Module):
     """A block of the scan."""
 
     make_block: Callable[..., nn.Module]
-    cells: tuple[nn.Module | None, ...]
     train: bool
 
     @nn.compact
     def __call__(
-        self, state: tuple[Carry, Float[Array, "n t h w c"]], params: tuple[Any, ...]
+        self, state: tuple[Carry, Float[Array, "n t h w c"]], cells: tuple[SharedCell | None, ...]
     ) -> tuple[tuple[Carry, Float[Array, "n t h w c"]], None]:
-        cells = tuple(
-            None if cell is None else _ClosedCell(cell.clone(parent=None), p)
-            for cell, p in zip(self.cells, params, strict=True)
-        )
         return self.make_block(1, cells, "block")(*state, self.train), None
 
 
@@ -222,15 +215,20 @@ def stack_blocks(variables: dict[str, Any]) -> dict[str, Any]:
     return traverse_util.unflatten_dict(stacked)
 
 
+def place_of_blocks(path: Sequence[str]) -> int | None:
+    """Return where ``blocks/block`` begins in the path of a variable of scanned blocks; None in any other path."""
+    return next((i for i, pair in enumerate(itertools.pairwise(path)) if pair == ("blocks", "block")), None)
+
+
 def unstack_blocks(variables: dict[str, Any]) -> dict[str, Any]:
     """Undo :func:`stack_blocks`."""
 
     def unstacked() -> Iterable[tuple[tuple[str, ...], Any]]:
         for path, leaf in traverse_util.flatten_dict(variables).items():
-            if "blocks" not in path:
+            at = place_of_blocks(path)
+            if at is None:
                 yield path, leaf
                 continue
-            at = path.index("blocks")
             for i in range(leaf.shape[0]):
                 yield (*path[:at], f"block{i + 1}", *path[at + 2 :]), leaf[i]
 

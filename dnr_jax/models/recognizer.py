@@ -4,6 +4,8 @@ import chex
 import flax.linen as nn
 from jaxtyping import Array, Float
 
+from dnr_jax.dnr.functional import statistics_dtype
+
 
 class Recognizer(nn.Module):
     """A backbone on clips, of frames one by one or over time and space, and a head that scores its features.
@@ -28,6 +30,8 @@ class Recognizer(nn.Module):
 
         Raises:
           AssertionError: where ``x`` has another shape, such as views that were not taken apart.
+          TypeError: for pixels that were not normalised.
         """
+        statistics_dtype(x.dtype)
         chex.assert_shape(x, (None, None, None, None, 3), custom_message="clips must be [N, T, H, W, 3]")
         return self.head(self.backbone(x, train=train), train=train)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -66,7 +66,12 @@ class TemporalAdaptiveModule(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n t h w c"], train: bool) -> Float[Array, "n t h w c"]:
-        """Map ``[N, T, H, W, C]`` to the same shape; ``train`` is for the norms."""
+        """Map ``[N, T, H, W, C]`` to the same shape; ``train`` is for the norms.
+
+        Raises:
+          ValueError: for clips of another length than that which the weights are for.
+        """
+        self._check_frames(x.shape[1])
         means = jnp.mean(x.astype(statistics_dtype(x.dtype)), axis=(2, 3))
         weights = self._local(means, train).astype(self.dtype)
         kernel = self._global(jnp.swapaxes(means, 1, 2), train).astype(self.dtype)
@@ -75,6 +80,18 @@ class TemporalAdaptiveModule(nn.Module):
         padded = jnp.pad(weighted, ((0, 0), (half, half), (0, 0), (0, 0), (0, 0)))
         taps = (padded[:, i : i + frames] * kernel[:, None, None, None, :, i] for i in range(self.kernel_size))
         return sum(taps, start=jnp.zeros_like(weighted))
+
+    @nn.nowrap
+    def _check_frames(self, frames: int) -> None:
+        if not self.has_variable("params", "global_dense1"):
+            return
+        kernel: Any = self.get_variable("params", "global_dense1")["kernel"]
+        weights = kernel.shape[0]
+        if frames != weights:
+            raise ValueError(
+                f"{'/'.join(self.path) or type(self).__name__}: its weights are for clips of one length; "
+                f"expected {weights} frames, got {frames}"
+            )
 
     @nn.nowrap
     def _local(self, means: Float[Array, "n t c"], train: bool) -> Float[Array, "n t c"]:

@@ -20,7 +20,7 @@ from dnr_jax.dnr import functional
 from dnr_jax.dnr.aliases import Carry, Features, ScaleShift
 from dnr_jax.dnr.functional import Affine, Moments
 from dnr_jax.dnr.inputs import as_features, check_width
-from dnr_jax.dnr.norm import explains_arguments
+from dnr_jax.dnr.norm import derived, explains_arguments
 from dnr_jax.dnr.relay import Prediction, RelayState
 from dnr_jax.dnr.scaling import (
     KeyEncoder,
@@ -62,15 +62,17 @@ class Norm(LayerSettings, _Sized, nnx.Module):
 
     use_running_average: bool | None = False
     """Standardise with the running statistics (evaluation) instead of the batch's. ``.train()`` and ``.eval()`` set it,
-    for all layers of a network; the argument of the call goes before it."""
+    and ``nnx.view(network, use_running_average=...)`` in what it returns, for all layers of a network; the argument of
+    the call goes before it."""
     rngs: dataclasses.InitVar[nnx.Rngs] = dataclasses.field(kw_only=True)
 
     def __post_init__(self, rngs: nnx.Rngs) -> None:
         """Refuse what cannot be built, and settings without effect; create parameters and running statistics."""
         self.check()
-        for kind, variables in ((nnx.Param, self._learned()), (nnx.BatchStat, self._running())):
-            for name, variable in variables.items():
-                setattr(self, name, kind(variable.create(self.param_dtype)))
+        for name, variable in self._learned().items():
+            setattr(self, name, nnx.Param(variable.create(self.param_dtype)))
+        for name, variable in self._running().items():
+            setattr(self, name, nnx.BatchStat(variable.create(self.running_dtype)))
         self._create(rngs)
 
     def __call__(self, carry: Carry, x: Features, *, use_running_average: bool | None = None) -> tuple[Carry, Features]:
@@ -99,6 +101,11 @@ class Norm(LayerSettings, _Sized, nnx.Module):
         moments = functional.frame_moments(x)
         carry, (scale, shift) = self._scale_and_shift(carry, x, moments)
         return carry, self.normalize(x, scale, shift, lambda: self._standardization(x, moments, frozen))
+
+    def set_view(self, use_running_average: bool | None = None) -> None:
+        """Set what ``flax.nnx.view`` is given for this layer, as in ``nnx.BatchNorm``; None leaves what there is."""
+        if use_running_average is not None:
+            self.use_running_average = use_running_average
 
     def _learned(self) -> dict[str, Any]:
         return {} if self.base.by_position else self.base.learned(self.num_features)
@@ -153,7 +160,7 @@ def without_carry(layer: type[Norm]) -> type[Norm]:
             raise TypeError(f"{layer.__name__} takes no mask: statistics are those of all clips and positions")
         return layer.__call__(self, None, x, use_running_average=use_running_average)[1]
 
-    return type(layer.__name__, (layer,), {"__call__": call, "__module__": layer.__module__})
+    return derived(layer, call, without_carry)
 
 
 @_layer
@@ -196,6 +203,12 @@ class CrossTemporalDNR(TemporalRelay, _DynamicNorm):
 
     streaming: bool = dataclasses.field(default=False, kw_only=True)
     """Start from the state that the call before has left."""
+
+    def set_view(self, use_running_average: bool | None = None, streaming: bool | None = None) -> None:
+        """Set what ``flax.nnx.view`` is given for this layer; None leaves what there is."""
+        super().set_view(use_running_average)
+        if streaming is not None:
+            self.streaming = streaming
 
     def _create(self, rngs: nnx.Rngs) -> None:
         self.relay_cell = self._own_cell(rngs)

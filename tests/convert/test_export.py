@@ -23,6 +23,7 @@ from dnr_jax.convert.source import template_of
 from dnr_jax.data.clips.pipeline import load_clip
 from dnr_jax.data.clips.sampling import Dense, Linspace, Segments, Window
 from dnr_jax.models import create_model
+from dnr_jax.models.blocks import stack_blocks, unstack_blocks
 from dnr_jax.runs import devices
 from dnr_jax.runs.folder import load_run
 from dnr_jax.runs.inference import normalize
@@ -170,6 +171,18 @@ def test_bfloat16_kernels_take_half_of_the_space_and_compute_as_rounded_ones(run
     found = np.asarray(program.call(clips))
     np.testing.assert_allclose(found, expected(run, clips, "bfloat16"), rtol=1e-5, atol=1e-6)
     assert np.abs(found - expected(run, clips)).max() > 1e-6  # they are not the exact ones
+
+
+def test_int8_kernels_of_stacked_blocks_are_those_of_single_ones():
+    """A block whose numbers are small keeps them beside one whose numbers are large."""
+    kernels = jnp.linspace(-0.3, 0.3, 2 * 3 * 4).reshape(2, 3, 4), 100 * jnp.ones((2, 3, 4))
+    single = {"params": {f"block{i + 1}": {"conv": {"kernel": kernel}} for i, kernel in enumerate(kernels)}}
+    stacked = stack_blocks(single)
+    found = rounded(stacked, "int8")
+    assert found["params"]["blocks"]["block"]["conv"]["kernel"].scale.shape == (2, 4)
+    expected = widened(rounded(single, "int8"), single)
+    jax.tree.map(np.testing.assert_array_equal, unstack_blocks(widened(found, stacked)), expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.01), expected, single)
 
 
 def test_int8_kernels_have_a_scale_for_each_output_channel(run):

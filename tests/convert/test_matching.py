@@ -22,6 +22,7 @@ from dnr_jax.convert import (
 )
 from dnr_jax.convert.matching import inflate, parse_allow
 from dnr_jax.models import TDN, TSM, TSN, BNInception, R2Plus1D, SlowFast, TANet, create_model
+from dnr_jax.models.blocks import stack_blocks, unstack_blocks
 from dnr_jax.models.complexity import abstract_variables
 from dnr_jax.models.layers import Conv3D
 from tests import golden
@@ -370,3 +371,41 @@ def test_a_state_dict_of_the_reference_goes_there_and_back_bit_for_bit(shared, n
 def test_what_torch_has_no_name_for_is_refused():
     with pytest.raises(ConversionError, match="relay1/initial_state has no name"):
         AUTHORS.key("layer1/relay1/initial_state")
+
+
+def test_arrays_that_become_one_name_are_named():
+    """As where a checkpoint holds a network alone and in its wrapper: one of the two would be lost."""
+    state, wanted = state_of("r18", "torchvision"), template("r18")
+    both = {**state, "module.conv1.weight": np.zeros_like(state["conv1.weight"])}
+    recognition = recognize(both, wanted)
+    found = match(both, wanted, TORCHVISION, rename=recognition.rename)
+    assert found.report.problems == ["ambiguous: conv1.weight, module.conv1.weight; expected one conv1.weight"]
+    with pytest.raises(ConversionError, match="ambiguous: conv1.weight, module.conv1.weight"):
+        found.report.check()
+
+
+def test_one_of_two_arrays_can_be_allowed_to_differ():
+    state, wanted = state_of("r18", "torchvision"), template("r18")
+    both = {**state, "module.conv1.weight": np.zeros_like(state["conv1.weight"])}
+    for unused in ("module.*", "conv1.weight"):
+        found = match(both, wanted, TORCHVISION, rename=recognize(both, wanted).rename, allow=(unused,))
+        assert not found.report.problems and list(found.report.dropped.values()) == [unused]
+        kernel = found.arrays["params", "backbone/conv1/kernel"]
+        assert kernel.any() == (unused == "module.*")
+    assert unused in str(found.report)
+
+
+def test_a_name_without_its_prefix_does_not_replace_one_with_it():
+    state, wanted = state_of("r18", "torchvision"), template("r18")
+    both = {f"model.{key}": array for key, array in state.items()} | {"conv1.weight": np.zeros((4, 3, 7, 7), "f4")}
+    report = match(both, wanted, TORCHVISION, rename=recognize(both, wanted).rename).report
+    assert report.problems == ["ambiguous: model.conv1.weight, conv1.weight; expected one conv1.weight"]
+
+
+def test_stacked_blocks_are_told_from_missing_names():
+    variables = noise(template("r18"))
+    state, stacked = to_state_dict(variables, TORCHVISION), stack_blocks(variables)
+    with pytest.raises(ConversionError, match=r"blocks/block/.*: the blocks of the network are stacked"):
+        from_state_dict(state, stacked, TORCHVISION)
+    returned = stack_blocks(from_state_dict(state, unstack_blocks(stacked), TORCHVISION))
+    jax.tree.map(np.testing.assert_array_equal, returned, stacked)

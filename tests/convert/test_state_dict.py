@@ -15,6 +15,7 @@ from dnr_jax.convert import (
     MCG_NJU,
     MMACTION2,
     MMACTION2_TORCHVISION,
+    OWN,
     PYSLOWFAST,
     TORCHVISION,
     ConversionError,
@@ -35,6 +36,7 @@ from dnr_jax.models import (
     TSNHead,
     create_model,
 )
+from dnr_jax.models.blocks import stack_blocks
 from dnr_jax.models.complexity import abstract_variables
 from dnr_jax.models.zoo import zoo
 from tests.golden_networks import NETWORKS
@@ -72,6 +74,15 @@ def test_there_and_back_is_exact(naming, depth):
     assert len(state) == len(jax.tree.leaves(variables))
     returned = from_state_dict(state, variables, NAMINGS[naming])
     jax.tree.map(functools.partial(np.testing.assert_array_equal, strict=True), returned, variables)
+
+
+@pytest.mark.parametrize("naming", ["own", *NAMINGS])
+def test_stacked_blocks_have_the_names_of_single_ones(naming):
+    naming = NAMINGS.get(naming, OWN)
+    variables = tree(50)
+    expected, found = to_state_dict(variables, naming), to_state_dict(stack_blocks(variables), naming)
+    assert found.keys() == expected.keys()
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 @pytest.mark.parametrize("naming", NAMINGS)

@@ -76,6 +76,40 @@ def test_static_norm_is_batch_norm(x64, fields):
             np.testing.assert_allclose(average, expected_average, **tolerance)
 
 
+@pytest.mark.usefixtures("promotion")
+@pytest.mark.parametrize("layer", [Batch, without_carry(CrossTemporalDNR)])
+def test_running_statistics_reach_the_batch_s_with_narrow_parameters(layer):
+    """Averages in bfloat16 would stop where a tenth of what is left is less than they can tell apart."""
+    x = jnp.asarray(features(2, 4, 3), jnp.float32) + 3.3
+    ours, theirs = (kind(param_dtype=jnp.bfloat16, momentum=0.9) for kind in (layer, nn.BatchNorm))
+    for norm in (ours, theirs):
+        variables = norm.init(jax.random.key(0), x, use_running_average=True)
+        assert {leaf.dtype for leaf in jax.tree.leaves(variables["params"])} == {jnp.dtype("bfloat16")}
+        stats = three_hundred_steps(norm, variables, x)
+        assert {leaf.dtype for leaf in jax.tree.leaves(stats)} == {jnp.dtype("float32")}
+        np.testing.assert_allclose(stats["mean"], np.mean(x, (0, 1, 2)), rtol=1e-5)
+
+
+def three_hundred_steps(norm, variables, x):
+    """Return the running statistics after 300 steps of training on one batch."""
+
+    def step(_, stats):
+        return norm.apply({**variables, "batch_stats": stats}, x, use_running_average=False, mutable=["batch_stats"])[
+            1
+        ]["batch_stats"]
+
+    return jax.jit(lambda stats: jax.lax.fori_loop(0, 300, step, stats))(variables["batch_stats"])
+
+
+@pytest.mark.usefixtures("promotion")
+def test_running_statistics_of_older_weights_become_wider():
+    x = jnp.asarray(features(2, 4, 3), jnp.float32)
+    variables = Batch().init(jax.random.key(0), x, use_running_average=True)
+    narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), variables)
+    _, updates = Batch().apply(narrow, x, use_running_average=False, mutable=["batch_stats"])
+    assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype("float32")}
+
+
 def test_scales_and_shifts_start_as_said():
     layer = StaticNorm(scale_init=nn.initializers.zeros_init(), bias_init=nn.initializers.constant(2.0))
     variables = layer.init(jax.random.key(0), None, jnp.ones((1, 2, C)), use_running_average=True)

@@ -1,8 +1,10 @@
 """Normalisation layers against the literal reference, and the invariants that every one of them keeps."""
 
+import copy
 import dataclasses
 import functools
 import math
+import pickle
 
 import flax.linen as nn
 import jax
@@ -431,6 +433,84 @@ class TestWithoutCarry:
         with pytest.raises(TypeError, match="CrossLayerDNR relays through its carry"):
             without_carry(CrossLayerDNR)
 
+    @pytest.mark.parametrize("layer", [CrossTemporalDNR, StaticNorm])
+    def test_it_can_be_pickled_and_copied(self, layer):
+        norm = without_carry(layer)(momentum=0.8)
+        for again in (pickle.loads(pickle.dumps(norm)), copy.deepcopy(norm)):
+            assert type(again) is type(norm) and again == norm
+            assert again.base.momentum == 0.8
+        assert pickle.loads(pickle.dumps(layer())) == layer()
+
+
+class ScannedBlock(nn.Module):
+    """A block under ``nn.scan`` that is handed the stage's cell."""
+
+    @nn.compact
+    def __call__(self, state, cell):
+        carry, x = state
+        carry, y = CrossLayerDNR(cell=cell, param_dtype=jnp.float64, name="norm")(carry, x, use_running_average=True)
+        return (carry, jnp.tanh(y) + x), None
+
+
+class Depth(nn.Module):
+    """Three blocks that share a cell, under a scan or in a loop."""
+
+    scanned: bool
+    initial_state: str = "zeros"
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+        cell = RelayCell(C, param_dtype=jnp.float64, initial_state=self.initial_state, name="cell")
+        state = (cell.initialize_carry((len(x),), x.dtype),), x
+        if not self.scanned:
+            for i in range(3):
+                state, _ = ScannedBlock(name=f"block{i}")(state, cell)
+            return state[1]
+        axes = {"params": 0, "batch_stats": 0}
+        block = nn.remat(ScannedBlock) if self.remat else ScannedBlock
+        scan = nn.scan(block, axes, split_rngs={"params": True}, in_axes=nn.broadcast, length=3)
+        return scan(name="blocks")(state, cell.shared())[0][1]
+
+
+@pytest.mark.parametrize(("initial_state", "remat"), [("zeros", False), ("learned", False), ("learned", True)])
+def test_blocks_under_a_scan_share_a_cell_that_is_handed_to_them(x64, initial_state, remat):
+    x = features(2, 4, 3)
+    loop, scan = Depth(False, initial_state), Depth(True, initial_state, remat)
+    variables = reference.variables_like(jax.eval_shape(loop.init, jax.random.key(0), x), 1)
+    cell = variables["params"]["cell"]
+    stats = [variables["batch_stats"][f"block{i}"] for i in range(3)]
+    stacked = {
+        "params": {"cell": cell},
+        "batch_stats": {"blocks": jax.tree.map(lambda *leaves: jnp.stack(leaves), *stats)},
+    }
+    made = jax.eval_shape(scan.init, jax.random.key(0), x)
+    assert jax.tree.map(jnp.shape, made) == jax.tree.map(jnp.shape, stacked)  # the cell has no axis of blocks
+
+    def run(model, variables, params):
+        return jnp.sum(jnp.sin(model.apply(variables | {"params": {"cell": params}}, x)))
+
+    expected, gradients = jax.value_and_grad(functools.partial(run, loop, variables))(cell)
+    found = jax.value_and_grad(functools.partial(run, scan, stacked))(cell)
+    reference.assert_close(found, (expected, gradients))
+    assert any((leaf != 0).any() for leaf in jax.tree.leaves(gradients))
+
+
+class TestForeignCells:
+    """Cells that are not this package's say which signature is expected."""
+
+    def test_a_state_that_is_made_in_another_way(self):
+        layer, x = CrossLayerDNR(cell=nn.GRUCell(C)), jnp.ones((2, 4, C), jnp.float32)
+        with pytest.raises(TypeError, match="initialize_carry of GRUCell .* expected a RelayCell, or what maps"):
+            layer.init(jax.random.key(0), None, x, use_running_average=True)
+
+    def test_a_step_that_returns_no_scale_and_shift(self):
+        """As many clips as a pair has entries: the array of hidden states could be taken for scale and shift."""
+        layer, x = CrossLayerDNR(cell=nn.GRUCell(C)), jnp.ones((2, 4, C), jnp.float32)
+        carry = (jnp.ones((2, C), jnp.float32),)
+        with pytest.raises(TypeError, match=r"a GRUCell returns .*; expected a RelayCell, or what maps"):
+            layer.init(jax.random.key(0), carry, x, use_running_average=True)
+
 
 def test_a_scan_over_blocks_threads_the_relay(x64):
     """Three norms with a cell each, in a loop and as one scanned layer."""
@@ -453,3 +533,24 @@ def test_a_scan_over_blocks_threads_the_relay(x64):
         own = jax.tree.map(lambda leaf, i=i: leaf[i], {name: tree["norm"] for name, tree in variables.items()})
         carry, x = layer.apply(own, carry, x, use_running_average=True)
     reference.assert_close(found, (carry, x))
+
+
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+@pytest.mark.parametrize("mutable", [True, nn.DenyList("params")], ids=["True", "DenyList"])
+def test_only_a_caller_that_names_the_state_streams(x64, mutable, direction):
+    """A training loop with ``mutable=True`` hands on all that it is given, and its clips have nothing in common."""
+    layer, x = CrossTemporalDNR(num_groups=2, direction=direction, param_dtype=jnp.float64), features(2, 4, 3)
+    variables = variables_of(layer, x)
+    (_, first), updates = layer.apply(variables, None, x, use_running_average=False, mutable=mutable)
+    assert "relay_state" not in updates
+    (_, second), _ = layer.apply(variables | updates, None, x, use_running_average=False, mutable=mutable)
+    np.testing.assert_array_equal(first, second)
+
+
+def test_a_state_that_is_given_is_used_and_left_whatever_is_mutable(x64):
+    layer, x = CrossTemporalDNR(num_groups=2, param_dtype=jnp.float64), features(2, 4, 3)
+    variables = variables_of(layer, x)
+    _, state = layer.apply(variables, None, x, use_running_average=True, mutable=["relay_state"])
+    expected = layer.apply(variables | state, None, x, use_running_average=True, mutable=["relay_state"])
+    (_, y), updates = layer.apply(variables | state, None, x, use_running_average=True, mutable=True)
+    reference.assert_close((y, updates["relay_state"]), (expected[0][1], expected[1]["relay_state"]))

@@ -121,3 +121,61 @@ def test_no_batch_is_refused():
     model, variables, _ = build(StaticNorm)
     with pytest.raises(ValueError, match="precise statistics need at least one batch"):
         precise_statistics(model, variables, [])
+
+
+class ScannedBlock(nn.Module):
+    train: bool
+
+    @nn.compact
+    def __call__(self, x, _):
+        norm = CrossTemporalDNR(num_groups=2, param_dtype=jnp.float64, name="norm")
+        return jnp.tanh(norm(None, x, use_running_average=not self.train)[1]), None
+
+
+class Scanned(nn.Module):
+    """A norm, and one that a user's scan runs three times."""
+
+    collections: tuple[str, ...]
+
+    @nn.compact
+    def __call__(self, x, train):
+        _, x = StaticNorm(param_dtype=jnp.float64, name="stem")(None, x, use_running_average=not train)
+        axes = dict.fromkeys(self.collections, 0)
+        scan = nn.scan(ScannedBlock, variable_axes=axes, split_rngs={"params": True}, length=3)
+        return scan(train, name="blocks")(x, None)[0]
+
+
+@pytest.mark.parametrize("given", ["module", "function"])
+def test_layers_whose_sums_get_lost_are_named(given):
+    model, x = Scanned(("params", "batch_stats")), features(2, 4, 3)
+    variables = model.init(jax.random.key(0), x, False)
+
+    def sums(variables, batch):
+        return model.apply(variables, batch, True, mutable=["moments", "batch_stats"])[1]["moments"]
+
+    message = "^blocks/norm: the collection 'moments' is not mutable there.*expected 'moments' beside 'batch_stats' in"
+    with pytest.raises(ValueError, match=message):
+        precise_statistics(model if given == "module" else sums, variables, [x])
+
+
+def test_layers_under_a_scan_that_threads_the_sums_have_statistics():
+    model, x = Scanned(("params", "batch_stats", "moments")), features(2, 4, 3)
+    variables = model.init(jax.random.key(0), x, False)
+    found = precise_statistics(model, variables, [x])["batch_stats"]
+    values = np.asarray(x)
+    first = (values - values.mean((0, 1, 2))) / np.sqrt(values.var((0, 1, 2)) + 1e-5)
+    np.testing.assert_allclose(found["blocks"]["norm"]["mean"][0], first.mean((0, 1, 2)), atol=1e-12)
+    np.testing.assert_allclose(found["blocks"]["norm"]["var"][0], first.var((0, 1, 2)), rtol=1e-9)
+    assert (found["blocks"]["norm"]["var"] != variables["batch_stats"]["blocks"]["norm"]["var"]).all()
+
+
+def test_a_norm_that_is_frozen_stays_as_it_is():
+    class Frozen(nn.Module):
+        @nn.compact
+        def __call__(self, x, train):
+            _, x = StaticNorm(param_dtype=jnp.float64, name="frozen")(None, x, use_running_average=True)
+            return x
+
+    x = features(2, 4, 3)
+    variables = Frozen().init(jax.random.key(0), x, False)
+    jax.tree.map(np.testing.assert_array_equal, precise_statistics(Frozen(), variables, [x]), variables)

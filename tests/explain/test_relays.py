@@ -9,7 +9,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from dnr_jax import DNRSpec, inspect, plot_relays
+from dnr_jax import CrossLayerDNR, CrossTemporalDNR, DNRSpec, RelayCell, inspect, plot_relays
 from dnr_jax.dnr import functional
 from dnr_jax.models.blocks import stack_blocks
 from dnr_jax.models.residual import BasicBlock, Stage
@@ -120,3 +120,97 @@ def test_the_picture_is_drawn(tmp_path, spec):
     plot_relays(inspect(model, variables_of(model), jnp.asarray(CLIPS)), tmp_path / "relays.png")
     picture = matplotlib.image.imread(tmp_path / "relays.png")
     assert min(picture.shape[:2]) > 100 and picture[..., :3].std() > 0.05
+
+
+class ScannedBlock(nn.Module):
+    """A block of a user's scan."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, None]:
+        norm = CrossTemporalDNR(num_groups=2, granularity="frame", name="norm")
+        return jnp.tanh(norm(None, x, use_running_average=True)[1]), None
+
+
+class Scanned(nn.Module):
+    """Three blocks under a user's scan, or in a loop."""
+
+    collections: tuple[str, ...] | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        if self.collections is None:
+            for i in range(3):
+                x, _ = ScannedBlock(name=f"part{i}")(x, None)
+            return x
+        axes = dict.fromkeys(self.collections, 0)
+        scan = nn.scan(ScannedBlock, variable_axes=axes, split_rngs={"params": True}, length=3)
+        return scan(name="parts")(x, None)[0]
+
+
+def test_a_user_s_scan_has_a_trace_for_each_block():
+    loop, scan = Scanned(None), Scanned(("params", "batch_stats", "intermediates"))
+    variables = loop.init(jax.random.key(0), CLIPS, train=False)
+    stacked = {
+        collection: {"parts": jax.tree.map(lambda *leaves: jnp.stack(leaves), *(tree[f"part{i}"] for i in range(3)))}
+        for collection, tree in variables.items()
+        if collection != "intermediates"
+    }
+    expected = inspect(loop, variables, jnp.asarray(CLIPS), train=False)
+    found = inspect(scan, stacked, jnp.asarray(CLIPS), train=False)
+    assert list(found) == [f"parts/norm[{i}]" for i in range(3)]
+    for i in range(3):
+        trace, other = found[f"parts/norm[{i}]"], expected[f"part{i}/norm"]
+        assert trace.scale.shape == (2, 4, 3)
+        np.testing.assert_allclose(trace.scale, other.scale, rtol=1e-4)
+        assert trace.gates.keys() == other.gates.keys() and trace.gates
+        for gate, values in trace.gates.items():
+            np.testing.assert_allclose(values, other.gates[gate], rtol=1e-4, atol=1e-6)
+
+
+def test_layers_that_a_scan_keeps_silent_are_named():
+    model = Scanned(("params", "batch_stats"))
+    variables = model.init(jax.random.key(0), CLIPS, train=False)
+    message = "^parts/norm: the collection 'intermediates' is not mutable there.*expected 'intermediates' in variable_"
+    with pytest.raises(ValueError, match=message):
+        inspect(model, variables, jnp.asarray(CLIPS), train=False)
+
+
+def test_calls_of_a_layer_are_taken_apart():
+    class Once(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+            return CrossTemporalDNR(num_groups=2, name="norm")(None, x, use_running_average=True)[1]
+
+    class Twice(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+            norm = CrossTemporalDNR(num_groups=2, name="norm")
+            return sum(norm(None, factor * x, use_running_average=True)[1] for factor in (1.0, 2.0))
+
+    x = jnp.asarray(CLIPS)
+    variables = Once().init(jax.random.key(0), x, train=False)
+    found = inspect(Twice(), variables, x, train=False)
+    assert list(found) == ["norm(0)", "norm(1)"]
+    for i, factor in enumerate((1.0, 2.0)):
+        expected = inspect(Once(), variables, factor * x, train=False)["norm"]
+        np.testing.assert_allclose(found[f"norm({i})"].shift, expected.shift, rtol=1e-5)
+        for gate, values in expected.gates.items():
+            np.testing.assert_allclose(found[f"norm({i})"].gates[gate], values, rtol=1e-5, atol=1e-6)
+
+
+def test_gates_of_a_shared_cell_are_not_guessed():
+    """Where a layer is called twice, the calls of the cell do not tell which layer's they are."""
+
+    class Shared(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+            cell, carry = RelayCell(3, name="cell"), None
+            first, second = (CrossLayerDNR(cell=cell, name=name) for name in ("first", "second"))
+            for norm in (first, second, first):
+                carry, x = norm(carry, x, use_running_average=True)
+            return x
+
+    x = jnp.asarray(CLIPS)
+    found = inspect(Shared(), Shared().init(jax.random.key(0), x, train=False), x, train=False)
+    assert list(found) == ["first(0)", "first(1)", "second"]
+    assert not any(trace.gates for trace in found.values())

@@ -251,3 +251,21 @@ def test_branches_have_chains_of_their_own():
     branch = found["block1/branch_double_3x3/norm1"]
     assert (branch.chain, branch.cells) == ("branch_double_3x3/norm1", ("relay1_double_3x3_4",))
     assert (branch.before, branch.behind) == ("block1/branch_double_3x3/conv1", "block1/branch_double_3x3/conv2")
+
+
+@pytest.mark.parametrize("mutable", [True, ["batch_stats", "relay_state"]], ids=["True", "named"])
+def test_scanned_blocks_stream_where_the_state_is_named(mutable):
+    """Under a scan that threads the collection, a block would take it for named in any case."""
+    spec = DNRSpec(norm1="ct", norm2="ct")
+    model = stage(spec, scan_blocks=True)
+    variables = stack_blocks(variables_of(stage(spec)))
+    first, updates = model.apply(variables, clips(), train=False, mutable=mutable)
+    second, _ = model.apply({**variables, **updates}, clips(), train=False, mutable=mutable)
+    assert ("relay_state" in updates) == (mutable is not True)
+    assert (jnp.abs(first - second).max() > 1e-6) == (mutable is not True)
+
+
+def test_only_stacked_blocks_are_unstacked():
+    """A module may be called ``blocks`` without being a scan's."""
+    variables = {"params": {"blocks": {"conv": {"kernel": jnp.ones((3, 2))}}}}
+    assert unstack_blocks(variables) == variables

@@ -154,3 +154,12 @@ def test_clips_of_another_shape_are_refused():
     model = create_model(TSN(depth=18, width=4, num_classes=3, norm=DNRSpec(norm1="static", norm2="static")))
     with pytest.raises(AssertionError, match=r"clips must be \[N, T, H, W, 3\]"):
         model.init(jax.random.key(0), jnp.zeros((2, 30, 8, 16, 16, 3)), train=False)
+
+
+def test_pixels_that_were_not_normalised_are_refused():
+    model = create_model(TSN(depth=18, width=4, num_classes=3, norm=DNRSpec(norm1="static", norm2="static")))
+    init = functools.partial(model.init, train=False)
+    x = jax.ShapeDtypeStruct((2, 4, 16, 16, 3), jnp.float32)
+    variables = jax.eval_shape(init, jax.random.key(0), x)
+    with pytest.raises(TypeError, match="features must be floating point, got uint8: normalise the pixels first"):
+        jax.eval_shape(functools.partial(model.apply, train=False), variables, jax.ShapeDtypeStruct(x.shape, jnp.uint8))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pickle
 
 import flax.linen as nn
 import jax
@@ -261,3 +262,70 @@ def test_parameters_of_a_cell_start_as_those_of_the_linen_cell():
         for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(linen), strict=True):
             assert a.shape == b.shape
             np.testing.assert_allclose(jnp.abs(a).max(), jnp.abs(b).max(), rtol=0.3 if a.ndim == 1 else 0.05)
+
+
+class Mixed(nnx.Module):
+    """Norms of both packages, and a dropout."""
+
+    def __init__(self, rngs):
+        self.theirs = nnx.BatchNorm(C, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+        self.relayed = dnr_jax.nnx.CrossTemporalDNR(C, rngs=rngs)
+        self.static = dnr_jax.nnx.without_carry(dnr_jax.nnx.StaticNorm)(C, rngs=rngs)
+
+    def __call__(self, x):
+        return self.static(self.relayed(None, self.dropout(self.theirs(x)))[1])
+
+
+@pytest.mark.compat
+@pytest.mark.skipif(not hasattr(nnx, "view"), reason="flax 0.11 has no nnx.view")
+def test_a_view_has_the_mode_that_it_is_given():
+    network, x = Mixed(nnx.Rngs(0)), clips(2, 4, 3)
+    viewed = nnx.view(network, deterministic=True, use_running_average=True)
+    evaluated = nnx.clone(network)
+    evaluated.eval()
+    np.testing.assert_array_equal(viewed(x), evaluated(x))
+    assert not viewed.relayed.mean[...].any() and not viewed.static.mean[...].any()  # nothing was updated
+    assert not network.relayed.use_running_average  # what is viewed stays as it was
+    trained = nnx.view(viewed, deterministic=True, use_running_average=False)
+    trained(x)
+    assert trained.relayed.mean[...].all() and trained.static.mean[...].all()
+
+
+@pytest.mark.compat
+@pytest.mark.skipif(not hasattr(nnx, "view"), reason="flax 0.11 has no nnx.view")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layer_alone_can_be_viewed(kind):
+    layer = build(kind)
+    assert nnx.view(layer, use_running_average=True).use_running_average
+    if kind == "CrossTemporalDNR":
+        streaming = nnx.view(layer, streaming=True)
+        assert streaming.streaming and not streaming.use_running_average and not layer.streaming
+    with pytest.raises(ValueError, match="Unused keys"):
+        nnx.view(layer, use_running_averages=True)
+
+
+@pytest.mark.compat
+def test_a_mode_that_is_not_given_stays():
+    layer = build("CrossTemporalDNR", streaming=True)
+    layer.eval()
+    layer.set_view()
+    assert layer.use_running_average and layer.streaming
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("kind", KINDS)
+def test_running_statistics_are_wide_beside_narrow_parameters(kind):
+    layer, x = build(kind, param_dtype=jnp.bfloat16), clips(2, 4, 3)
+    with jax.numpy_dtype_promotion("standard"):
+        layer(None, x)
+    assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(layer, nnx.BatchStat))} == {jnp.dtype("float32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(layer, nnx.Param))} == {jnp.dtype("bfloat16")}
+
+
+@pytest.mark.compat
+def test_layers_without_a_carry_can_be_pickled():
+    layer = dnr_jax.nnx.without_carry(dnr_jax.nnx.CrossTemporalDNR)(C, rngs=nnx.Rngs(0))
+    again, x = pickle.loads(pickle.dumps(layer)), clips(2, 4, 3)
+    assert type(again) is type(layer)
+    np.testing.assert_array_equal(again(x), layer(x))

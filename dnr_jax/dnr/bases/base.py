@@ -26,16 +26,16 @@ class Variable(NamedTuple):
     Attributes:
       shape: of the array.
       start: value of all its entries at the start.
-      dtype: None: that of the layer's parameters.
+      dtype: None: that of the layer's parameters, or for a running statistic float32 where that is wider.
     """
 
     shape: tuple[int, ...]
     start: float
     dtype: Dtype | None = None
 
-    def create(self, param_dtype: Dtype) -> Num[Array, "..."]:
-        """Return the array at the start."""
-        return jnp.full(self.shape, self.start, self.dtype or param_dtype)
+    def create(self, dtype: Dtype) -> Num[Array, "..."]:
+        """Return the array at the start, in ``dtype`` unless it has one of its own."""
+        return jnp.full(self.shape, self.start, self.dtype or dtype)
 
 
 class Observation(NamedTuple):
