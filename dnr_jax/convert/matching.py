@@ -289,7 +289,7 @@ def renamed(
     for key in keys:
         found.setdefault(rename(key), []).append(key)
     several = [key for same in found.values() if len(same) > 1 for key in same]
-    dropped = {key: entry for key in several if (entry := _allowing(allow, "", key))}
+    dropped = {key: entry for key in several if (entry := may_differ(allow, "", key))}
     left = {name: [key for key in same if key not in dropped] for name, same in found.items()}
     ambiguous = {name: tuple(same) for name, same in left.items() if len(same) > 1}
     return {name: same[0] for name, same in left.items() if same}, ambiguous, dropped
