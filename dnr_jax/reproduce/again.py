@@ -1,4 +1,4 @@
-"""A section on runs that were done again: how much of an accuracy is the rounding of another machine or version."""
+"""A section on runs that were done again: how far an accuracy depends on the machine and the version of the code."""
 
 from collections.abc import Iterator, Sequence
 
@@ -31,9 +31,10 @@ def _section(pairs: Sequence[Pair]) -> Iterator[str]:
     """Yield the lines of the section."""
     change = np.mean([100 * abs(again.top1 - before.top1) for before, again in pairs])
     yield "## Runs that were done again\n"
+    commits = sorted({again.versions.get("commit", "one that is not known") for _, again in pairs})
     yield (
-        f"{len(pairs)} runs were done again, with one version of the code for all. What is declared and the seed are "
-        "the same; what differs is how sums are rounded. "
+        f"{len(pairs)} runs were done again, at commit {', '.join(commits)}. What is declared and the seed are the "
+        "same; code, packages and processor may not be, which changes at least how sums are rounded. "
         f"The mean absolute difference is {change:.1f} points.\n"
     )
     grouped = _by_row(pairs)

@@ -9,7 +9,7 @@ from dnr_jax.reproduce.experiments import runs_of
 from dnr_jax.reproduce.statistics import Contrast, Estimate
 from dnr_jax.reproduce.tables import DATA, TABLES, trend
 from tests.paths import REPOSITORY
-from tests.reproduce.finished import result
+from tests.reproduce.finished import fine_tuned, result
 
 DOCS = REPOSITORY / "docs"
 TEXTS = sorted((DOCS / "results").glob("*.md.in"))
@@ -138,13 +138,7 @@ def test_a_contrast_that_several_tables_have_stands_once_with_all_of_them():
 
 
 def test_a_verdict_names_its_data_where_they_are_not_the_main_ones():
-    table, rng = TABLES["4"], np.random.default_rng(0)
-    found = [
-        result(run, rng.permutation(100) < (80 if row.name == "sthv1+dnr" else 40) + run.seed)
-        for row in table.rows
-        if row.name.startswith("sthv1")
-        for run in runs_of(table, row, 5)
-    ]
+    found = fine_tuned()
     (line,) = lines("supported", found)
     assert line.startswith("- Table 4, on Weizmann actions in opposite order: DNR adds in fine-tuning (Something-Somet")
     far = findings.fill("{{questions}}", runs("far", 5, ARMS))

@@ -33,9 +33,10 @@ class LeftOut:
 
     reasons: dict[str, list[str]] = dataclasses.field(default_factory=lambda: collections.defaultdict(list))
 
-    def add(self, reason: str, path: str) -> None:
-        """Note a path."""
-        self.reasons[reason].append(path)
+    def add(self, reason: str, *paths: str) -> None:
+        """Note paths."""
+        if paths:
+            self.reasons[reason].extend(paths)
 
     def warn(self, root: str) -> None:
         """Say in one warning how many there are, with an example of each kind; nothing where there are none."""
@@ -122,13 +123,8 @@ class _Walk:
             if _FLOW_FOLDER.fullmatch(posixpath.basename(path)):
                 self.left_out.add("folders of optical flow", path)
                 return
-            below = self._below(path, children, above)
-            if all(self._frames.get(name, math.inf) <= len(frames) for name in below):
-                self._frames[path] = len(frames)
-                for name in below:
-                    self.left_out.add("folders of frames in a folder of as many", name)
-                yield path
-                return
+            yield from self._frames_or_covers(path, children, len(frames), above)
+            return
         for child in children:
             inner = posixpath.join(path, child.name)
             if child.is_folder:
@@ -138,13 +134,25 @@ class _Walk:
             elif child.suffix not in VIDEO_SUFFIXES:
                 self._note(inner, child)
 
-    def _below(self, path: str, children: Sequence[_Child], above: tuple[str, ...]) -> list[str]:
-        """Return the videos in the folders of a folder, with no note of what is left out there."""
+    def _frames_or_covers(
+        self, path: str, children: Sequence[_Child], frames: int, above: tuple[str, ...]
+    ) -> Iterator[str]:
+        """Yield a folder with so many frames, or the videos below it where these frames are but their covers."""
         noted, self.left_out = self.left_out, LeftOut()
-        folders = [(posixpath.join(path, child.name), child) for child in children if child.is_folder]
-        found = [name for inner, child in folders for name in self._in_folder(inner, child, above)]
-        self.left_out = noted
-        return found
+        inner = [(posixpath.join(path, child.name), child) for child in children]
+        below = [name for name, child in inner if child.is_folder for name in self._in_folder(name, child, above)]
+        noted_below, self.left_out = self.left_out, noted
+        if all(self._frames.get(name, math.inf) <= frames for name in below):
+            self._frames[path] = frames
+            self.left_out.add("folders of frames in a folder of as many", *below)
+            yield path
+            return
+        for name, child in inner:
+            if not child.is_folder:
+                self._note(name, child)
+        for reason, paths in noted_below.reasons.items():
+            self.left_out.add(reason, *paths)
+        yield from below
 
     def _in_folder(self, path: str, child: _Child, above: tuple[str, ...]) -> Iterator[str]:
         if child.is_link:

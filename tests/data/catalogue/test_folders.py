@@ -55,7 +55,7 @@ def test_a_picture_above_videos_does_not_hide_them(tree):
     names = ("a/preview.jpg", "a/1/cover.png", "a/1/day/one.mp4", "a/2/two.mp4", "b/cover.jpg", "b/1.png", *frames)
     media = folders.find_media(str(tree(*names, "c/1.jpg", "c/flow/1.jpg", "c/flow/2.jpg")))
     assert media.videos == ("a/1/day/one.mp4", "a/2/two.mp4", "b/x", "c")
-    assert str(media.left_out) == "pictures that lie beside videos: 4, such as a/1/cover.png"
+    assert str(media.left_out) == "pictures that lie beside videos: 4, such as a/preview.jpg"
 
 
 def test_hidden_names_are_nothing(tree):
