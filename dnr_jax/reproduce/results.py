@@ -133,7 +133,7 @@ def _processor() -> str:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Return :attr:`dnr_jax.reproduce.results.Result.versions` of this process."""
+    """Return what the ``versions`` of a :class:`Result` of this process are."""
     found = {"dnr_jax": dnr_jax.__version__} | {
         package: importlib.metadata.version(package) for package in ("jax", "jaxlib", "flax")
     }
