@@ -226,9 +226,8 @@ def _print_settings(trainer: Trainer, resolved: Resolved, workdir: pathlib.Path)
     if resolved.start and not trainer.step:
         print(resolved.start.report.summary())
     classes = resolved.training.classes
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(trainer.state.params))
     videos = (len(resolved.training), len(resolved.validation))
-    print(describe(resolved.config, videos, classes, parameters, trainer.total_steps, trainer.mesh))
+    print(describe(resolved.config, videos, classes, trainer.state.params, trainer.total_steps, trainer.mesh))
     start = f"{'continuing' if trainer.step else 'starting'} at step {trainer.step}"
     print(f"{'folder':<14} {workdir}, with the whole configuration in {CONFIG_FILE}\n{start}", flush=True)
 

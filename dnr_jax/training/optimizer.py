@@ -1,7 +1,9 @@
 """What all optimizers share (clipping, schedule, warm-up), and that of the paper's recipe: SGD with momentum."""
 
+import collections
 import dataclasses
-from collections.abc import Iterator
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
 import jax
@@ -9,7 +11,9 @@ import jax.numpy as jnp
 import optax
 from annotated_types import Ge, Lt
 
-from dnr_jax.config import Optimizer, register
+from dnr_jax.config import ConfigError, Optimizer, register
+from dnr_jax.config.parts import nearest
+from dnr_jax.convert import GROUPS
 
 
 def peak_learning_rate(config: Optimizer, batch_size: int) -> float:
@@ -100,12 +104,107 @@ class SGD(Optimizer):
         )
 
 
+def rate_factors(config: Optimizer, params: optax.Params) -> optax.Params:
+    """Return the factor of the learning rate of each parameter, as ``optimizer.rate_factors`` says.
+
+    An entry is of the parameters whose path, or the beginning of it up to a slash, is its name or fits it as a pattern
+    (``fnmatch``); a name in :data:`dnr_jax.convert.GROUPS` stands for the patterns of that group. The last entry that
+    is of a parameter counts.
+
+    Args:
+      config: the optimiser's section.
+      params: of the network, or their gradients.
+
+    Returns:
+      Numbers in the structure of ``params``; 1 where no entry is of them.
+
+    Raises:
+      ConfigError: for an entry that is of no parameter, and where all parameters have the factor 0.
+    """
+    factors = dict(reversed(config.factors()))
+    idle = dict(config.factors())
+
+    def factor_of(path: Sequence[jax.tree_util.DictKey], _: jax.Array) -> float:
+        name = "/".join(key.key for key in path)
+        counts = next((entry for entry in factors if _is_of(entry, name)), None)
+        if counts is None:
+            return 1.0
+        idle.pop(counts, None)
+        return factors[counts]
+
+    found = jax.tree_util.tree_map_with_path(factor_of, params)
+    if idle:
+        raise ConfigError(f"optimizer.rate_factors: {_of_none(idle, params)}")
+    if not any(jax.tree.leaves(found)):
+        raise ConfigError("optimizer.rate_factors: are 0 for all parameters of this network; expected some to train")
+    return found
+
+
+def _of_none(idle: Mapping[str, float], params: optax.Params) -> str:
+    """Return what is wrong with entries that count for no parameter."""
+    paths = ["/".join(key.key for key in path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    entry = next(iter(idle))
+    if any(_is_of(entry, path) for path in paths):
+        return f"{entry}={idle[entry]:g} has no effect, because later entries are of all its parameters"
+    places = ["/".join(path.split("/")[:end]) for path in paths for end in range(1, path.count("/") + 2)]
+    groups = [name for name in GROUPS if any(_is_of(name, path) for path in paths)]
+    return (
+        f"{entry}={idle[entry]:g} is of no parameter of this network{nearest(entry, [*groups, *places])}; expected "
+        f"{', '.join(groups) or 'a path'}, or the beginning of a path such as {places[0]}"
+    )
+
+
+def _is_of(entry: str, path: str) -> bool:
+    """Return whether a name of a group, a path, the beginning of one or a pattern is of a parameter."""
+    patterns = GROUPS.get(entry, (entry, f"{entry}/*"))
+    return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
+
+
+def without_gradient(config: Optimizer, params: optax.Params) -> optax.Params:
+    """Return the parameters, of which those with the factor 0 have the gradient 0, which costs nothing to compute."""
+    if not config.rate_factors:
+        return params
+    return jax.tree.map(
+        lambda factor, leaf: leaf if factor else jax.lax.stop_gradient(leaf), rate_factors(config, params), params
+    )
+
+
+def rates_note(config: Optimizer, params: optax.Params) -> str:
+    """Return how many numbers of a network are trained at which factor of the rate; empty where all are at the same."""
+    if not config.rate_factors:
+        return ""
+    counts: collections.Counter[float] = collections.Counter()
+    for factor, leaf in zip(jax.tree.leaves(rate_factors(config, params)), jax.tree.leaves(params), strict=True):
+        counts[factor] += leaf.size
+    words = {factor: f"x {factor:g}" if factor else "as they are" for factor in counts}
+    return ", ".join(f"{counts[factor]:,} parameters {words[factor]}" for factor in sorted(counts))
+
+
+def _scaled(config: Optimizer) -> optax.GradientTransformation:
+    """Return what multiplies the direction of each parameter by its factor."""
+
+    def init(params: optax.Params) -> optax.EmptyState:
+        rate_factors(config, params)  # refuses before anything is compiled
+        return optax.EmptyState()
+
+    def update(
+        updates: optax.Updates, state: optax.EmptyState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.EmptyState]:
+        return jax.tree.map(lambda factor, leaf: factor * leaf, rate_factors(config, updates), updates), state
+
+    return optax.GradientTransformation(init, update)
+
+
 def make_optimizer(config: Optimizer, schedule: optax.Schedule) -> optax.GradientTransformation:
     """Return the update rule: the gradient clipped as ``clip_grad_norm_`` does, the optimizer's rules, the rate.
 
     Args:
       config: the optimiser's section.
-      schedule: the learning rate, from :func:`make_schedule`.
+      schedule: the learning rate, from :func:`make_schedule`. What ``rate_factors`` are of has that factor of it.
+
+    Returns:
+      The transformation. Its ``init`` raises ConfigError where ``rate_factors`` do not fit the parameters.
     """
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    return optax.chain(clip, *config.rules(), optax.scale_by_learning_rate(schedule))
+    scaled = (_scaled(config),) if config.rate_factors else ()  # states of runs without them have no place for it
+    return optax.chain(clip, *config.rules(), *scaled, optax.scale_by_learning_rate(schedule))

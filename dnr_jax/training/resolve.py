@@ -24,7 +24,10 @@ from dnr_jax.data.catalogue.sources import load_sources
 from dnr_jax.data.catalogue.textfiles import first_of
 from dnr_jax.data.clips.transforms import one_sided
 from dnr_jax.evaluation.videos import labelled
+from dnr_jax.models import create_model
+from dnr_jax.models.complexity import abstract_variables
 from dnr_jax.runs.folder import read_config, saved_classes
+from dnr_jax.training.optimizer import rate_factors
 
 _logger = logging.getLogger(__name__)
 
@@ -99,13 +102,17 @@ def resolve(config: ExperimentConfig, saved: Saved | None = None) -> Resolved:
         the data's, or those of the classifier that it starts from.
 
     Raises:
-      ConfigError: where the data contradicts the configuration; where the weights to start from do not fit; where the
-        run to go on is one of another configuration, other classes or other training videos.
+      ConfigError: where the data contradicts the configuration; where the weights to start from do not fit, or factors
+        of the learning rate are of no parameter; where the run to go on is one of another configuration, other classes
+        or other training videos.
     """
     config = copy.deepcopy(config)
     make_paths_absolute(config)
     sources = load_videos(config)
     resolved = _go_on(config, sources, saved) if saved else _begin(config, sources)
+    if config.optimizer.rate_factors:
+        shapes = abstract_variables(create_model(config.model), config.data.clip_shape)
+        rate_factors(config.optimizer, shapes["params"])
     _warn_of_sides(resolved)
     return resolved
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 import jax
+import optax
 from jax.sharding import Mesh
 
 from dnr_jax.config import ExperimentConfig
@@ -15,6 +16,7 @@ from dnr_jax.evaluation.evaluate import Report, undecoded_note
 from dnr_jax.progress import Progress
 from dnr_jax.runs.devices import state_devices
 from dnr_jax.training.hooks import Hook, Row
+from dnr_jax.training.optimizer import rates_note
 from dnr_jax.training.report import Records
 
 if TYPE_CHECKING:
@@ -87,7 +89,12 @@ class Screen(Hook):
 
 
 def describe(
-    config: ExperimentConfig, videos: tuple[int, int], classes: Sequence[str], parameters: int, steps: int, mesh: Mesh
+    config: ExperimentConfig,
+    videos: tuple[int, int],
+    classes: Sequence[str],
+    params: optax.Params,
+    steps: int,
+    mesh: Mesh,
 ) -> str:
     """Return what matters of a run, a line each, for the screen: data, clips, network, devices, length.
 
@@ -95,7 +102,7 @@ def describe(
       config: the experiment.
       videos: numbers of training and validation videos.
       classes: names of the classes.
-      parameters: number of trained parameters.
+      params: the network's parameters.
       steps: steps of the whole run.
       mesh: the devices.
     """
@@ -119,10 +126,12 @@ def describe(
         "classes": f"{len(classes)}: {shown}",
         "clips": f"{frames} frames of {height} x {width} pixels, sampler {sampler}; {train.batch_size} a step",
         "network": f"{type(model).__name__}{depth}, norms {norms}{', interlaced' if own.get('interlace') else ''}; "
-        f"{parameters:,} parameters, {model.dtype}",
+        f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters, {model.dtype}",
         "devices": f"{mesh.size} x {kind}{processes}{sharded}",
         "length": f"{steps} steps, {epochs:.1f} epochs",
     }
+    if rates := rates_note(config.optimizer, params):
+        lines["rates"] = rates
     if config.init_from:
         lines["weights"] = config.init_from
     return "\n".join(f"{name:<14} {text}" for name, text in lines.items())

@@ -17,6 +17,7 @@ from dnr_jax.runs.devices import Batch, along_batch, gathered, mesh_options, rep
 from dnr_jax.runs.inference import normalize
 from dnr_jax.runs.state import TrainState
 from dnr_jax.training.mix import draw_mixture, mixed_labels
+from dnr_jax.training.optimizer import without_gradient
 from dnr_jax.training.state import state_sharding
 
 Metrics = dict[str, jax.Array]
@@ -68,7 +69,8 @@ def make_train_step(
     the batch is cut into parts behind the mixing, whose gradients are added up before the one update. A state that the
     mesh shards stays sharded: the parameters are gathered once a step, the gradients of each part scattered, and every
     device updates what it holds. The metrics are float32 scalars: ``loss``, ``accuracy`` (of a mixed clip, the share of
-    the class that scores best), ``grad_norm`` (before clipping) and ``learning_rate``.
+    the class that scores best), ``grad_norm`` (before clipping, of the parameters that are trained) and
+    ``learning_rate`` (before ``rate_factors``).
 
     Args:
       model: maps ``[N, T, H, W, 3]`` to scores ``[N, K]``.
@@ -84,6 +86,7 @@ def make_train_step(
         samples, total = mixed(batch, jax.random.fold_in(key, 1), config), jnp.sum(batch["weight"])
 
         def objective(params: optax.Params, part: Batch, key: jax.Array) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+            params = without_gradient(config.optimizer, params)
             variables = {"params": params, "batch_stats": state.batch_stats}
             video = normalize(part["video"], config.data, dtype)
             logits, updated = model.apply(variables, video, train=True, mutable=["batch_stats"], rngs={"dropout": key})

@@ -42,6 +42,7 @@ def other_values(kind: Any, value: Any) -> Iterator[Any]:
         candidates = [not value]
     elif isinstance(value, tuple):
         kinds = [*typing.get_args(base)]
+        candidates += [value[:-1]] if kinds[-1] is ... else []
         kinds = kinds[:1] * len(value) if kinds[-1] is ... else kinds
         for i, entry in enumerate(value):
             candidates += [(*value[:i], other, *value[i + 1 :]) for other in other_values(kinds[i], entry)]

@@ -125,7 +125,7 @@ def steps_of(optimizer: Optimizer) -> list:
     [
         (Sampler, frames_of, {}),
         (Crop, crop_of, {}),
-        (Optimizer, steps_of, {"warmup_steps": 2}),
+        (Optimizer, steps_of, {"warmup_steps": 2, "rate_factors": ("bias=0.5",)}),
     ],
 )
 def test_every_field_of_other_parts_changes_what_they_do_or_is_refused(kind, outcome, starts):

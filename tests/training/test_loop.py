@@ -415,6 +415,14 @@ def test_what_the_data_contradicts_is_refused_before_anything_is_written(videos,
     assert not (tmp_path / "run").exists()
 
 
+def test_factors_of_the_rate_are_refused_before_anything_is_written(videos, tmp_path):
+    config = tiny_config(videos)
+    config.optimizer.rate_factors = ("haed=10",)
+    with pytest.raises(ConfigError, match="haed=10 is of no parameter of this network"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.compat
 def test_worker_processes_change_nothing(whole_run, videos, tmp_path):
     config = tiny_config(videos, checkpoint_every=3)

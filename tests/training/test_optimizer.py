@@ -17,7 +17,17 @@ from dnr_jax.config import (
     to_json,
 )
 from dnr_jax.training.adamw import AdamW
-from dnr_jax.training.optimizer import SGD, decay_mask, make_optimizer, make_schedule, peak_learning_rate, warmup_note
+from dnr_jax.training.optimizer import (
+    SGD,
+    decay_mask,
+    make_optimizer,
+    make_schedule,
+    peak_learning_rate,
+    rate_factors,
+    rates_note,
+    warmup_note,
+    without_gradient,
+)
 
 pytestmark = pytest.mark.compat
 
@@ -186,3 +196,93 @@ def test_only_kernels_are_decayed_where_norms_and_biases_are_not():
         "norm1": {"scale": False, "bias": False},
         "relay1": {"squeeze": {"kernel": True, "bias": False}},
     }
+
+
+NESTED = {"conv1": PARAMS["conv1"], "norm1": PARAMS["norm1"], "stage": {"relay1": PARAMS["relay1"]}}
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        ((), (1, 1, 1, 1, 1)),
+        (("conv1=0",), (0, 1, 1, 1, 1)),
+        (("relays=4",), (1, 1, 1, 4, 4)),
+        (("norm1/bias=2", "stage/relay1=3"), (1, 2, 1, 3, 3)),
+        (("*=0.5", "relays=4", "*/bias=2"), (0.5, 2, 0.5, 2, 4)),  # the last that is of a parameter counts
+        (("norm*=0",), (1, 0, 0, 1, 1)),
+    ],
+)
+def test_factors_are_of_groups_paths_their_beginnings_and_patterns(entries, expected):
+    assert tuple(jax.tree.leaves(rate_factors(SGD(rate_factors=entries), NESTED))) == expected
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        (("norm=2",), "norm=2 is of no parameter of this network .did you mean 'norm1'.*; expected relays, or the"),
+        (("head=2", "conv1=1"), "head=2 is of no parameter of this network"),
+        (("*/bias=2", "*=0.5"), "[*]/bias=2 has no effect, because later entries are of all its parameters"),
+        (("*=0",), "0 for all parameters of this network; expected some to train"),
+    ],
+)
+def test_factors_without_effect_are_refused(entries, words):
+    with pytest.raises(ConfigError, match=words):
+        rate_factors(SGD(rate_factors=entries), NESTED)
+    with pytest.raises(ConfigError, match=words):
+        make_optimizer(SGD(rate_factors=entries), lambda count: 0.1).init(NESTED)
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        (("relays",), "rate_factors: 'relays' does not fit; expected NAME=FACTOR with a number"),
+        (("relays=-1",), "'relays=-1' does not fit"),
+        (("relays=inf",), "'relays=inf' does not fit"),
+        (("=2",), "'=2' does not fit"),
+        (("relays=two",), "'relays=two' does not fit"),
+        (("head=2", "head=3"), "rate_factors: has head more than once"),
+    ],
+)
+def test_what_is_no_factor_is_refused_with_the_configuration(entries, words):
+    (problem,) = SGD(rate_factors=entries).problems()
+    assert words in problem
+
+
+def test_factors_are_given_in_a_list_on_the_command_line():
+    config, _ = override(ExperimentConfig(), ["--config.optimizer.rate_factors=backbone=0,relays=2.5"])
+    assert config.optimizer.rate_factors == ("backbone=0", "relays=2.5")
+    assert from_json(to_json(config)) == config
+
+
+@pytest.mark.parametrize("config", [SGD(weight_decay=0.05, clip_norm=0.0), AdamW(clip_norm=0.0)], ids=["sgd", "adamw"])
+def test_a_factor_is_a_rate_of_its_own(x64, config):
+    """As torch's groups of parameters have it: decay and momentum are those of all, the rate is not."""
+    rng = np.random.default_rng(0)
+    gradients = [jax.tree.map(lambda v: rng.normal(size=v.shape), PARAMS) for _ in range(4)]
+    factors = {"conv1": 0.0, "norm1": 2.5, "relay1": 1.0}
+    ours = stepped(dataclasses.replace(config, rate_factors=("conv1=0", "norm1=2.5")), gradients)
+    literal = literal_adamw if isinstance(config, AdamW) else literal_sgd
+    for path, value in jax.tree_util.tree_leaves_with_path(ours):
+        rates = [factors[path[0].key] * rate for rate in (0.5, 0.25, 0.125, 0.0625)]
+        np.testing.assert_allclose(value, literal(config, gradients, rates)[path], rtol=1e-7, err_msg=str(path))
+
+
+def test_what_has_the_factor_0_has_no_gradient():
+    config = SGD(rate_factors=("conv1=0",))
+
+    def loss(params):
+        leaves = jax.tree.leaves(without_gradient(config, params))
+        return sum(jnp.sum(jnp.square(leaf)) for leaf in leaves)
+
+    params = jax.tree.map(jnp.asarray, PARAMS)
+    for path, gradient in jax.tree_util.tree_leaves_with_path(jax.grad(loss)(params)):
+        expected = 0.0 if path[0].key == "conv1" else 2.0
+        value = dict(jax.tree_util.tree_leaves_with_path(params))[path]
+        np.testing.assert_allclose(gradient, expected * value, rtol=1e-6)
+    assert without_gradient(SGD(), params) is params
+
+
+def test_the_note_counts_the_numbers_at_each_factor():
+    assert rates_note(SGD(), PARAMS) == ""
+    note = rates_note(SGD(rate_factors=("conv1=0", "norm1/bias=10")), PARAMS)
+    assert note == "6 parameters as they are, 11 parameters x 1, 3 parameters x 10"

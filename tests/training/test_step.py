@@ -38,8 +38,9 @@ def make_batch(size: int = 8, views: tuple[int, ...] = (), seed: int = 0) -> dic
     }
 
 
-def setup(num_devices: int, *, clips: int = 0, dropout: float = 0.2, **train) -> tuple:
+def setup(num_devices: int, *, clips: int = 0, dropout: float = 0.2, rates: tuple[str, ...] = (), **train) -> tuple:
     config = tiny_config("", **{"batch_size": 8} | train)
+    config.optimizer.rate_factors = rates
     config.model.norm.base = BatchNorm(clips_per_statistics=clips)
     mesh = make_mesh(jax.devices()[:num_devices])
     model = TinyNetwork(CLASSES, dropout, clips)
@@ -158,6 +159,26 @@ def test_a_step_learns_counts_and_gives_its_state_away():
     assert old.params["fc"]["kernel"].is_deleted()
     schedule = make_schedule(config.optimizer, 8, 10)
     np.testing.assert_allclose(metrics["learning_rate"], schedule(8), rtol=1e-6)
+
+
+def test_parameters_with_the_factor_0_stay_and_the_others_do_not():
+    for num_devices in (1, 8):
+        _, mesh, _, state, step = setup(num_devices, rates=("*=0", "fc=10"))
+        before = jax.device_get(state.params)
+        for _ in range(2):
+            state, _ = step(state, place_batch(make_batch(), mesh))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(state.params)):
+            old = dict(jax.tree_util.tree_leaves_with_path(before))[path]
+            assert (leaf == old).all() == (path[0].key != "fc"), path
+
+
+def test_a_classifier_alone_is_trained_without_the_products_of_what_stays():
+    flops = []
+    for rates in ((), ("*=0", "fc=1")):
+        _, mesh, _, state, step = setup(1, rates=rates)
+        compiled = step.lower(state, place_batch(make_batch(), mesh)).compile()
+        flops.append(compiled.cost_analysis()["flops"])
+    assert flops[1] < 0.5 * flops[0]  # forward alone is a third of forward and backward
 
 
 def test_dropout_depends_on_the_step_and_the_seed_only():
