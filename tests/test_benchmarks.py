@@ -5,6 +5,8 @@ import pathlib
 import runpy
 import sys
 
+import jax
+import numpy as np
 import pytest
 
 from dnr_jax.config import load_config, to_json
@@ -90,3 +92,44 @@ def test_fused_operations_that_differ_in_names_alone_are_one(monkeypatch):
     text = body.format(1, "sine") + body.format(2, "sine") + body.format(3, "cosine")
     text += "ENTRY %main (x: f32[2]) -> f32[2] {\n" + "".join(called.format(i) for i in (1, 2, 3)) + "}\n"
     assert fusions(text) == {"fusions": 3, "distinct": 2}
+
+
+def test_what_relays_learn_is_looked_at_before_amid_and_after_training(monkeypatch, capsys):
+    run(monkeypatch, "relay_learning.py", "--rows", "bn_interlace", "dnr", "--seeds", "1", "--steps", "4")
+    gradients, scales, top1 = capsys.readouterr().out.split("Relative gradient")[1].split("\n\n|")[1:]
+    convolutions = [f"| bn_interlace | {step} | convolutions |" for step in (0, 2, 4)]
+    cells = [
+        f"| dnr | {step} | {kind} |" for step in (0, 2, 4) for kind in ("cell of CL", "cells of CT", "convolutions")
+    ]
+    assert [line.rpartition(" | ")[0].rsplit(" | ", 3)[0] + " |" for line in gradients.splitlines()[2:-2]] == [
+        *convolutions,
+        *cells,
+    ]
+    first = next(line for line in scales.splitlines() if line.startswith("| dnr | 0 |")).split("|")[4:8]
+    assert all(0.2 < float(cell.split(";")[0]) < 0.3 for cell in first)  # a product of two sigmoids of small numbers
+    assert [line.split(" | ")[0] for line in top1.splitlines()[2:]] == ["| bn_interlace", "| dnr"]
+
+
+def test_relative_gradients_and_spreads_are_of_kinds_and_stages(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    module = runpy.run_path(str(BENCHMARKS / "relay_learning.py"))
+    params = {
+        "backbone": {
+            "conv1": {"kernel": np.full(3, 9.0)},  # of no stage
+            "layer1": {
+                "relay1": {"kernel": np.array([3.0, 4.0])},
+                "block0": {"conv1": {"kernel": np.array([6.0])}, "norm2": {"relay": {"bias": np.array([2.0])}}},
+                "block1": {"conv2": {"kernel": np.array([8.0])}},
+            },
+        }
+    }
+    gradient = jax.tree.map(lambda leaf: leaf / 10, params)
+    gradient["backbone"]["layer1"]["relay1"]["kernel"] = np.array([0.0, 1.0])
+    assert module["relative"](gradient, params) == {
+        ("cell of CL", "1"): pytest.approx(0.2),
+        ("convolutions", "1"): pytest.approx(0.1),
+        ("cells of CT", "1"): pytest.approx(0.1),
+    }
+    scale = np.array([[[0.2, 1.0]], [[0.6, 1.0]]])  # two clips, a group, two channels
+    scales = {"backbone/layer2/block0/norm1": scale, "backbone/layer2/block1/norm1": np.ones((2, 1, 2))}
+    assert module["scales_of"](scales) == {("cell of CL", "2"): pytest.approx((0.85, 0.125))}

@@ -242,6 +242,7 @@ def _mini(run: Run, folder: str, runs: pathlib.Path) -> ExperimentConfig:
             base_batch_size=protocol.batch,
             warmup_steps=protocol.warmup * setting.warmup,
             weight_decay=SGD.weight_decay * setting.decay,
+            rate_factors=() if setting.cells == 1 else (f"relays={setting.cells:g}",),
         ),
         train=TrainConfig(
             batch_size=protocol.batch,

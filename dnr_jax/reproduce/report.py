@@ -29,6 +29,7 @@ MEANINGS = {
     "steps": "factor of the number of steps",
     "warmup": "factor of the steps of the warm-up",
     "decay": "factor of the weight decay",
+    "cells": "factor of the learning rate of the relays' cells",
     "gain": "factor of the predicted scale",
     "precise": "batches from which running statistics are estimated anew for evaluation",
 }

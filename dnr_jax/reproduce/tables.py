@@ -42,6 +42,7 @@ class Setting:
       steps: factor of the number of steps; the warm-up stays as long as it is.
       warmup: factor of the steps of the warm-up.
       decay: factor of the weight decay.
+      cells: factor of the learning rate of the relays' cells, beside ``rate``.
       precise: training batches from which running statistics are estimated anew for evaluation; 0: none.
     """
 
@@ -53,6 +54,7 @@ class Setting:
     steps: int = 1
     warmup: int = 1
     decay: float = 1.0
+    cells: float = 1.0
     precise: int = 0
 
     def declared(self) -> dict[str, Any]:
@@ -501,6 +503,7 @@ _WHY = (
     _NEAR_1_ALONE,
     _arm("dnr,warmup=4", warmup=4),
     _arm("dnr,decay=0", decay=0.0),
+    _arm("dnr,cells=4", cells=4.0),
     _arm("dnr,precise=60", precise=60),
     _arm("dnr,statistics=clip", norm={"statistics": "clip"}),
 )
@@ -612,6 +615,7 @@ TABLES = {
                 ),
                 Claim("a longer warm-up is better than DNR", {"dnr,warmup=4": 1, "dnr": -1}),
                 Claim("no weight decay is better than DNR", {"dnr,decay=0": 1, "dnr": -1}),
+                Claim("a higher rate of the cells is better than DNR", {"dnr,cells=4": 1, "dnr": -1}),
                 Claim("precise statistics are better than DNR", {"dnr,precise=60": 1, "dnr": -1}),
                 Claim("statistics of whole clips are better than DNR", {"dnr,statistics=clip": 1, "dnr": -1}),
                 Claim("a start near 1 beats BN with interlacing", {"dnr,gain=4": 1, "bn_interlace": -1}),

@@ -47,6 +47,7 @@ def test_runs_that_were_done_keep_their_fingerprints():
         ("steps", 2, "train.eval_every", 1200),
         ("warmup", 4, "optimizer.warmup_steps", 200),
         ("decay", 0.0, "optimizer.weight_decay", 0.0),
+        ("cells", 4.0, "optimizer.rate_factors", ("relays=4",)),
         ("precise", 60, "train.precise_statistics", 60),
     ],
 )
