@@ -14,6 +14,7 @@ from flax import traverse_util
 
 from dnr_jax.dnr import CrossLayerDNR, CrossTemporalDNR
 from dnr_jax.models.blocks import place_of_blocks
+from dnr_jax.runs.devices import brief_options
 
 Path = tuple[str, ...]
 
@@ -84,7 +85,7 @@ def inspector(model: nn.Module, **kwargs: Any) -> Inspect:
     kwargs = kwargs or {"train": False}
     layers: dict[Path, _Layer] = {}
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=brief_options(jax.default_backend()))
     def forward(variables: Mapping[str, Any], clips: jax.Array) -> Any:
         with nn.intercept_methods(functools.partial(_note_relays, layers)):
             _, updates = model.apply(variables, clips, mutable=["intermediates"], **kwargs)

@@ -78,6 +78,18 @@ def initializer_options(platform: str) -> dict[str, str] | None:
     return None if platform != "cpu" or _LEVEL in os.environ.get("XLA_FLAGS", "") else {_LEVEL: "1"}
 
 
+def brief_options(platform: str) -> dict[str, str] | None:
+    """Return the options with which XLA compiles programs that run a few times; None: its defaults.
+
+    On a CPU those of :func:`compiler_options` and of :func:`initializer_options`: compiling takes longer than the
+    program does.
+
+    Args:
+      platform: of the devices, such as ``jax.default_backend()``.
+    """
+    return {**(compiler_options(platform) or {}), **(initializer_options(platform) or {})} or None
+
+
 @functools.cache
 def _has_preset() -> bool:
     """Return whether this XLA has presets for CPUs."""

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dnr_jax import CrossTemporalDNR, inspect, without_carry
 from dnr_jax.config import load_config
 from dnr_jax.convert import source
+from dnr_jax.explain import relays
 from dnr_jax.models import create_model
 from dnr_jax.models.complexity import abstract_variables
 from dnr_jax.runs import devices
@@ -44,6 +46,18 @@ def test_first_weights_are_the_same_to_rounding_with_fewer_passes(monkeypatch):
     assert jax.tree.leaves(few.params)
     # Of one release of XLA they are the same bits; another adds in another order.
     jax.tree.map(lambda a, b: np.testing.assert_array_max_ulp(a, b, maxulp=2), few.params, all_passes.params)
+
+
+def test_programs_that_run_a_few_times_have_the_options_of_both(monkeypatch):
+    monkeypatch.setattr(devices, "compiler_options", lambda platform: {"preset": "fast"} if platform == "cpu" else None)
+    assert devices.brief_options("cpu") == {"preset": "fast", "xla_backend_optimization_level": "1"}
+    assert devices.brief_options("gpu") is None
+    layer = CrossTemporalDNR(relay_distance=1)
+    clips = jnp.ones((1, 2, 2, 2, 3))
+    variables = layer.init(jax.random.key(0), None, clips, use_running_average=True)
+    monkeypatch.setattr(relays, "brief_options", lambda platform: {"xla_cpu_no_such_option": "1"})
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_cpu_no_such_option"):
+        inspect(without_carry(CrossTemporalDNR)(relay_distance=1), variables, clips, use_running_average=True)
 
 
 def test_first_weights_are_compiled_with_the_options(monkeypatch):
