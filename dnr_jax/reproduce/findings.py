@@ -54,6 +54,8 @@ _SAID = {
     "open": "open",
 }
 NOTHING = "Nothing so far."
+REAL = ("ut", "hockey")
+"""Tables of the four arms on real videos."""
 PROMPTED = 0
 """The seed that was seen before Table ``far`` was added."""
 FAIR = BEATS[1]
@@ -189,6 +191,22 @@ def summary(judgements: Sequence[Judgement]) -> str:
             if one.verdict.found
         ]
     )
+
+
+def real(found: Sequence[Result]) -> str:
+    """Return the four arms on each set of real videos that was run, as a table with the verdict on the fair claim."""
+    lines = [
+        f"| | {' | '.join(NAMES[row.name] for row in ARMS)} | DNR - BN with interlacing | verdict |",
+        f"|{'---|' * (3 + len(ARMS))}",
+    ]
+    for key in REAL:
+        for verdict in verdicts(TABLES[key], found):
+            if verdict.claim == FAIR and verdict.found:
+                figures = Figures(found, key, data=verdict.data)
+                arms_here = " | ".join(_counted(figures.top1(row.name)) for row in ARMS)
+                margin = f"{points(verdict.found)}{f' (folds: {verdict.folds})' if verdict.folds else ''}"
+                lines.append(f"| {name_of(verdict.data)} | {arms_here} | {margin} | {_SAID[verdict.verdict]} |")
+    return "\n".join(lines) if len(lines) > 2 else NOTHING
 
 
 _ADVICE = {
@@ -466,6 +484,7 @@ def fields(found: Sequence[Result]) -> dict[str, Callable[[], str]]:
         "steps": lambda: str(protocol_of(DATA).steps),
         "arms": lambda: arms(found),
         "summary": lambda: summary(judgements()),
+        "real": lambda: real(found),
         "advice": lambda: advice(judgements()),
         "questions": lambda: questions(judgements()),
         "far": lambda: far(found),

@@ -104,6 +104,20 @@ def test_a_difference_that_is_not_significant_is_said_with_its_figures():
     assert "DNR is behind: the difference is -2.5 points (-6.7 to +1.7; 5 seeds). This is not significant" in text
 
 
+def test_real_videos_have_the_four_arms_and_the_verdict_on_the_fair_claim():
+    assert findings.fill("{{real}}", []) == findings.NOTHING
+    found = runs("ut", 5, ARMS) + [
+        one for one in runs("hockey", 2, ARMS) if one.declared["data"] == "hockey_fights:200"
+    ]
+    head, _, interactions, fights = findings.fill("{{real}}", found).splitlines()
+    assert head.startswith("| | BN | BN with interlacing | DNR without interlacing | DNR | DNR - BN with")
+    cells = interactions.strip("| ").split(" | ")
+    assert cells[0] == "UT-Interaction" and cells[2].endswith("; 5")
+    assert cells[5] == "-20.0 points (-20.0 to -20.0; 5 seeds)"
+    assert cells[6] == "contradicted: it was the other way round"
+    assert fights.startswith("| hockey fights, 200 training videos |") and fights.endswith("| open |")
+
+
 def test_there_is_advice_before_any_run():
     assert "not seeds enough" in findings.fill("{{advice}}", [])
     assert findings.fill("{{supported}}{{reasons}}{{rates}}", []) == 3 * findings.NOTHING
