@@ -60,8 +60,8 @@ def _label(run: Run, table: Table, row: Row) -> str:
 def listing(selected: Sequence[tuple[Table, Row]], seeds: int, scale: str, out: pathlib.Path, data: str) -> str:
     """Return what ``--list`` prints: rows with the paper's figures, what they need and how much of it is done."""
     done = results.by_key(results.read(out / results.RESULTS_FILE))
-    lines = []
-    for table in dict.fromkeys(table for table, _ in selected):
+    lines, chosen = [], dict.fromkeys(table for table, _ in selected)
+    for table in chosen:
         needs = f"; paper scale: {table.paper_data}" if table.paper_data else ""
         lines.append(f"\nTable {table.key}: {table.title}{needs}")
         for row in (row for other, row in selected if other is table):
@@ -69,9 +69,9 @@ def listing(selected: Sequence[tuple[Table, Row]], seeds: int, scale: str, out: 
             problem = next((problem for run in runs if (problem := why_not(run, row, data))), "")
             hours = _hours_needed(runs[0], out) if scale == "paper" and not problem else ""
             lines.append(_row_line(row, runs, done, problem or hours))
-    lines += [
-        f"\nTable {table.key}: {table.title}; by {table.elsewhere}" for table in TABLES.values() if table.elsewhere
-    ]
+    others = [table for table in TABLES.values() if table not in chosen]
+    if all(table.elsewhere for table in others):  # no table was named, so that none is to be left out
+        lines += [f"\nTable {table.key}: {table.title}; by {table.elsewhere}" for table in others]
     return "\n".join(lines).lstrip("\n")
 
 

@@ -47,6 +47,8 @@ def test_the_list_has_the_papers_figures_what_is_done_and_what_is_missing(tmp_pa
     assert lines.count("dnr 2 of 5 done 75.0") > 5
     assert "bn 0 of 20 done there is no folder ut_interaction in --data (not given)" in lines
     assert any(line.startswith("Table cost:") and "dnr profile --all" in line for line in lines)
+    assert reproduce("--list", "--table", "arms", "--out", str(tmp_path)) == 0
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if "Table" in line] == ["Table arms"]
 
 
 def test_the_list_of_the_papers_scale_says_what_was_not_measured(tmp_path, capsys):
