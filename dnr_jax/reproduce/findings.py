@@ -194,19 +194,26 @@ def summary(judgements: Sequence[Judgement]) -> str:
 
 
 def real(found: Sequence[Result]) -> str:
-    """Return the four arms on each set of real videos that was run, as a table with the verdict on the fair claim."""
+    """Return the four arms on each set of real videos, with the verdicts on the fair claim and on the others."""
     lines = [
         f"| | {' | '.join(NAMES[row.name] for row in ARMS)} | DNR - BN with interlacing | verdict |",
         f"|{'---|' * (3 + len(ARMS))}",
     ]
+    others = []
     for key in REAL:
         for verdict in verdicts(TABLES[key], found):
-            if verdict.claim == FAIR and verdict.found:
+            if not verdict.found:
+                continue
+            name, margin, said = name_of(verdict.data), points(verdict.found), _SAID[verdict.verdict]
+            if verdict.claim == FAIR:
                 figures = Figures(found, key, data=verdict.data)
-                arms_here = " | ".join(_counted(figures.top1(row.name)) for row in ARMS)
-                margin = f"{points(verdict.found)}{f' (folds: {verdict.folds})' if verdict.folds else ''}"
-                lines.append(f"| {name_of(verdict.data)} | {arms_here} | {margin} | {_SAID[verdict.verdict]} |")
-    return "\n".join(lines) if len(lines) > 2 else NOTHING
+                cells = " | ".join(_counted(figures.top1(row.name)) for row in ARMS)
+                folds = f" (folds: {verdict.folds})" if verdict.folds else ""
+                lines.append(f"| {name} | {cells} | {margin}{folds} | {said} |")
+            elif verdict.verdict != "open":
+                others.append(f"{name}: {verdict.claim.text}: {margin}, *{said}*")
+    table = "\n".join(lines) if len(lines) > 2 else NOTHING
+    return f"{table}\n\n{bullets(others)}" if others else table
 
 
 _ADVICE = {

@@ -109,13 +109,18 @@ def test_real_videos_have_the_four_arms_and_the_verdict_on_the_fair_claim():
     found = runs("ut", 5, ARMS) + [
         one for one in runs("hockey", 2, ARMS) if one.declared["data"] == "hockey_fights:200"
     ]
-    head, _, interactions, fights = findings.fill("{{real}}", found).splitlines()
+    table, others = findings.fill("{{real}}", found).split("\n\n")
+    head, _, interactions, fights = table.splitlines()
     assert head.startswith("| | BN | BN with interlacing | DNR without interlacing | DNR | DNR - BN with")
     cells = interactions.strip("| ").split(" | ")
     assert cells[0] == "UT-Interaction" and cells[2].endswith("; 5")
     assert cells[5] == "-20.0 points (-20.0 to -20.0; 5 seeds)"
     assert cells[6] == "contradicted: it was the other way round"
     assert fights.startswith("| hockey fights, 200 training videos |") and fights.endswith("| open |")
+    assert others.splitlines() == [
+        "- UT-Interaction: DNR beats BN: +20.0 points (+20.0 to +20.0; 5 seeds), *supported*",
+        "- UT-Interaction: DNR without interlacing beats BN: +10.0 points (+10.0 to +10.0; 5 seeds), *supported*",
+    ]
 
 
 def test_there_is_advice_before_any_run():
