@@ -50,12 +50,12 @@ PROBED = 64
 KINDS = {
     "cell of CL": re.compile(r"backbone/layer(\d)/relay1/"),
     "cells of CT": re.compile(r"backbone/layer(\d)/block\d/norm2/relay/"),
-    "convolutions": re.compile(r"backbone/layer(\d)/block\d/(?:conv\d|downsample)/"),
+    "convolutions": re.compile(r"backbone/layer(\d)/block\d/conv\d/"),
 }
-"""Paths of parameters by what they are of; the group is the stage."""
+"""Paths of parameters by what they are of; the group is the stage. Convolutions of shortcuts are left out."""
 
 STAGES = ("1", "2", "3", "4")
-
+"""Of the networks here, which have four."""
 Videos = tuple[np.ndarray, np.ndarray]
 """uint8 ``[N, T, H, W, 3]`` and classes ``[N]``, in an order that mixes the classes."""
 Place = tuple[str, str]
@@ -117,9 +117,9 @@ class Watch(Hook):
 
     def end(self, trainer: Trainer, report: Any) -> None:
         """Score all videos in both ways."""
+        scores = {"running": _score_with(trainer, train=False), "of 8 clips": _score_with(trainer, train=True)}
         for name, videos in self._videos.items():
-            for statistics in ("running", "of 8 clips"):
-                score = _score_with(trainer, train=statistics != "running")
+            for statistics, score in scores.items():
                 self.seen.top1[f"{name}, {statistics}"] = top1(score, trainer.state, videos)
 
 
@@ -197,9 +197,8 @@ def watch(row: str, seed: int, steps: int, folder: pathlib.Path) -> Seen:
 
 def markdown(seen: Mapping[str, Sequence[Seen]]) -> Iterator[str]:
     """Yield the lines of the tables: of gradients, of scales, of top-1."""
-    head = (
-        f"| row | step | of | {' | '.join(f'stage {stage}' for stage in STAGES)} |\n|---|---|---|{'---|' * len(STAGES)}"
-    )
+    columns = ["row", "step", "of", *(f"stage {stage}" for stage in STAGES)]
+    head = f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
     yield f"Relative gradient, in thousandths:\n\n{head}"
     for row, step, kind, runs in _moments(seen):
         found = [[1000 * run.gradients[step][kind, stage] for run in runs] for stage in STAGES]

@@ -211,7 +211,8 @@ def real(found: Sequence[Result]) -> str:
                 folds = f" (folds: {verdict.folds})" if verdict.folds else ""
                 lines.append(f"| {name} | {cells} | {margin}{folds} | {said} |")
             elif verdict.verdict != "open":
-                others.append(f"{name}: {verdict.claim.text}: {margin}, *{said}*")
+                known = report.caveat(verdict)
+                others.append(f"{name}: {verdict.claim.text}: {margin}, *{said}*{known and f'. *But* {known}.'}")
     table = "\n".join(lines) if len(lines) > 2 else NOTHING
     return f"{table}\n\n{bullets(others)}" if others else table
 

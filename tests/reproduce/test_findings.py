@@ -118,7 +118,8 @@ def test_real_videos_have_the_four_arms_and_the_verdict_on_the_fair_claim():
     assert cells[6] == "contradicted: it was the other way round"
     assert fights.startswith("| hockey fights, 200 training videos |") and fights.endswith("| open |")
     assert others.splitlines() == [
-        "- UT-Interaction: DNR beats BN: +20.0 points (+20.0 to +20.0; 5 seeds), *supported*",
+        "- UT-Interaction: DNR beats BN: +20.0 points (+20.0 to +20.0; 5 seeds), *supported*. "
+        "*But* DNR is interlaced and BN is not, as in the paper.",
         "- UT-Interaction: DNR without interlacing beats BN: +10.0 points (+10.0 to +10.0; 5 seeds), *supported*",
     ]
 
