@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from dnr_jax.config import Network
 from dnr_jax.models import create_model
 from dnr_jax.models.complexity import abstract_variables, count_macs, count_parameters
+from dnr_jax.runs.devices import compiler_options
 
 ClipShape = tuple[int, int, int, int]
 
@@ -93,7 +94,9 @@ def _compile(model: nn.Module, clip_shape: ClipShape) -> tuple[int | None, Calla
     """Return the bytes of intermediate results of scoring one clip, and a function that does it."""
     variables = abstract_variables(model, clip_shape)
     clip = jax.ShapeDtypeStruct((1, *clip_shape), jnp.float32)
-    compiled = jax.jit(functools.partial(model.apply, train=False)).lower(variables, clip).compile()
+    options = compiler_options(jax.default_backend())
+    score = jax.jit(functools.partial(model.apply, train=False), compiler_options=options)
+    compiled = score.lower(variables, clip).compile()
     analysis = compiled.memory_analysis()
     # Zeros do: they stay zeros, and the time of dense arithmetic depends on numbers only where they are subnormal.
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (variables, clip))

@@ -13,6 +13,7 @@ from dnr_jax.dnr.statistics import Variables
 from dnr_jax.explain import maps
 from dnr_jax.explain.layers import Gradients, Layer, features, find_layer, find_layers, gradients
 from dnr_jax.explain.maps import Window
+from dnr_jax.runs.devices import compiler_options
 from dnr_jax.runs.inference import normalize
 
 if TYPE_CHECKING:  # what reads a run's folder needs packages that looking into a network does not
@@ -61,9 +62,10 @@ class Explainer:
         """
         self.run = run
         self.batch_size = batch_size
-        self._score = jax.jit(self._scores)
-        self._differentiate = jax.jit(self._differentiated, static_argnames="layers")
-        self._pool = jax.jit(self._pooled, static_argnames="layer")
+        options = compiler_options(jax.default_backend())
+        self._score = jax.jit(self._scores, compiler_options=options)
+        self._differentiate = jax.jit(self._differentiated, static_argnames="layers", compiler_options=options)
+        self._pool = jax.jit(self._pooled, static_argnames="layer", compiler_options=options)
 
     @functools.cached_property
     def layers(self) -> Mapping[str, Layer]:

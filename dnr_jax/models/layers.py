@@ -50,8 +50,7 @@ class PointwiseConv(nn.Module):
     def __call__(self, x: Float[Array, "*b h w c"]) -> Float[Array, "*b h2 w2 {self.features}"]:
         """Map ``[..., H, W, C]`` to ``[..., H', W', features]``; the kernel is ``[1, 1, C, features]``."""
         kernel = self.param("kernel", kaiming_normal, (1, 1, x.shape[-1], self.features), self.param_dtype)
-        if self.strides > 1:
-            x = x[..., :: self.strides, :: self.strides, :]
+        x = subsampled(x, (self.strides, self.strides))
         x, kernel = nn.dtypes.promote_dtype(x, kernel[0, 0], dtype=self.dtype)
         y = contract(x, kernel)
         if not self.use_bias:
@@ -121,8 +120,8 @@ class Conv3D(nn.Module):
         kernel = self.param("kernel", kaiming_normal, (t, *space, x.shape[-1], self.features), self.param_dtype)
         x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
         if space == [1, 1]:
-            x = temporal_taps(x[:, :, :: spatial[0], :: spatial[1]], t, stride)
-            return contract(x, kernel.reshape(-1, self.features))
+            x = temporal_taps(subsampled(x, spatial), t, stride)
+            return contract(unfused(x) if stride > 1 else x, kernel.reshape(-1, self.features))
         x = temporal_taps(x, t, stride)
         kernel = jnp.moveaxis(kernel, 0, 2).reshape(*space, -1, self.features)
         y = jax.lax.conv_general_dilated(
@@ -133,6 +132,22 @@ class Conv3D(nn.Module):
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
         return y.reshape(*x.shape[:2], *y.shape[1:])
+
+
+def unfused(x: jax.Array) -> jax.Array:
+    """Return features that XLA has to compute before the matrix product that reads them.
+
+    XLA for GPUs makes one kernel of a product and what is in front of it. Where pixels or frames are skipped there, the
+    releases that jax 0.10.2 and 0.11.2 bring end the process: ``Check failed: subdim_size_accumulator == dim_size``
+    (https://github.com/openxla/xla/issues/47381; ``tests/gpu`` compiles all networks for a GPU).
+    """
+    return jax.lax.optimization_barrier(x)
+
+
+def subsampled(x: Num[Array, "*b h w c"], strides: Sequence[int]) -> Num[Array, "*b h2 w2 c"]:
+    """Keep every so many rows and columns of ``[..., H, W, C]``, the first ones among them, for a matrix product."""
+    rows, columns = strides
+    return x if rows == columns == 1 else unfused(x[..., ::rows, ::columns, :])
 
 
 def temporal_taps(x: Num[Array, "n t *s c"], size: int, stride: int = 1) -> Num[Array, "n t2 *s {size}*c"]:

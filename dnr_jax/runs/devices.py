@@ -28,6 +28,7 @@ Tree = TypeVar("Tree")
 
 _PRESET = "xla_cpu_opt_preset"
 _LEVEL = "xla_backend_optimization_level"
+_TRITON = "xla_gpu_enable_triton_gemm"
 SMALLEST_SHARDED = 2**14
 """Elements from which on an array of the state is sharded: of smaller ones, a copy costs less than gathering it."""
 
@@ -56,11 +57,20 @@ def compiler_options(platform: str) -> dict[str, str] | None:
     """Return the options with which XLA compiles the steps of networks; None: its defaults.
 
     On a CPU its preset for fast compilation makes the steps faster, too: residual sums are then computed once and kept,
-    and not again in every operation that reads them. A preset that ``XLA_FLAGS`` names is kept.
+    and not again in every operation that reads them.
+
+    On a GPU, in releases of JAX before 0.12, matrix products are left to cuBLAS. XLA's own kernels for them, written in
+    Triton, take in what is in front of a product; that ends the process or fails in releases between 0.7.2 and 0.12
+    (https://github.com/openxla/xla/issues/47381, https://github.com/jax-ml/jax/issues/40237). On an H200 with 0.11.2
+    they made steps slower and compiling take up to twice as long (``docs/gpu.md``).
+
+    What ``XLA_FLAGS`` names is kept.
 
     Args:
       platform: of the devices, such as ``jax.default_backend()``.
     """
+    if platform == "gpu" and jax.__version_info__ < (0, 12) and _TRITON not in os.environ.get("XLA_FLAGS", ""):
+        return {_TRITON: "False"}
     if platform != "cpu" or _PRESET in os.environ.get("XLA_FLAGS", "") or not _has_preset():
         return None
     return {_PRESET: "CPU_OPT_PRESET_FAST_COMPILE"}

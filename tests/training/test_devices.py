@@ -26,9 +26,20 @@ CHOSEN = "--xla_cpu_opt_preset=CPU_OPT_PRESET_DEFAULT"
 def test_the_preset_is_that_of_cpus_and_a_chosen_one_is_kept(monkeypatch):
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     assert devices.compiler_options("cpu") == (PRESET if devices._has_preset() else None)
-    assert devices.compiler_options("gpu") is None and devices.compiler_options("tpu") is None
+    assert devices.compiler_options("tpu") is None
     monkeypatch.setenv("XLA_FLAGS", CHOSEN)
     assert devices.compiler_options("cpu") is None
+
+
+@pytest.mark.compat
+def test_products_on_gpus_are_left_to_cublas_before_jax_0_12_unless_it_is_chosen(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")
+    for version, options in (((0, 10, 2), {"xla_gpu_enable_triton_gemm": "False"}), ((0, 12, 0), None)):
+        monkeypatch.setattr(jax, "__version_info__", version)
+        assert devices.compiler_options("gpu") == devices.brief_options("gpu") == options
+    monkeypatch.setattr(jax, "__version_info__", (0, 10, 2))
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_enable_triton_gemm=true")
+    assert devices.compiler_options("gpu") is None
 
 
 @pytest.mark.compat
