@@ -86,7 +86,7 @@ def work(
             lines = [f"[{position[job.run.name]}/{len(jobs)}] {job.label}" for job in left]
             for line in ["", *lines] if lines else []:
                 print(line, flush=True)
-            _do(left, place, outcome)
+            _do(left, place, outcome, vmap)
     return outcome
 
 
@@ -125,9 +125,14 @@ class _Place:
         """The file of the results."""
         return self.out / results.RESULTS_FILE
 
+    @property
+    def runs(self) -> pathlib.Path:
+        """The folder of all runs."""
+        return self.out / "runs"
+
     def workdir(self, job: Job) -> pathlib.Path:
         """Return the folder of a job's run."""
-        return self.out / "runs" / job.run.name
+        return self.runs / job.run.name
 
     def is_finished(self, job: Job) -> bool:
         """Return whether a job's run has its line."""
@@ -161,9 +166,16 @@ class _Ready:
     ended: bool = False
 
 
-def _do(jobs: Sequence[Job], place: _Place, outcome: Outcome) -> None:
-    """Do jobs that differ in their seeds alone, those left out that another process is at."""
+def _do(jobs: Sequence[Job], place: _Place, outcome: Outcome, at_once: bool) -> None:
+    """Do jobs that differ in their seeds alone, those left out that another process is at.
+
+    Where they are done at once they are one process's, so that several do not take a seed each.
+    """
     with contextlib.ExitStack() as claims:
+        if at_once and jobs and not _is_locked(place.runs / jobs[0].run.fingerprint, claims):
+            outcome.busy += len(jobs)
+            print("another process is at these", flush=True)
+            return
         ready: list[_Ready] = []
         for job in jobs:
             with _noting(job, outcome):
@@ -178,15 +190,21 @@ def _claim(job: Job, place: _Place, claims: contextlib.ExitStack, outcome: Outco
     """Return whether a job is this process's; raises ConfigError where it cannot be done here."""
     if problem := why_not(job.run, job.row, place.data):
         raise ConfigError(f"skipped: {problem}")
-    workdir = place.workdir(job)
-    workdir.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        claims.enter_context(filelock.FileLock(workdir.with_suffix(".lock"), blocking=False))
-    except filelock.Timeout:
+    if not _is_locked(place.workdir(job), claims):
         outcome.busy += 1
         print("another process is at it", flush=True)
         return False
     return not place.is_done(job)
+
+
+def _is_locked(path: pathlib.Path, claims: contextlib.ExitStack) -> bool:
+    """Return whether the lock of a path was free, and is this process's now."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        claims.enter_context(filelock.FileLock(path.with_suffix(".lock"), blocking=False))
+    except filelock.Timeout:
+        return False
+    return True
 
 
 def _train(ready: Sequence[_Ready], place: _Place, outcome: Outcome) -> None:

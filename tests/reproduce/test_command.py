@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -103,19 +104,22 @@ def test_what_cannot_be_meant_is_refused(words, message, tmp_path, capsys):
 
 
 def test_jobs_are_processes_with_the_same_command(tmp_path, monkeypatch):
-    started = []
+    started, environments = [], []
 
     class Worker:
-        def __init__(self, words):
+        def __init__(self, words, env):
             started.append(words[words.index("reproduce") + 1 :])
+            environments.append(env)
 
         def wait(self):
             return len(started)
 
     monkeypatch.setattr(command.subprocess, "Popen", Worker)
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_PREALLOCATE", raising=False)
     words = ["--table", "1b", "--seeds", "2", "--out", str(tmp_path)]
     assert reproduce(*words, "--jobs", "2", "--budget", "3m", "--vmap") == 2
     assert started[0] == started[1]
+    assert environments[0] == {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | os.environ  # they share a GPU's memory
     parsed = cli._parser().parse_args(["reproduce", *started[0]])
     assert parsed.vmap
     assert (parsed.table, parsed.seeds, parsed.jobs, parsed.budget, parsed.quick) == ("1b", 2, 1, 180, False)

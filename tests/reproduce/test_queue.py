@@ -139,6 +139,17 @@ def test_the_seeds_of_a_row_are_trained_at_once(at_once, trained, tmp_path, caps
     assert at_once == [3, 3, 3, 3]  # one seed a row is trained alone
 
 
+def test_seeds_that_another_process_trains_at_once_are_not_shared_with_it(at_once, trained, tmp_path, capsys):
+    wanted = jobs("arms", 3)
+    bn = next(job.run.fingerprint for job in wanted)
+    (tmp_path / "runs").mkdir()
+    with filelock.FileLock(tmp_path / "runs" / f"{bn}.lock"):
+        outcome = queue.work(wanted, tmp_path, "", vmap=True)
+    assert (outcome.done, outcome.busy, at_once) == (9, 3, [3, 3, 3])
+    assert "another process is at these" in capsys.readouterr().out
+    assert queue.work(wanted, tmp_path, "", vmap=True).done == 3  # the other one has ended
+
+
 @pytest.mark.parametrize(("limit", "calls", "together"), [(3, [5, 3, 2], {3, 2}), (1, [5, 3, 2, 2], {1})])
 def test_as_many_seeds_are_trained_at_once_as_fit(limit, calls, together, at_once, trained, tmp_path, capsys):
     at_once.limit = limit
