@@ -10,22 +10,25 @@ each part within its share of the time; what no time was left for is listed as s
 2. Train and evaluation steps of TSN and SlowFast, BN and DNR, bfloat16 and float32, by batch: clips a second, share of
    the matmul peak, memory, compile time.
 3. PyTorch's steps beside ours, where torch is installed and has the same device.
-4. A profile of one train step: the operations that take most of the time.
+4. A profile of a train step of BN and of DNR: the operations that take most of the time, and the time between them.
 5. The largest batch that fits, with and without recomputing the blocks: predicted from two compiled programs, then run.
 
 ``dnr_jax.reproduce.accelerators`` makes Markdown of the file.
 """
 
 import argparse
+import collections
 import dataclasses
+import importlib.metadata
 import importlib.util
 import json
+import os
 import pathlib
 import platform
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -33,7 +36,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from networks import NORMS, gigaflops
-from steps import NetworkSteps, drawn, matmul_peak, seconds_in_turn
+from steps import NetworkSteps, drawn, in_flight, matmul_peak, seconds_in_turn
 
 import dnr_jax
 from dnr_jax import CrossLayerDNR, CrossTemporalDNR, RelayCell, StaticNorm, without_carry
@@ -41,10 +44,12 @@ from dnr_jax.config import Network
 from dnr_jax.models import TSN, SlowFast, create_model
 from dnr_jax.models.layers import Conv3D, PointwiseConv, conv
 from dnr_jax.models.stems import halve
+from dnr_jax.runs.devices import compiler_options
 
 Row = dict[str, Any]
-SHARES = {"correctness": 0.2, "steps": 0.45, "torch": 0.1, "profile": 0.05, "largest batch": 0.2}
+SHARES = {"correctness": 0.13, "steps": 0.45, "torch": 0.27, "profile": 0.02, "largest batch": 0.13}
 """Of the time, by part. What a part leaves goes to those behind it."""
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch's steps need memory beside ours
 TRIES = 4
 """Batches that are run to find the largest one, each an eighth smaller than the one before."""
 TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}
@@ -61,6 +66,7 @@ class Size:
       matmul: side of the matrices of which the peak is measured.
       largest: of the batches that are tried.
       rounds: in which steps are timed.
+      in_flight: steps that are started one after the other before one is waited for.
       layouts: of PyTorch's networks, the most important one first.
     """
 
@@ -69,6 +75,7 @@ class Size:
     matmul: int
     largest: int
     rounds: int
+    in_flight: int
     layouts: tuple[str, ...]
 
 
@@ -85,8 +92,9 @@ FULL = Size(
     batches=(32, 8, 16, 64),
     matmul=8192,
     largest=1024,
-    rounds=10,
-    layouts=("compiled", "channels_last", "contiguous"),
+    rounds=7,
+    in_flight=5,
+    layouts=("channels_last", "compiled", "contiguous"),
 )
 SMOKE = Size(
     networks={"tsn_r18": (TSN(depth=18, width=8, stem="small", interlace=None, dropout=0.0), (8, 16, 16, 3))},
@@ -94,6 +102,7 @@ SMOKE = Size(
     matmul=256,
     largest=8,
     rounds=2,
+    in_flight=2,
     layouts=("channels_last",),
 )
 
@@ -101,10 +110,10 @@ SMOKE = Size(
 class Clock:
     """The time that is left, part by part."""
 
-    def __init__(self, seconds: float):
+    def __init__(self, seconds: float, parts: Iterable[str] = SHARES):
         """Start with so many seconds for all parts."""
         self._end = time.monotonic() + seconds
-        self._parts = dict(SHARES)
+        self._parts = {part: SHARES[part] for part in parts}
         self._until = self._end
         self._longest = 0.0
         self.skipped: list[str] = []
@@ -116,10 +125,17 @@ class Clock:
         self._longest = 0.0
         del shares[part]
 
-    def run(self, what: str, function: Callable[..., Row], *args: Any) -> Row | None:
-        """Return the row of a measurement, or None where one as long as those before would end too late."""
-        start = time.monotonic()
-        if self._longest and start + self._longest > self._until:
+    def run(self, what: str, function: Callable[..., Row], *args: Any, expected: float = 0.0) -> Row | None:
+        """Return the row of a measurement, or None where it would end too late.
+
+        Args:
+          what: is measured, in words.
+          function: measures it.
+          *args: of the function.
+          expected: seconds that it takes at least; those of the part so far are expected of it anyway.
+        """
+        start, expected = time.monotonic(), max(expected, self._longest)
+        if expected and start + expected > self._until:
             self.skipped.append(what)
             return None
         print(what, end=" ", flush=True)
@@ -245,7 +261,7 @@ def compared(build: Callable[[Any, Any], nn.Module], shape: tuple[int, ...], dty
 def small_network(dtype: Any, param_dtype: Any) -> nn.Module:
     """Return a network of the width of the layers, whose parameters have the dtype of its features or float32."""
     del param_dtype
-    return create_model(TSN(depth=18, width=8, stem="small", num_classes=5, dropout=0.0, dtype=str(dtype)))
+    return create_model(TSN(depth=18, width=8, stem="small", num_classes=5, dropout=0.0, dtype=jnp.dtype(dtype).name))
 
 
 def correctness(clock: Clock) -> Iterator[Row]:
@@ -306,12 +322,17 @@ class Bench:
                     if row:
                         yield {"network": name, "dtype": dtype, "batch": batch} | row
 
+    def _seconds(self, steps: Sequence[tuple[Callable[[], Any], Callable[[Any], Any]]]) -> np.ndarray:
+        """Return the seconds of steps in turn, ``[rounds, steps]``, given how each is started and waited for."""
+        runs = [in_flight(start, wait, self.size.in_flight) for start, wait in steps]
+        return seconds_in_turn(runs, self.size.rounds) / self.size.in_flight
+
     def _pair(self, name: str, dtype: str, batch: int) -> Row:
         video = self.clips(name, batch)
         pair = {norm: NetworkSteps(self.config(name, norm, dtype), video) for norm in NORMS}
         try:
-            runs = [step.run for steps in pair.values() for step in (steps.train, steps.evaluate)]
-            seconds = seconds_in_turn(runs, self.size.rounds)
+            programs = [step for steps in pair.values() for step in (steps.train, steps.evaluate)]
+            seconds = self._seconds([(program.start, jax.block_until_ready) for program in programs])
         except jax.errors.JaxRuntimeError as error:
             return {"failed": str(error).splitlines()[0][:200]}
         if not any((key[0], key[2]) == (name, dtype) for key in self.kept):
@@ -338,12 +359,15 @@ class Bench:
         if jax.default_backend() != ("gpu" if torch.cuda.is_available() else "cpu"):
             self.clock.skipped.append("PyTorch, which does not have this device")
             return
-        for (name, norm, dtype, batch), ours in self.kept.items():
-            if not isinstance(self.size.networks[name][0], TSN):
-                continue
-            for layout in self.size.layouts:
+        torch.backends.cudnn.benchmark = True  # its convolutions are tried out, as XLA's are
+        torch.set_float32_matmul_precision("high")  # TF32, which JAX takes for float32 too
+        for layout in self.size.layouts:
+            for (name, norm, dtype, batch), ours in self.kept.items():
+                if not isinstance(self.size.networks[name][0], TSN):
+                    continue
                 what = f"PyTorch, {name}, {norm}, {dtype}, {layout}"
                 row = self.clock.run(what, self._beside, ours, name, norm, dtype, batch, layout)
+                torch.cuda.empty_cache()
                 if row:
                     yield {"network": name, "norm": norm, "dtype": dtype, "batch": batch, "layout": layout} | row
 
@@ -355,8 +379,15 @@ class Bench:
         config = self.config(name, norm, dtype)
         try:
             theirs = TorchSteps(config, np.asarray(self.clips(name, batch)), layout, dtype, device)
-            runs = [ours.train.run, theirs.train, ours.evaluate.run, theirs.evaluate]
-            seconds = seconds_in_turn(runs, self.size.rounds)
+            wait = jax.block_until_ready
+            seconds = self._seconds(
+                [
+                    (ours.train.start, wait),
+                    (theirs.start_train, torch.Tensor.cpu),
+                    (ours.evaluate.start, wait),
+                    (theirs.start_evaluate, torch.Tensor.cpu),
+                ]
+            )
         except (RuntimeError, torch.OutOfMemoryError) as error:  # out of memory, or no compiler for torch.compile
             return {"failed": str(error).splitlines()[0][:200]}
         medians = np.median(seconds[:, 1::2], axis=0)
@@ -373,9 +404,13 @@ class Bench:
           memory: bytes of the device.
         """
         name = next(iter(self.size.networks))
+        programs = [steps.train for (_, norm, _, _), steps in self.kept.items() if norm == "dnr"]
+        compiling = sum(program.ready_seconds for program in programs[:1])
         self.kept.clear()  # it takes memory
         for remat in ("none", "block"):
-            row = self.clock.run(f"largest batch, remat={remat}", self._largest, name, remat, memory)
+            what = f"largest batch, remat={remat}"
+            # It compiles two programs, and one for each batch that it tries.
+            row = self.clock.run(what, self._largest, name, remat, memory, expected=4 * compiling)
             if row:
                 yield {"network": name, "norm": "dnr", "dtype": "bfloat16", "remat": remat} | row
 
@@ -402,13 +437,13 @@ class Bench:
         return row
 
     def profile(self) -> Iterator[Row]:
-        """Yield the operations of a train step that take most of the time."""
-        for key, steps in self.kept.items():
-            if key[1] == "dnr":
-                what = f"profile, {key[0]}, {key[2]}"
+        """Yield the operations of the first train steps that take most of the time, those of each norm."""
+        first = next(((name, dtype) for name, _, dtype, _ in self.kept), None)
+        for (name, norm, dtype, _), steps in self.kept.items():
+            if (name, dtype) == first:
+                what = f"profile, {name}, {norm}, {dtype}"
                 row = self.clock.run(what, lambda run: {"rows": profiled(run)}, steps.train.run)
-                yield from row["rows"] if row else []
-                return
+                yield from ({"norm": norm} | entry for entry in row["rows"]) if row else []
 
 
 def profiled(run: Callable[[], Any], top: int = 20) -> list[Row]:
@@ -419,12 +454,17 @@ def profiled(run: Callable[[], Any], top: int = 20) -> list[Row]:
         (path,) = pathlib.Path(folder).rglob("*.xplane.pb")
         planes = list(jax.profiler.ProfileData.from_file(str(path)).planes)
         seconds: dict[str, float] = {}
+        calls: collections.Counter[str] = collections.Counter()
         for name, duration in operations(planes):
-            kind = re.sub(r"[.\d]+$", "", name)
+            kind = re.sub(r"[._\d]+$", "", name)
             seconds[kind] = seconds.get(kind, 0.0) + duration
+            calls[kind] += 1
     total = sum(seconds.values())
     largest = sorted(seconds, key=lambda kind: -seconds[kind])[:top]
-    return [{"operation": kind, "seconds": seconds[kind], "share": seconds[kind] / total} for kind in largest]
+    return [
+        {"operation": kind, "calls": calls[kind], "seconds": seconds[kind], "share": seconds[kind] / total}
+        for kind in largest
+    ]
 
 
 def operations(planes: Iterable[Any]) -> Iterator[tuple[str, float]]:
@@ -449,8 +489,23 @@ def machine() -> Row:
         "devices": jax.device_count(),
         "memory (GiB)": device_memory(0) / 2**30,
         "host": platform.machine(),
-        "versions": {"jax": jax.__version__, "dnr_jax": dnr_jax.__version__, "python": platform.python_version()},
+        "versions": versions(),
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        "compiler options": compiler_options(device.platform) or {},
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what the figures depend on."""
+    packages = {
+        name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "torch") if installed(name)
+    }
+    return packages | {"dnr_jax": dnr_jax.__version__, "python": platform.python_version()}
+
+
+def installed(name: str) -> bool:
+    """Return whether a package can be imported."""
+    return importlib.util.find_spec(name) is not None
 
 
 def device_memory(otherwise: int) -> int:
@@ -464,27 +519,42 @@ def main() -> None:
     parser.add_argument("--out", default="accelerator.json", help="the file")
     parser.add_argument("--minutes", type=float, default=7.5, help="for all parts; one row may end later")
     parser.add_argument("--smoke", action="store_true", help="a small network and small batches")
+    parser.add_argument("--networks", nargs="+", choices=FULL.networks, default=[*FULL.networks], help="default: both")
+    parser.add_argument("--parts", nargs="+", choices=SHARES, default=[*SHARES], help="what to measure; default: all")
     args = parser.parse_args()
-    clock = Clock(60 * args.minutes)
-    bench = Bench(SMOKE if args.smoke else FULL, clock)
+    clock = Clock(60 * args.minutes, args.parts)
+    wanted = {name: FULL.networks[name] for name in args.networks}
+    bench = Bench(SMOKE if args.smoke else dataclasses.replace(FULL, networks=wanted), clock)
     started = time.time()
-    results: Row = {"command": "smoke" if args.smoke else "full", "machine": machine()}
+    results: Row = {
+        "command": "smoke" if args.smoke else "full",
+        "machine": machine(),
+        "steps in flight": bench.size.in_flight,
+    }
     parts: dict[str, Callable[[], Iterable[Row]]] = {
         "correctness": lambda: correctness(clock),
         "steps": bench.steps,
-        "torch": bench.torch if importlib.util.find_spec("torch") else lambda: [],
+        "torch": bench.torch if installed("torch") else lambda: [],
         "profile": bench.profile,
         "largest batch": lambda: bench.largest_batch(device_memory(2**30)),
     }
+
+    def write() -> None:
+        done = {"peaks": bench.peaks, "skipped": clock.skipped, "seconds": time.time() - started}
+        pathlib.Path(args.out).write_text(json.dumps(results | done, indent=1))
+
     for part, rows in parts.items():
+        if part not in args.parts:
+            continue
         clock.start(part)
         results[part] = []
         for row in rows():
             results[part].append(row)
-            done = {"peaks": bench.peaks, "skipped": clock.skipped, "seconds": time.time() - started}
-            pathlib.Path(args.out).write_text(json.dumps(results | done, indent=1))
-    failed = [row["what"] for row in results["correctness"] if not row["passed"]]
-    print(f"{args.out}: {len(failed)} of {len(results['correctness'])} comparisons failed", *failed, sep="\n  ")
+            write()
+        write()  # what was skipped
+    comparisons = results.get("correctness", [])
+    failed = [row["what"] for row in comparisons if not row["passed"]]
+    print(f"{args.out}: {len(failed)} of {len(comparisons)} comparisons failed", *failed, sep="\n  ")
     raise SystemExit(bool(failed))
 
 

@@ -27,20 +27,24 @@ class Program:
     """A compiled step with its arguments.
 
     Attributes:
-      run: takes the step and waits for it.
+      start: starts the step and returns what it will give, for which nothing waits yet.
       temporary_bytes: of what it keeps meanwhile.
       total_bytes: with its arguments and results.
       flops: XLA's count.
       text_bytes: of the program before XLA optimises it.
     """
 
-    run: Callable[[], Any]
+    start: Callable[[], Any]
     trace_seconds: float
     compile_seconds: float
     temporary_bytes: int
     total_bytes: int
     flops: float
     text_bytes: int
+
+    def run(self) -> Any:
+        """Take the step and wait for it."""
+        return jax.block_until_ready(self.start())
 
     @property
     def ready_seconds(self) -> float:
@@ -57,7 +61,7 @@ def compiled(function: Callable[..., Any], *args: Any) -> Program:
     finished = time.perf_counter()
     cost, memory = program.cost_analysis() or {}, program.memory_analysis()
     return Program(
-        run=lambda: jax.block_until_ready(program(*args)),
+        start=lambda: program(*args),
         trace_seconds=traced - start,
         compile_seconds=finished - traced,
         temporary_bytes=memory.temp_size_in_bytes,
@@ -157,6 +161,20 @@ def timed(run: Callable[[], Any], clock: str = "wall") -> float:
     return CLOCKS[clock]() - start
 
 
+def in_flight(start: Callable[[], Any], wait: Callable[[Any], Any], steps: int) -> Callable[[], Any]:
+    """Return a call that starts so many steps one after the other and waits for the last of them.
+
+    That is how a trainer uses an accelerator: the host gets a step ready while the device is at the one before.
+    """
+
+    def run() -> Any:
+        for _ in range(steps):
+            result = start()
+        return wait(result)
+
+    return run
+
+
 def seconds_in_turn(runs: Sequence[Callable[[], Any]], rounds: int, clock: str = "wall") -> np.ndarray:
     """Return the seconds ``[rounds, len(runs)]`` of calls in turn, after one of each that does not count."""
     for run in runs:
@@ -165,8 +183,19 @@ def seconds_in_turn(runs: Sequence[Callable[[], Any]], rounds: int, clock: str =
 
 
 def matmul_peak(dtype: str, size: int = 2048, repeats: int = 5) -> float:
-    """Return the most FLOP a second that a product of square matrices of a dtype reached on the default device."""
-    x = jnp.ones((size, size), dtype)
-    product = jax.jit(jnp.matmul)
-    seconds = seconds_in_turn([lambda: jax.block_until_ready(product(x, x))], repeats)
-    return 2 * size**3 / float(seconds.min())
+    """Return the most FLOP a second that products of square matrices of a dtype reached on the default device.
+
+    The entries are random: with equal ones, an accelerator may need less power and run faster than it does with data.
+    """
+    x = jax.random.normal(jax.random.key(0), (size, size), dtype) / size**0.5
+    chain = 4  # products one after the other, so that starting the program hardly counts
+
+    @jax.jit
+    def products(x: jax.Array) -> jax.Array:
+        y = x
+        for _ in range(chain):
+            y = y @ x
+        return y
+
+    seconds = seconds_in_turn([lambda: jax.block_until_ready(products(x))], repeats)
+    return chain * 2 * size**3 / float(seconds.min())

@@ -219,21 +219,29 @@ class TorchSteps:
         self._call: Callable[..., torch.Tensor] = torch.compile(self.network) if layout == "compiled" else self.network
         self._optimizer = torch.optim.SGD(self.network.parameters(), 0.01, momentum=0.9)
 
-    def train(self) -> float:
-        """Take a train step; returns the loss before it."""
+    def start_train(self) -> torch.Tensor:
+        """Start a train step; returns the loss before it, for which nothing waits yet."""
         self.network.train()
         self._optimizer.zero_grad(set_to_none=True)
         with self._autocast():
             loss = functional.cross_entropy(self._call(self._frames).float(), self._labels)
         loss.backward()
         self._optimizer.step()
-        return loss.item()  # waits for the device
+        return loss.detach()
+
+    def train(self) -> float:
+        """Take a train step; returns the loss before it."""
+        return self.start_train().item()
+
+    def start_evaluate(self) -> torch.Tensor:
+        """Start an evaluation step; returns the scores ``[N, K]``, for which nothing waits yet."""
+        self.network.eval()
+        with torch.inference_mode(), self._autocast():
+            return self._call(self._frames).float()
 
     def evaluate(self) -> np.ndarray:
         """Return the scores ``[N, K]``."""
-        self.network.eval()
-        with torch.inference_mode(), self._autocast():
-            return self._call(self._frames).float().cpu().numpy()
+        return self.start_evaluate().cpu().numpy()
 
     def load(self, state: dict[str, np.ndarray]) -> None:
         """Take weights under the names of the authors' code."""
