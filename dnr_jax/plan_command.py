@@ -16,9 +16,10 @@ if TYPE_CHECKING:  # commands start before jax is imported
     from dnr_jax.training.plan import Length, Plan, Step, Time
 
 _DESCRIPTION = """\
-Compile the training step of an experiment for as many devices as it will run on, which this machine's CPU simulates,
-and tell what a run needs: memory of each device by part, the largest batch that fits, what the devices tell one
-another, time and disk. Nothing is trained or written. What cannot fit is refused, with what would.
+Compile the training step of an experiment for as many devices as it will run on, which this machine's CPU simulates, or
+for GPUs that it need not have, and tell what a run needs: memory of each device by part, the largest batch that fits,
+what the devices tell one another, time and disk. Nothing is trained or written. What cannot fit is refused, with what
+would.
 """
 _EPILOG = f"""\
 fields of the configuration are set as in 'dnr train': --config.train.fsdp_devices=8
@@ -26,6 +27,8 @@ fields of the configuration are set as in 'dnr train': --config.train.fsdp_devic
 {console.EXIT_STATUS}"""
 _PREALLOCATED = 0.75
 """Share of a GPU's memory that JAX takes unless ``XLA_CLIENT_MEM_FRACTION`` says otherwise."""
+GPUS = ("t4", "a100", "h100", "h200")
+"""Those of ``dnr_jax.training.target_gpus``, which imports jax."""
 _UNITS = {"": 1, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -43,6 +46,13 @@ def add_plan(commands: Any) -> None:
     )
     plan.add_argument("--devices", type=whole(1), default=1, metavar="N", help="devices of the run (default: 1)")
     plan.add_argument("--device-memory", type=_memory, metavar="SIZE", help="memory of each, such as 80G (in GiB)")
+    plan.add_argument(
+        "--gpu",
+        type=str.lower,
+        choices=GPUS,
+        help="compile for such GPUs, which this machine need not have: the memory of a CPU's program is an estimate; "
+        "needs JAX's plugin for CUDA",
+    )
     pace = plan.add_mutually_exclusive_group()
     pace.add_argument("--step-seconds", type=_seconds, metavar="S", help="seconds of a step, for time")
     pace.add_argument(
@@ -110,11 +120,12 @@ def make_plan(config: ExperimentConfig, args: argparse.Namespace) -> "Plan":
     with stage("importing"):
         from dnr_jax.runs.devices import make_mesh
         from dnr_jax.training import plan
+        from dnr_jax.training.target_gpus import target_gpus
     length, videos = _length(config, args.videos)
     pace = plan.Pace(args.step_seconds) if args.step_seconds else None
     if args.pace:
         pace = plan.pace_of(pathlib.Path(args.pace), config)
-    devices = plan.simulated_devices(args.devices)
+    devices = target_gpus(args.gpu, args.devices) if args.gpu else plan.simulated_devices(args.devices)
     mesh = make_mesh(devices, config.train.fsdp_devices)
     with stage("compiling the step, which takes a minute or two"):
         step = plan.compile_step(config, mesh)
@@ -130,7 +141,8 @@ def make_plan(config: ExperimentConfig, args: argparse.Namespace) -> "Plan":
                 changes = plan.remedies(config, devices, limit, largest)
     time = plan.predict_time(config, length, pace) if pace else None
     disk = plan.predict_disk(config, step, length, videos)
-    return plan.Plan(args.devices, config.train.fsdp_devices, step, limit, largest, length, time, disk, tuple(changes))
+    layout = (args.devices, config.train.fsdp_devices)
+    return plan.Plan(*layout, step, limit, largest, length, time, disk, tuple(changes), args.gpu or "")
 
 
 def _length(config: ExperimentConfig, counts: tuple[int, int] | None) -> "tuple[Length, int | None]":
@@ -178,7 +190,8 @@ def _memory_lines(plan: "Plan") -> str:
         told.append(f"{'':<14}   the largest batch that fits is {plan.largest_batch or 'none'}")
         if plan.fits and memory.total > _PREALLOCATED * limit:
             told.append(f"{'':<14}   more than the 75% that JAX takes of a GPU: set XLA_CLIENT_MEM_FRACTION=.95")
-    told.append(f"{'':<14}   estimated: XLA's program for CPU, without the memory that kernels take beside it")
+    program = f"that of XLA's program for {plan.gpu.upper()}" if plan.gpu else "estimated: XLA's program for CPU"
+    told.append(f"{'':<14}   {program}, without the memory that kernels take beside it")
     return "\n".join([whole, *told])
 
 

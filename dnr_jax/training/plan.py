@@ -1,7 +1,7 @@
 """What a run will need, told before it is launched: memory of a device, collectives, time, disk.
 
-The step is compiled as a run compiles it, for as many devices as the run will have, which the CPU simulates; nothing is
-computed.
+The step is compiled as a run compiles it, for as many devices as the run will have. The CPU simulates them, or they are
+GPUs that are not there (:mod:`dnr_jax.training.target_gpus`). Nothing is computed.
 """
 
 import copy
@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from dnr_jax.config import ConfigError, ExperimentConfig, VideoSource, flatten, single_view
 from dnr_jax.evaluation.evaluate import views
 from dnr_jax.models import create_model
-from dnr_jax.runs.devices import along_batch, make_mesh
+from dnr_jax.runs.devices import along_batch, make_mesh, platform_of
 from dnr_jax.runs.folder import METRICS_FILE, read_config, read_metrics
 from dnr_jax.training.collectives import Collective, read_collectives
 from dnr_jax.training.optimizer import make_optimizer, make_schedule
@@ -124,7 +124,8 @@ def compile_step(config: ExperimentConfig, mesh: Mesh) -> Step:
     state = abstract_state(model, tx, config.data.clip_shape, mesh, config.train.averaging is not None)
     batch = _abstract_batch(config, mesh)
     step = make_train_step(model, tx, schedule, config, mesh)
-    compiled = step.lower(state, batch).compile(compiler_options=_UNOPTIMIZED)  # type: ignore[attr-defined]
+    options = _UNOPTIMIZED if platform_of(mesh) == "cpu" else None  # those of a GPU change what it holds
+    compiled = step.lower(state, batch).compile(compiler_options=options)  # type: ignore[attr-defined]
     analysis = compiled.memory_analysis()
     copies = analysis.output_size_in_bytes - analysis.alias_size_in_bytes  # of results that take no input's place
     memory = Memory(
@@ -444,6 +445,7 @@ class Plan:
       time: at its pace; None: not given.
       disk: what it leaves.
       remedies: changes with each of which it fits, where it does not.
+      gpu: for which the step was compiled; empty: for a CPU.
     """
 
     devices: int
@@ -455,6 +457,7 @@ class Plan:
     time: Time | None
     disk: Disk
     remedies: tuple[Remedy, ...] = ()
+    gpu: str = ""
 
     @property
     def fits(self) -> bool:

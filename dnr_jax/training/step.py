@@ -231,8 +231,7 @@ def make_observe_step(
         sums = jax.lax.map(functools.partial(moments, variables), parts)
         return jax.tree.map(functools.partial(jnp.sum, axis=0), sums)
 
-    places = (replicated(mesh), along_batch(mesh))
-    return jax.jit(observe, in_shardings=places, out_shardings=places[0], compiler_options=mesh_options(mesh))
+    return jax.jit(observe, in_shardings=(replicated(mesh), along_batch(mesh)), out_shardings=replicated(mesh))
 
 
 @jax.jit

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "benchmarks"))
@@ -21,22 +20,7 @@ from dnr_jax.config import Network, named
 from dnr_jax.dnr import DNRSpec
 from dnr_jax.reproduce.experiments import LEAST_SIDES, NETWORKS
 from dnr_jax.runs.devices import compiler_options
-
-GPU = """
-gpu_device_info {
-  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
-  shared_memory_per_block: 49152 shared_memory_per_core: 233472 shared_memory_per_block_optin: 232448
-  core_count: 132 fpus_per_core: 128 clock_rate_ghz: 1.98
-  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
-  memory_bandwidth: 3352320000000 l2_cache_size: 52428800 device_memory_size: 84978434048
-  registers_per_core_limit: 65536 registers_per_block_limit: 65536
-  cuda_compute_capability { major: 9 minor: 0 }
-}
-platform_name: "CUDA"
-dnn_version_info { major: 9 minor: 10 patch: 2 }
-device_description_str: "NVIDIA H100 80GB HBM3"
-"""
-"""What XLA has to know of an H100, in its ``GpuTargetConfigProto``."""
+from dnr_jax.training.target_gpus import target_gpus
 
 
 def configured(name: str, norm: str) -> tuple[Network, tuple[int, ...]]:
@@ -62,8 +46,7 @@ def options_of(whose: str) -> dict[str, str] | None:
 def compile_step(name: str, norm: str, step: str, whose: str) -> None:
     """Compile a step with someone's options."""
     config, shape = configured(name, norm)
-    topology = topologies.get_topology_desc(platform="cuda", topology_name="gpu", target_config=GPU, topology="1x1x1")
-    sharding = SingleDeviceSharding(topology.devices[0])
+    sharding = SingleDeviceSharding(target_gpus("h100", 1)[0])
     function, *args = NetworkSteps(config, jax.ShapeDtypeStruct(shape, jnp.float32)).step(step)
 
     def abstract(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -6,7 +6,7 @@ It needs JAX's plugin for CUDA and none of CUDA's libraries, best in a folder of
     PYTHONPATH=cuda pytest -m slow tests/gpu
 """
 
-import importlib.util
+import json
 import os
 import pathlib
 import subprocess
@@ -15,16 +15,18 @@ import sys
 import pytest
 
 from dnr_jax.reproduce.experiments import NETWORKS
+from dnr_jax.training.target_gpus import CHIPS, has_plugin
 
 SCRIPT = pathlib.Path(__file__).parent / "compile_network.py"
 STEPS = ("bn:eval:xla", "dnr:train:trainer")
 
 
-def has_plugin() -> bool:
-    """Return whether JAX's plugin for CUDA is there."""
-    return importlib.util.find_spec("jax_plugins") is not None and any(
-        importlib.util.find_spec(f"jax_plugins.{name}") for name in ("xla_cuda13", "xla_cuda12")
-    )
+def python(*words: str) -> str:
+    """Run Python in a process of its own; return its standard output."""
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 pytestmark = [
@@ -40,11 +42,18 @@ pytestmark = [
 )
 def test_xla_compiles_a_network_for_a_gpu(network):
     """What pixels and frames are skipped with once ended the process, in all ResNets and with every norm."""
-    # The skipped check is of CUDA's libraries, which compiling alone does not need.
-    environment = os.environ | {"JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1", "JAX_PLATFORMS": "cpu"}
-    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), network, *STEPS], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines() == [f"compiled {step}" for step in STEPS]
+    assert python(str(SCRIPT), network, *STEPS).splitlines() == [f"compiled {step}" for step in STEPS]
+
+
+def test_xla_knows_of_every_gpu_by_its_name():
+    names = "print([target_gpus(name, 2)[1].device_kind for name in CHIPS])"
+    told = python("-c", f"from dnr_jax.training.target_gpus import CHIPS, target_gpus; {names}")
+    assert told.strip() == str([chip.name for chip in CHIPS.values()])
+
+
+def test_a_run_on_gpus_is_planned_without_one():
+    command = ["plan", "--config", "demo", "--devices", "2", "--videos", "960,240", "--config.model.num_classes=8"]
+    step = json.loads(python("-m", "dnr_jax", *command, "--gpu", "h100", "--json"))["step"]
+    assert step["batch_size"] == 8 and {entry["kind"] for entry in step["collectives"]} == {"all-reduce"}
+    clips = 4 * 8 * 32 * 32 * 16 * 4  # features of the first layer, in float32, on each device
+    assert clips < step["memory"]["temporaries"] < 100 * clips

@@ -13,7 +13,7 @@ from dnr_jax.config import ConfigError, ExperimentConfig, to_json
 from dnr_jax.data.catalogue.sources import Folder
 from dnr_jax.runs import devices
 from dnr_jax.runs.devices import along_batch, make_mesh, replicated
-from dnr_jax.training import plan
+from dnr_jax.training import plan, target_gpus
 from dnr_jax.training.collectives import Collective, read_collectives
 from dnr_jax.training.ema import EMA
 from dnr_jax.training.plan import Disk, Length, Memory, Pace, Step, Time
@@ -187,6 +187,28 @@ def test_a_plan_is_printed_for_people(compiled, capsys):
     assert "more than the 75% that JAX takes of a GPU" in shown
     assert "each device sends 1.75 MiB a step\n" in shown and "3 x all-reduce of 8 devices, 1 MiB" in shown
     assert "30 s an epoch;" in shown and "checkpoints 6 GiB (at most three of 2 GiB)" in shown
+
+
+def test_a_plan_for_gpus_that_are_not_there_says_so(compiled, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(target_gpus, "target_gpus", lambda *words: asked.append(words) or jax.devices()[:8])
+    assert cli.main([*COMMAND, "--gpu", "H100"]) == 0
+    assert asked == [("h100", 8)]
+    assert "that of XLA's program for H100, without the memory that kernels take beside it\n" in capsys.readouterr().out
+    assert cli.main([*COMMAND, "--gpu", "t4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["gpu"] == "t4"
+
+
+def test_a_plan_for_gpus_needs_the_plugin_of_jax(monkeypatch, capsys):
+    monkeypatch.setattr(target_gpus, "has_plugin", lambda: False)
+    assert cli.main([*COMMAND, "--gpu", "a100"]) == 2
+    assert f"pip install --no-deps jax-cuda13-plugin=={jax.__version__} jax-cuda13-pjrt" in capsys.readouterr().err
+
+
+def test_the_gpus_of_the_command_line_are_those_that_are_known():
+    assert tuple(target_gpus.CHIPS) == plan_command.GPUS
+    text = target_gpus.CHIPS["h200"].target_config()
+    assert "major: 9 minor: 0" in text and 'device_description_str: "NVIDIA H200"' in text
 
 
 def test_a_plan_tells_of_a_warm_up_that_does_not_end(compiled, capsys):
