@@ -94,8 +94,9 @@ def target_gpus(name: str, count: int) -> list[jax.Device]:
     if not has_plugin():
         packages = " ".join(f"jax-cuda13-{part}=={jax.__version__}" for part in ("plugin", "pjrt"))
         raise ConfigError(
-            "--gpu: JAX's plugin for CUDA, which compiles for GPUs, is not installed: pip install --no-deps "
-            f"{packages} (no GPU is needed, nor CUDA)"
+            "--gpu: JAX's plugin for CUDA, which compiles for GPUs, is not installed. It needs no GPU, nor CUDA, "
+            f"and is best kept apart: pip install --no-deps --target=cuda {packages}; then PYTHONPATH=cuda in front "
+            "of this command"
         )
     # It asks for CUDA's libraries, which compiling does not need, when JAX looks for its plugins.
     os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")

@@ -202,7 +202,8 @@ def test_a_plan_for_gpus_that_are_not_there_says_so(compiled, monkeypatch, capsy
 def test_a_plan_for_gpus_needs_the_plugin_of_jax(monkeypatch, capsys):
     monkeypatch.setattr(target_gpus, "has_plugin", lambda: False)
     assert cli.main([*COMMAND, "--gpu", "a100"]) == 2
-    assert f"pip install --no-deps jax-cuda13-plugin=={jax.__version__} jax-cuda13-pjrt" in capsys.readouterr().err
+    advice = f"pip install --no-deps --target=cuda jax-cuda13-plugin=={jax.__version__} jax-cuda13-pjrt"
+    assert advice in capsys.readouterr().err
 
 
 def test_the_gpus_of_the_command_line_are_those_that_are_known():
