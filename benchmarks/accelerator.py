@@ -10,7 +10,7 @@ each part within its share of the time; what no time was left for is listed as s
 2. Train and evaluation steps of TSN and SlowFast, BN and DNR, bfloat16 and float32, by batch: clips a second, share of
    the matmul peak, memory, compile time.
 3. PyTorch's steps beside ours, where torch is installed and has the same device.
-4. A profile of a train step of BN and of DNR: the operations that take most of the time, and the time between them.
+4. A profile of a train step of BN and of DNR: the operations that take most of the time.
 5. The largest batch that fits, with and without recomputing the blocks: predicted from two compiled programs, then run.
 
 ``dnr_jax.reproduce.accelerators`` makes Markdown of the file.
