@@ -6,7 +6,6 @@ anything is compiled.
 """
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -35,7 +34,7 @@ class TrainConfig:
     fsdp_devices: Annotated[int, Ge(1)] = 1
     """Devices that parameters, their average and the optimizer's state are sharded over (FSDP): less memory for the
     same step; 1: each device has a copy."""
-    epochs: Annotated[float, Lt(math.inf)] = 196.0
+    epochs: float = 196.0
     steps: Annotated[int, Ge(0)] = 0
     """Length in steps; 0: as ``epochs`` says."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0

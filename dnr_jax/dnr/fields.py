@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import difflib
 import functools
+import math
 import numbers
 import sys
 import types
@@ -27,7 +28,7 @@ _BOUNDS: tuple[tuple[type, str, str, typing.Callable[[Any, Any], bool]], ...] = 
     (Le, "le", "at most", lambda value, bound: value <= bound),
     (Lt, "lt", "less than", lambda value, bound: value < bound),
 )
-_NAMES = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", type(None): "None"}
+_NAMES = {int: "a whole number", float: "a finite number", bool: "True or False", str: "a text", type(None): "None"}
 # Of a Flax module, these are no settings.
 _NO_SETTINGS = frozenset({"parent", "name"})
 
@@ -252,7 +253,10 @@ def split(kind: Any) -> tuple[Any, Sequence[Any]]:
 
 
 def has_type(value: Any, kind: Any) -> bool:
-    """Return whether a value fits a type; a whole number is a number, ``True`` is neither. Unknown types fit all."""
+    """Return whether a value fits a type; a whole number is a number, ``True`` is neither. Unknown types fit all.
+
+    No setting is meant to be infinite or not a number: what stands for "without limit" is said beside the field.
+    """
     kind, bounds = split(kind)
     if bounds and unmet(value, typing.Annotated[kind, *bounds]):
         return False
@@ -271,7 +275,7 @@ def has_type(value: Any, kind: Any) -> bool:
         return callable(value)
     if kind in (int, float):
         number = numbers.Integral if kind is int else numbers.Real
-        return isinstance(value, number) and not isinstance(value, bool)
+        return isinstance(value, number) and not isinstance(value, bool) and math.isfinite(value)
     if kind is bool:
         is_scalar = getattr(value, "shape", None) == ()
         return isinstance(value, bool) or (is_scalar and str(getattr(value, "dtype", "")) == "bool")

@@ -6,14 +6,13 @@ A cell maps ``(carry, descriptor) -> (carry, (scale, shift))``. The same cell re
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt
 from flax import struct
 from jaxtyping import Array, Float
 
@@ -185,7 +184,7 @@ Mechanism = Annotated[Literal["lstm", "se", "fc", "none"], _IN_USE, _OWN]
 Reduction = Annotated[int, Ge(1), _IN_USE, _OWN, Needs("relay", "lstm", "se", "none")]
 Depth = Annotated[int, Ge(1), _IN_USE, _OWN]
 InitialState = Annotated[Literal["zeros", "learned"], _IN_USE, _OWN, Needs("relay", "lstm", "se", "fc")]
-Gain = Annotated[float, Gt(0), Lt(math.inf), _IN_USE, _OWN]
+Gain = Annotated[float, Gt(0), _IN_USE, _OWN]
 
 
 @dataclasses.dataclass(repr=False, eq=False)

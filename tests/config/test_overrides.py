@@ -28,8 +28,8 @@ pytestmark = pytest.mark.compat
         (["--config.train.steps"], "has no value; expected a whole number"),
         (["--noconfig.train.steps"], "has no value"),
         (["--config.data.flip=maybe"], "expected True or False"),
-        (["--config.data.mean=(1,2)"], "'(1,2)' does not fit; expected a tuple of 3 (a number;"),
-        (["--config.optimizer.learning_rate=fast"], "expected a number"),
+        (["--config.data.mean=(1,2)"], "'(1,2)' does not fit; expected a tuple of 3 (a finite number;"),
+        (["--config.optimizer.learning_rate=fast"], "expected a finite number"),
     ],
 )
 def test_a_wrong_override_gets_one_readable_line(arguments, message):

@@ -1,12 +1,14 @@
 """What is refused before anything is compiled, in every section but the network's own."""
 
 import dataclasses
+import math
 import operator
 import re
 
 import pytest
 
 from dnr_jax.config import ConfigError, ExperimentConfig, RandAugment, validate
+from dnr_jax.config.parts import flatten
 from dnr_jax.data.clips.sampling import Dense, Segments, Window
 from dnr_jax.data.clips.transforms import RandomResizedCrop
 from tests.config.experiments import problems, valid_config
@@ -54,17 +56,17 @@ def test_the_defaults_need_only_data():
         ("data.source", "list", "is 'list'; expected Source"),
         ("data.sampler", "sparse", "is 'sparse'; expected Sampler"),
         ("data.sampler.out_of_bound", "wrap", "expected one of loop, repeat_last"),
-        ("data.color_jitter", (1.5, 0.0, 0.0, 0.0), "expected a tuple of 4 (a number, at least 0, at most 1;"),
-        ("data.color_jitter", (0.0, 0.0, 0.0, 0.6), "a number, at least 0, at most 0.5)"),
+        ("data.color_jitter", (1.5, 0.0, 0.0, 0.0), "expected a tuple of 4 (a finite number, at least 0, at most 1;"),
+        ("data.color_jitter", (0.0, 0.0, 0.0, 0.6), "a finite number, at least 0, at most 0.5)"),
         ("train.seed", 2**32, "is 4294967296; expected less than 4294967296"),
-        ("train.epochs", float("inf"), "is inf; expected less than inf"),
-        ("train.epochs", float("nan"), "is nan; expected less than inf"),
+        ("train.epochs", float("inf"), "is inf; expected a finite number"),
+        ("train.epochs", float("nan"), "is nan; expected a finite number"),
         ("data.crop_size", 300, "is 300; expected at most data.short_side, which is 256"),
-        ("data.std", (1.0, 0.0, 1.0), "expected a tuple of 3 (a number, more than 0; "),
+        ("data.std", (1.0, 0.0, 1.0), "expected a tuple of 3 (a finite number, more than 0; "),
         ("data.max_failures", 1.5, "expected at most 1"),
         ("data.sampler.num_frames", 0, "is 0; expected at least 1"),
         ("optimizer.learning_rate", 0.0, "is 0.0; expected more than 0"),
-        ("optimizer.learning_rate", float("nan"), "expected more than 0"),
+        ("optimizer.learning_rate", float("nan"), "expected a finite number, more than 0"),
         ("optimizer.momentum", -0.1, "expected at least 0"),
         ("optimizer.warmup_ratio", 0.0, "expected more than 0"),
         ("optimizer.schedule", "cosin", "(did you mean 'cosine'?)"),
@@ -81,7 +83,7 @@ def test_the_defaults_need_only_data():
         ("model.depth", "50", "is '50'; expected one of 18, 34, 50, 101, 152"),
         ("model.width", True, "is True; expected a whole number"),
         ("data.flip", 1, "is 1; expected True or False"),
-        ("data.mean", (1.0, 2.0), "expected a tuple of 3 (a number; a number; a number)"),
+        ("data.mean", (1.0, 2.0), "expected a tuple of 3 (a finite number; a finite number; a finite number)"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_would_be_right(field, value, message):
@@ -94,6 +96,17 @@ def test_a_wrong_value_is_named_with_what_would_be_right(field, value, message):
     (line,) = problems(config).splitlines()
     assert line.startswith(f"{field}")
     assert message in line
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_no_number_may_be_infinite_or_none_at_all(value):
+    fields = [name for name, default in flatten(valid_config()).items() if isinstance(default, float)]
+    assert {"optimizer.learning_rate", "optimizer.clip_norm", "train.mixup", "train.epochs"} <= set(fields)
+    for field in fields:
+        config = valid_config()
+        section, _, name = field.rpartition(".")
+        setattr(operator.attrgetter(section)(config), name, value)
+        assert f"{field}: is {value!r}; expected a finite number" in problems(config)
 
 
 @pytest.mark.parametrize(

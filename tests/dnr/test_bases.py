@@ -58,18 +58,18 @@ REFUSED = [
         for base in ("gn", "ln")
     ),
     *((base, {"epsilon": 0.0}, "epsilon: is 0.0; expected more than 0") for base in BASES),
-    *((base, {"epsilon": float("inf")}, "epsilon: is inf; expected less than inf") for base in BASES),
-    ("bn", {"epsilon": "1e-5"}, "epsilon: is '1e-5'; expected a number"),
+    *((base, {"epsilon": float("inf")}, "epsilon: is inf; expected a finite number") for base in BASES),
+    ("bn", {"epsilon": "1e-5"}, "epsilon: is '1e-5'; expected a finite number"),
     *(
         (base, {"momentum": value}, f"momentum: is {value}; expected less than 1")
         for base in RUNNING
         for value in (9, 1.0)
     ),
     ("bn", {"momentum": -0.1}, "momentum: is -0.1; expected at least 0"),
-    ("sn", {"momentum": float("nan")}, "momentum: is nan; expected at least 0"),
+    ("sn", {"momentum": float("nan")}, "momentum: is nan; expected a finite number, at least 0"),
     ("bn", {"clips_per_statistics": -1}, "clips_per_statistics: is -1; expected at least 0"),
     ("bn", {"clips_per_statistics": True}, "clips_per_statistics: is True; expected a whole number, at least 0"),
-    ("brn", {"limits": (0.5, 1.0)}, "limits: is (0.5, 1.0); expected a tuple of 2 (a number, at least 1"),
+    ("brn", {"limits": (0.5, 1.0)}, "limits: is (0.5, 1.0); expected a tuple of 2 (a finite number, at least 1"),
     ("brn", {"limits": 3.0}, "limits: is 3.0; expected a tuple of 2"),
     ("brn", {"steps": (5, 4, 9)}, "steps: is (5, 4, 9); expected a start and two later ends"),
     ("brn", {"steps": (-1, 4, 9)}, "steps: is (-1, 4, 9); expected a tuple of 3"),

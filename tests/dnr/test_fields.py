@@ -34,11 +34,12 @@ class Part:
         ("momentum", 1.0, "less than 1"),
         ("momentum", -0.1, "at least 0"),
         ("momentum", 9, "less than 1"),
-        ("momentum", float("nan"), "at least 0"),
-        ("share", 2.0, "a number, at least 0, at most 1 or None"),
-        ("limits", (0.0, 1.0), "a tuple of 2 (a number, more than 0; a number)"),
-        ("limits", (1.0,), "a tuple of 2 (a number, more than 0; a number)"),
-        ("limits", 3.0, "a tuple of 2 (a number, more than 0; a number)"),
+        ("momentum", float("nan"), "a finite number, at least 0, less than 1"),
+        ("momentum", -float("inf"), "a finite number, at least 0, less than 1"),
+        ("share", 2.0, "a finite number, at least 0, at most 1 or None"),
+        ("limits", (0.0, 1.0), "a tuple of 2 (a finite number, more than 0; a finite number)"),
+        ("limits", (1.0,), "a tuple of 2 (a finite number, more than 0; a finite number)"),
+        ("limits", 3.0, "a tuple of 2 (a finite number, more than 0; a finite number)"),
     ],
 )
 def test_refused(field, value, expected):

@@ -2,12 +2,11 @@
 
 import abc
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Annotated, Literal, NamedTuple
 
 import jax.numpy as jnp
-from annotated_types import Gt, Lt
+from annotated_types import Gt
 from jaxtyping import Array, Num
 
 from dnr_jax.dnr.aliases import Dtype, Features
@@ -17,7 +16,7 @@ from dnr_jax.dnr.parts import Part, registered
 
 Arrays = Mapping[str, Num[Array, "..."]]
 """Arrays that a base keeps, by name."""
-Epsilon = Annotated[float, Gt(0), Lt(math.inf)]
+Epsilon = Annotated[float, Gt(0)]
 
 
 class Variable(NamedTuple):

@@ -1,7 +1,6 @@
 """Bases with the statistics of the batch, and running ones for evaluation: batch (re)normalisation."""
 
 import dataclasses
-import math
 from typing import Annotated
 
 import jax
@@ -14,7 +13,7 @@ from dnr_jax.dnr.fields import Where
 from dnr_jax.dnr.functional import Affine, MeanVariance
 from dnr_jax.dnr.parts import register
 
-_Limit = Annotated[float, Ge(0), Lt(math.inf)]
+_Limit = Annotated[float, Ge(0)]
 _Step = Annotated[int, Ge(0)]
 
 
@@ -81,7 +80,7 @@ class BatchRenorm(BatchBase):
 
     alias = "brn"
 
-    limits: tuple[Annotated[float, Ge(1), Lt(math.inf)], _Limit] = (3.0, 5.0)
+    limits: tuple[Annotated[float, Ge(1)], _Limit] = (3.0, 5.0)
     """``r_max`` and ``d_max`` at the end of their schedule."""
     steps: Annotated[
         tuple[_Step, _Step, _Step],
