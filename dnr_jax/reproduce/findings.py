@@ -1,4 +1,4 @@
-"""What follows from the results, for readers who decide: ``docs/when_dnr_helps.md`` and a section of ``README.md``.
+"""What follows from the results: ``docs/when_dnr_helps.md``, ``docs/claims.md`` and a section of ``README.md``.
 
 The words stand in ``docs/results/*.in``, with a name in double braces where figures belong. Whatever depends on a run
 is made here, from the finished runs: figures, verdicts, and sentences that are said only where the figures bear them.
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import get_args
 
 from dnr_jax.config import ConfigError
-from dnr_jax.reproduce import report, statistics
+from dnr_jax.reproduce import cases, report, statistics
 from dnr_jax.reproduce.experiments import knobs_of, protocol_of
 from dnr_jax.reproduce.results import Result
 from dnr_jax.reproduce.statistics import Contrast, Estimate, Outcome
@@ -34,7 +34,6 @@ from dnr_jax.reproduce.tables import (
 from dnr_jax.reproduce.verdicts import Verdict, accuracies, blocks, by_place, runs_in, verdicts
 from dnr_jax.reproduce.wording import interval, points
 
-PAGE = "when_dnr_helps.md.in"
 SECTION = "README.md.in"
 MARKS = ("<!-- results: made by dnr reproduce --report -->\n", "<!-- end of results -->\n")
 """What stands around the section of ``README.md``."""
@@ -58,6 +57,11 @@ REAL = ("ut", "hockey")
 """Tables of the four arms on real videos."""
 PROMPTED = 0
 """The seed that was seen before Table ``far`` was added."""
+PANELS = {
+    "DNR - BN, both with interlacing": cases.INTERLACED,
+    "DNR - BN, neither with interlacing": cases.ALONE,
+}
+"""Titles of the picture's panels."""
 FAIR = BEATS[1]
 """The claim on which the advice depends: interlacing is nearly free, so that it belongs to the baseline."""
 
@@ -194,34 +198,27 @@ def summary(judgements: Sequence[Judgement]) -> str:
 
 
 def real(found: Sequence[Result]) -> str:
-    """Return the four arms on each set of real videos, with the verdicts on the fair claim and on the others."""
+    """Return the four arms on each set of real videos as a table, with the verdict on the fair claim."""
     lines = [
         f"| | {' | '.join(NAMES[row.name] for row in ARMS)} | DNR - BN with interlacing | verdict |",
         f"|{'---|' * (3 + len(ARMS))}",
     ]
-    others = []
     for key in REAL:
         for verdict in verdicts(TABLES[key], found):
-            if not verdict.found:
-                continue
-            name, margin, said = name_of(verdict.data), points(verdict.found), _SAID[verdict.verdict]
-            if verdict.claim == FAIR:
+            if verdict.found and verdict.claim == FAIR:
                 figures = Figures(found, key, data=verdict.data)
                 cells = " | ".join(_counted(figures.top1(row.name)) for row in ARMS)
                 folds = f" (folds: {verdict.folds})" if verdict.folds else ""
-                lines.append(f"| {name} | {cells} | {margin}{folds} | {said} |")
-            elif verdict.verdict != "open":
-                known = report.caveat(verdict)
-                others.append(f"{name}: {verdict.claim.text}: {margin}, *{said}*{known and f'. *But* {known}.'}")
-    table = "\n".join(lines) if len(lines) > 2 else NOTHING
-    return f"{table}\n\n{bullets(others)}" if others else table
+                margin, said = points(verdict.found), _SAID[verdict.verdict]
+                lines.append(f"| {name_of(verdict.data)} | {cells} | {margin}{folds} | {said} |")
+    return "\n".join(lines) if len(lines) > 2 else NOTHING
 
 
 _ADVICE = {
-    "supported": "On this data DNR beats the baseline that is nearly free, BN with interlacing: try it where order "
-    "matters, and keep the baseline beside it.",
-    "contradicted": "On this data, in this budget, BN with interlacing is the better choice: it is nearly free, and "
-    "more accurate than DNR. Take DNR only where it beats that baseline on data of your own.",
+    "supported": "On the generated videos DNR beats the baseline that is nearly free, BN with interlacing: try it "
+    "where order matters, and keep the baseline beside it.",
+    "contradicted": "On the generated videos, in this budget, BN with interlacing is the better choice: it is nearly "
+    "free, and more accurate than DNR. Take DNR only where it beats that baseline on data of your own.",
     "not seen here": "Between DNR and BN with interlacing these runs show no difference that would bear a choice; the "
     "second is nearly free. Take DNR only where it beats that baseline on data of your own.",
     "open": "There are not seeds enough for advice. BN with interlacing is nearly free: take DNR only where it beats "
@@ -471,12 +468,45 @@ def relay(found: Sequence[Result]) -> str:
         return ""
     baseline = figures.margin(without, "bn_interlace")
     against = f", which against BN with interlacing is {points(baseline)}" if baseline else ""
+    apart = f"Where what tells the order lies {knobs_of(FAR)['gap']:.0f} frames apart,"
     if worth.over_seeds.low <= 0:
-        return f"There the relay adds {points(worth)} to the network without it, which has {interval(top1)}{against}."
+        return f"{apart} the relay adds {points(worth)} to the network without it, which has {interval(top1)}{against}."
     return (
-        "What helps there is the relay: the same network that starts near 1 and predicts scale and shift, but relays "
-        f"nothing, has {interval(top1)}{against}; the relay adds {points(worth)}."
+        f"{apart} it is the relay that helps: the same network that starts near 1 and predicts scale and shift, but "
+        f"relays nothing, has {interval(top1)}{against}; the relay adds {points(worth)}."
     )
+
+
+def interlacing(found: Sequence[Result]) -> str:
+    """Return what interlacing alone changes for batch normalisation, as a sentence; empty where no run says so."""
+    places = [("arms", DATA), *((key, data) for key in REAL for data in TABLES[key].data)]
+    changes = [
+        f"{points(change)} on {name_of(data)}"
+        for key, data in places
+        if (change := Figures(found, key, data=data).margin("bn_interlace", "bn"))
+    ]
+    return f"Interlacing alone, which is next to free, changes BN by {_listed(changes)}." if changes else ""
+
+
+def alone(found: Sequence[Result]) -> str:
+    """Return where DNR beats BN with neither interlaced, as sentences; empty where no run says so."""
+    said: dict[str, list[cases.Compared]] = {}
+    for one in cases.compare(cases.ALONE, found):
+        said.setdefault(one.verdict.verdict, []).append(one)
+    parts = [
+        f"{verdict}: {_listed(f'{points(one.found)} on *{one.case.name}*' for one in said[verdict])}"
+        for verdict in ("supported", "contradicted")
+        if verdict in said
+    ]
+    parts += [f"{verdict} in {len(said[verdict])}" for verdict in ("not seen here", "open") if verdict in said]
+    count = sum(map(len, said.values()))
+    return f"With neither interlaced, that DNR beats BN is, of {count} cases, {'; '.join(parts)}." if parts else ""
+
+
+def beside_bn(found: Sequence[Result], chosen: Sequence[cases.Case], baseline: str, dnr: str) -> str:
+    """Return cases as a table, with the names of its columns."""
+    compared = cases.compare(chosen, found)
+    return cases.table(compared, baseline, dnr) if compared else NOTHING
 
 
 def not_run(found: Sequence[Result]) -> str:
@@ -505,6 +535,11 @@ def fields(found: Sequence[Result]) -> dict[str, Callable[[], str]]:
         "rates": lambda: rates(found),
         "tuned": lambda: tuned(found),
         "relay": lambda: relay(found),
+        "change": lambda: _about_change(_change(Figures(found, "schedule"))),
+        "interlacing": lambda: interlacing(found),
+        "alone": lambda: alone(found),
+        "cases": lambda: beside_bn(found, cases.INTERLACED, NAMES["bn_interlace"], NAMES["dnr"]),
+        "cases alone": lambda: beside_bn(found, cases.ALONE, NAMES["bn"], NAMES["dnr_no_interlace"]),
         "not run": lambda: not_run(found),
     }
     for verdict in get_args(statistics.Verdict):
@@ -542,4 +577,8 @@ def write(docs: pathlib.Path, found: Sequence[Result]) -> list[pathlib.Path]:
         page = docs.parent / "README.md" if source.name == SECTION else docs / source.name.removesuffix(".in")
         page.write_text(between(page.read_text(), text) if source.name == SECTION else text)
         written.append(page)
+    groups = [(title, cases.compare(chosen, found)) for title, chosen in PANELS.items()]
+    if any(compared for _, compared in groups):
+        written.append(docs / report.IMAGES / cases.PICTURE)
+        cases.draw(groups, written[-1])
     return written

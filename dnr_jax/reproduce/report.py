@@ -1,7 +1,6 @@
 """The page of results: tables, verdicts and pictures, of the lines of finished runs and of nothing else."""
 
 import itertools
-import math
 import pathlib
 import re
 import textwrap
@@ -9,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from dnr_jax.config import ConfigError
-from dnr_jax.reproduce import results, statistics
+from dnr_jax.reproduce import drawing, results, statistics
 from dnr_jax.reproduce.accelerators import accelerators_section
 from dnr_jax.reproduce.again import again_section
 from dnr_jax.reproduce.experiments import FOLDS, is_generated, knobs_of, protocol_of
@@ -62,8 +61,9 @@ PROJECT_HEAD = f"""\
 
 Made by `dnr reproduce --report` of the lines in `docs/results/`, each of which is a finished run; the sections at the
 end are what was measured before. [reproduction.md](reproduction.md) has the protocol and the rule of the verdicts,
-which was there before the runs; [when_dnr_helps.md](when_dnr_helps.md) says what follows for a user. Top-1 is in per
-cent: the mean over seeds, with its 95% t interval. What nobody has run is not here.
+which was there before the runs; [when_dnr_helps.md](when_dnr_helps.md) says what follows for a user, and
+[claims.md](claims.md) lists all claims by their verdicts. Top-1 is in per cent: the mean over seeds, with its 95% t
+interval. What nobody has run is not here.
 
 {READING}"""
 
@@ -282,21 +282,20 @@ def draw(table: Table, block: Block, file: pathlib.Path, scale: str = "mini") ->
     axes = figure.subplots(1, 2 if judged else 1, squeeze=False)[0]
     for place, values in enumerate(block.rows.values()):
         value = statistics.estimate(values)
-        _point(axes[0], place, value.mean, percent_bounds(value), values, "#1f5a96")
+        drawing.point(axes[0], place, value.mean, percent_bounds(value), values, "#1f5a96")
     labels = {row.name: row.label(scale) for row in table.all_rows()}
     of = f"{name_of(block.data)}: mean, 95% interval, seeds"
-    _label(axes[0], [textwrap.fill(labels[name], 44) for name in block.rows], "top-1, %", of)
+    drawing.label(axes[0], [textwrap.fill(labels[name], 44) for name in block.rows], "top-1, %", of)
     for place, verdict in enumerate(judged):
         assert verdict.found
-        colour = {"supported": "#2a7f3f", "contradicted": "#b03030"}.get(verdict.verdict, "#555555")
         seeds = verdict.found.over_seeds
-        _point(axes[1], place, seeds.mean, (seeds.low, seeds.high), (), colour)
+        drawing.point(axes[1], place, seeds.mean, (seeds.low, seeds.high), (), drawing.colour_of(verdict.verdict))
     if judged:
         axes[1].axvline(0, color="black", linewidth=0.8)
         texts = [f"{textwrap.fill(one.claim.text, 34)}\n{one.verdict}{' *' * bool(caveat(one))}" for one in judged]
         star = " (*: see the page)" if any(caveat(one) for one in judged) else ""
-        _label(axes[1], texts, "points of top-1", f"paired contrasts{star}")
-    _save(figure, file)
+        drawing.label(axes[1], texts, "points of top-1", f"paired contrasts{star}")
+    drawing.save(figure, file)
 
 
 def draw_sweep(table: Table, measured: Sequence[Block], file: pathlib.Path) -> None:
@@ -314,33 +313,11 @@ def draw_sweep(table: Table, measured: Sequence[Block], file: pathlib.Path) -> N
         for place, block in enumerate(measured):
             if values := block.rows.get(name):
                 value = statistics.estimate(values)
-                _point(axes, place + shift, value.mean, percent_bounds(value), (), colour)
+                drawing.point(axes, place + shift, value.mean, percent_bounds(value), (), colour)
     labels = [textwrap.fill(_knob(block.data), 36) for block in measured]
-    _label(axes, labels, "top-1, %", f"{table.title}: mean, 95% interval")
+    drawing.label(axes, labels, "top-1, %", f"{table.title}: mean, 95% interval")
     figure.legend(loc="outside right upper", fontsize=8)
-    _save(figure, file)
-
-
-def _point(  # type: ignore[no-untyped-def]
-    axes, place: float, mean: float, bounds: tuple[float, float], values: Sequence[float], colour: str
-) -> None:
-    low, high = (0.0 if math.isnan(bound) else abs(bound - mean) for bound in bounds)
-    axes.plot(values, [place] * len(values), "|", color=colour, alpha=0.5, markersize=9)
-    axes.errorbar(mean, place, xerr=[[low], [high]], fmt="o", color=colour, capsize=3, markersize=5)
-
-
-def _label(axes, names: Sequence[str], unit: str, title: str) -> None:  # type: ignore[no-untyped-def]
-    axes.set_yticks(range(len(names)), names, fontsize=8)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlabel(unit, fontsize=9)
-    axes.set_title(title, fontsize=9)
-    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-
-
-def _save(figure, file: pathlib.Path) -> None:  # type: ignore[no-untyped-def]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=110)
+    drawing.save(figure, file)
 
 
 def write(
