@@ -6,6 +6,7 @@ is made here, from the finished runs: figures, verdicts, and sentences that are 
 
 import dataclasses
 import functools
+import itertools
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -121,9 +122,14 @@ class Judgement:
         return self.verdict.claim
 
     @property
+    def where(self) -> str:
+        """Where the claim stands, and on which data it was measured where these are not the main ones."""
+        return _where(self.table, self.verdict.data)
+
+    @property
     def name(self) -> str:
-        """Where the claim stands, on which data it was measured where these are not the main ones, and what it says."""
-        return f"{_where(self.table, self.verdict.data)}: {self.claim.text}"
+        """:attr:`where`, and what the claim says."""
+        return f"{self.where}: {self.claim.text}"
 
 
 def judge(found: Sequence[Result]) -> list[Judgement]:
@@ -150,23 +156,25 @@ def _runs_of(one: Judgement) -> frozenset[tuple[str, float]]:
 
 def claims(judgements: Sequence[Judgement], verdict: str) -> str:
     """Return the paper's claims with a verdict, as a list."""
-    return bullets([_line(one) for one in judgements if one.verdict.verdict == verdict and not one.claim.own])
+    return bullets([_line(one, one.name) for one in judgements if one.verdict.verdict == verdict and not one.claim.own])
 
 
 def questions(judgements: Sequence[Judgement]) -> str:
-    """Return what the reproduction asks beside the paper's claims, each with its verdict, as a list."""
-    return bullets([_line(one, f", *{_SAID[one.verdict.verdict]}*") for one in judgements if one.claim.own])
+    """Return what the reproduction asks beside the paper's claims, each with its verdict, as a list a table."""
+    asked = itertools.groupby((one for one in judgements if one.claim.own), lambda one: one.where)
+    return "\n\n".join(
+        f"**{where}**\n\n{bullets([_line(one, one.claim.text, f', *{_SAID[one.verdict.verdict]}*') for one in some])}"
+        for where, some in asked
+    )
 
 
-def _line(one: Judgement, said: str = "") -> str:
-    """Return a claim with its figures and all that has to be known with them."""
+def _line(one: Judgement, name: str, said: str = "") -> str:
+    """Return a claim below a name, with its figures and all that has to be known with them."""
     figures = points(one.verdict.found) if one.verdict.found else "begun" if one.verdict.folds else "not run yet"
     folds = f" (folds: {one.verdict.folds})" if one.verdict.folds else ""
     same = f" The same runs: {'; '.join(one.same)}." if one.same else ""
     known = report.caveat(one.verdict) if one.verdict.found else ""
-    return (
-        f"{one.name}: {figures}{said}{folds}{known and f'. *But* {known}.'}{same if known or not same else f'.{same}'}"
-    )
+    return f"{name}: {figures}{said}{folds}{known and f'. *But* {known}.'}{same if known or not same else f'.{same}'}"
 
 
 def _where(table: Table, data: str) -> str:

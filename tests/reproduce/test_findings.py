@@ -130,9 +130,8 @@ def test_claims_stand_below_their_verdicts():
     assert "The four arms: DNR beats BN: +20.0" in findings.fill("{{supported}}", found)
     assert findings.fill("{{contradicted}}", found) == findings.NOTHING
     questions = findings.fill("{{questions}}", found)  # the paper has no baseline that is interlaced
-    assert (
-        "The four arms: DNR beats BN with interlacing: -20.0 points" in questions and "*contradicted: it" in questions
-    )
+    assert "**The four arms**\n\n- DNR beats BN with interlacing: -20.0 points (" in questions
+    assert questions.count("**The four arms**") == 1 and "*contradicted: it" in questions
     assert "The four arms: DNR beats BN:" not in findings.fill("{{open}}", found)
     assert "The four arms: DNR beats BN: +20.0" in findings.fill("{{open}}", runs("arms", 2, ARMS))
 
@@ -158,7 +157,7 @@ def test_a_verdict_names_its_data_where_they_are_not_the_main_ones():
     (line,) = lines("supported", found)
     assert line.startswith("- Table 4, on Weizmann actions in opposite order: DNR adds in fine-tuning (Something-Somet")
     far = findings.fill("{{questions}}", runs("far", 5, ARMS))
-    assert "longer training, on generated videos, gap 6: DNR beats BN with interlacing: -20.0 points" in far
+    assert "longer training, on generated videos, gap 6**\n\n- DNR beats BN: +20.0 points" in far
 
 
 def test_claims_that_nobody_has_run_are_open():
