@@ -12,19 +12,21 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
-from accelerator import FULL, with_norm
+from accelerator import FULL, SMOKE, with_norm
 from jax.sharding import SingleDeviceSharding
 from networks import NORMS
 from steps import NetworkSteps
 
 from dnr_jax.training.target_gpus import CHIPS, target_gpus
 
+KNOWN = FULL.networks | SMOKE.networks
+
 
 def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpu", choices=CHIPS, required=True)
-    parser.add_argument("--networks", nargs="+", choices=FULL.networks, default=[*FULL.networks], help="default: both")
+    parser.add_argument("--networks", nargs="+", choices=KNOWN, default=[*KNOWN], help="default: all in the file")
     parser.add_argument("file", type=pathlib.Path)
     args = parser.parse_args()
     results = json.loads(args.file.read_text())
@@ -44,7 +46,7 @@ def main() -> None:
         if network not in args.networks or "failed" in row:
             continue
         for norm in NORMS:
-            base, shape = FULL.networks[network]
+            base, shape = KNOWN[network]
             steps = NetworkSteps(with_norm(base, norm, dtype=dtype), jax.ShapeDtypeStruct((batch, *shape), jnp.float32))
             function, *arguments = steps.step("train")
             lowered = jax.jit(function, compiler_options=options).lower(*jax.tree.map(abstract, arguments))

@@ -12,12 +12,15 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from dnr_jax.reproduce.experiments import NETWORKS
+from dnr_jax.runs.devices import compiler_options
 from dnr_jax.training.target_gpus import CHIPS, has_plugin
 
 SCRIPT = pathlib.Path(__file__).parent / "compile_network.py"
+BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
 STEPS = ("bn:eval:xla", "dnr:train:trainer")
 
 
@@ -57,3 +60,22 @@ def test_a_run_on_gpus_is_planned_without_one():
     assert step["batch_size"] == 8 and {entry["kind"] for entry in step["collectives"]} == {"all-reduce"}
     clips = 4 * 8 * 32 * 32 * 16 * 4  # features of the first layer, in float32, on each device
     assert clips < step["memory"]["temporaries"] < 100 * clips
+
+
+def test_memory_is_compared_with_what_a_gpu_had(tmp_path):
+    """A file of ``benchmarks/accelerator.py --smoke``, as if the GPU had had a GiB for each step."""
+    step = {"memory (GiB)": 1.0}
+    row = {"network": "tsn_r18", "dtype": "float32", "batch": 2, "bn train": step, "dnr train": step}
+    failed = {"network": "tsn_r18", "dtype": "float32", "batch": 4, "failed": "out of memory"}
+    machine = {"versions": {"jax": jax.__version__}, "compiler options": compiler_options("gpu")}
+    file = tmp_path / "accelerator_here.json"
+    file.write_text(json.dumps({"machine": machine, "steps": [row, failed]}))
+    lines = python(str(BENCHMARKS / "compiled_for_gpus.py"), "--gpu", "h100", str(file)).splitlines()[2:]
+    cells = [line.strip("| ").split(" | ") for line in lines]
+    assert [cell[:4] for cell in cells] == [["tsn_r18", "float32", "2", norm] for norm in ("bn", "dnr")]
+    parameters = 3 * 175_000 * 4 / 2**30  # with gradients and momentum, in float32
+    assert all(parameters < float(ratio) < 0.1 and here != "0.00" for *_, here, _, ratio in cells)
+    machine["versions"]["jax"] = "0.1"
+    file.write_text(json.dumps({"machine": machine, "steps": [row]}))
+    with pytest.raises(AssertionError, match=r"was written with jax 0\.1; this is"):
+        python(str(BENCHMARKS / "compiled_for_gpus.py"), "--gpu", "h100", str(file))
