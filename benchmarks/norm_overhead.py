@@ -22,7 +22,7 @@ from steps import NetworkSteps, seconds_in_turn
 
 from dnr_jax.config import Network
 from dnr_jax.dnr import BatchNorm, DNRSpec
-from dnr_jax.models import TSN
+from dnr_jax.models import TSN, Interlace
 
 STATIC = {"norm1": "static", "norm2": "static"}
 NORMS: dict[str, dict[str, Any]] = {
@@ -59,7 +59,7 @@ NORMS: dict[str, dict[str, Any]] = {
     "an": {"norm1": "an", "norm2": "an"},
 }
 NETWORKS: dict[str, dict[str, Any]] = {
-    "interlace": {"interlace": True},
+    "interlace": {"interlace": Interlace()},
     "scan": {"scan_blocks": True},
     "remat": {"remat": "block"},
     "scan remat": {"scan_blocks": True, "remat": "block"},

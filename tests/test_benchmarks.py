@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from dnr_jax.config import load_config, to_json
+from dnr_jax.models import create_model
+from dnr_jax.models.complexity import abstract_variables, count_parameters
 from dnr_jax.reproduce.accelerators import accelerators_section
 from tests.training.tiny import shrink_resnet18
 
@@ -139,3 +141,22 @@ def test_relative_gradients_and_spreads_are_of_kinds_and_stages(monkeypatch):
     scale = np.array([[[0.2, 1.0]], [[0.6, 1.0]]])  # two clips, a group, two channels
     scales = {"backbone/layer2/block0/norm1": scale, "backbone/layer2/block1/norm1": np.ones((2, 1, 2))}
     assert module["scales_of"](scales) == {("cell of CL", "2"): pytest.approx((0.85, 0.125))}
+
+
+def test_every_variant_whose_cost_is_measured_can_be_built(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    variants = runpy.run_path(str(BENCHMARKS / "norm_overhead.py"))["VARIANTS"]
+    parameters = {
+        name: count_parameters(abstract_variables(create_model(config), (8, 32, 32, 3)))
+        for name, config in variants.items()
+    }
+    assert parameters["interlace bn"] == parameters["bn"] < parameters["cl"] < parameters["dnr"]
+
+
+def test_what_interlacing_costs_is_measured_in_turn(monkeypatch, tmp_path):
+    shrink_resnet18(monkeypatch)
+    size = ["--depth", "18", "--size", "16", "--frames", "4", "--batch", "1", "--rounds", "1"]
+    run(monkeypatch, "norm_overhead.py", "--variants", "bn", "interlace bn", *size, "--json", str(tmp_path / "rows"))
+    base, interlaced = json.loads((tmp_path / "rows").read_text())
+    assert base["train ratio"] > 0 and interlaced["eval ratio"] > 0
+    assert interlaced["parameters"] == base["parameters"]

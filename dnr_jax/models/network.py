@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from annotated_types import Ge, Gt, Le
 
 from dnr_jax.config import Depth, Network
+from dnr_jax.dnr.fields import refuse
 from dnr_jax.dnr.functional import statistics_dtype
 from dnr_jax.models.heads import TSNHead
 from dnr_jax.models.residual import BottleneckBlock
@@ -20,15 +21,16 @@ DEEP: tuple[Literal[50], Literal[101]] = (50, 101)
 
 
 def create_model(config: Network) -> nn.Module:
-    """Build the recogniser that ``config``, checked by :func:`dnr_jax.config.validate`, describes.
+    """Build the recogniser that ``config`` describes.
 
     Returns:
       A Linen module: ``model.apply(variables, video, train=False)`` maps normalised frames ``[N, T, H, W, 3]`` to
       scores ``[N, num_classes]``.
 
     Raises:
-      ValueError: for a norm setting out of range.
+      ValueError: for fields out of range or that exclude one another, with what would be right.
     """
+    refuse(config)
     return config.build()
 
 

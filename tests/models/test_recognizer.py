@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import re
 from statistics import NormalDist
 
 import flax
@@ -163,3 +164,18 @@ def test_pixels_that_were_not_normalised_are_refused():
     variables = jax.eval_shape(init, jax.random.key(0), x)
     with pytest.raises(TypeError, match="features must be floating point, got uint8: normalise the pixels first"):
         jax.eval_shape(functools.partial(model.apply, train=False), variables, jax.ShapeDtypeStruct(x.shape, jnp.uint8))
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"depth": 19}, "depth: is 19; expected one of 18, 34, 50, 101, 152"),
+        ({"width": 0}, "width: is 0; expected at least 1"),
+        ({"interlace": True}, "interlace: is True; expected Interlace or None"),
+        ({"norm": None}, "norm: is None; expected DNRSpec"),
+        ({"interlace": Interlace(stages=(True,))}, "interlace.stages: is (True,); expected 4 entries, one a stage"),
+    ],
+)
+def test_a_network_is_built_of_what_it_can_be_alone(fields, problem):
+    with pytest.raises(ValueError, match=re.escape(f"TSN: {problem}")):
+        create_model(TSN(**fields))
