@@ -18,6 +18,28 @@ def accelerators_section(paths: Iterable[epath.PathLike]) -> str:
     return "\n\n".join([*parts, *("\n\n".join(_subsection(result)) for result in results)])
 
 
+def costs(paths: Iterable[epath.PathLike]) -> list[str]:
+    """Return what DNR costs beside batch normalisation on each machine and in each network, a sentence each."""
+    texts = []
+    for results in (json.loads(epath.Path(path).read_text()) for path in paths):
+        machine = results["machine"]
+        given = [
+            *machine.get("XLA_FLAGS", "").split(),
+            *(f"{k}={v}" for k, v in machine.get("compiler options", {}).items()),
+        ]
+        options = f"XLA's options {', '.join(f'`{option}`' for option in given)}" if given else "XLA's defaults"
+        for row in results["steps"]:
+            if "failed" not in row:
+                compiling = row["dnr train"]["trace + compile (s)"] / row["bn train"]["trace + compile (s)"]
+                train, evaluation = (row["DNR / BN"][step] for step in _STEPS)
+                texts.append(
+                    f"{machine['device']}, {row['network']} in {row['dtype']}, {options}, {_waiting(results)}: a train "
+                    f"step takes {train:.2f} times as long, an evaluation step {evaluation:.2f} times, compiling the "
+                    f"train step {compiling:.2f} times."
+                )
+    return texts
+
+
 def _subsection(results: Mapping[str, Any]) -> Iterator[str]:
     """Yield paragraphs and tables of one machine; what was not measured is left out."""
     machine = results["machine"]

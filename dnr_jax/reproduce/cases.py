@@ -14,7 +14,7 @@ from dnr_jax.reproduce.results import Result
 from dnr_jax.reproduce.statistics import Contrast, Estimate
 from dnr_jax.reproduce.tables import DATA, FAR, TABLES
 from dnr_jax.reproduce.verdicts import Verdict, accuracies, by_place, verdicts
-from dnr_jax.reproduce.wording import interval
+from dnr_jax.reproduce.wording import figure, interval
 
 PICTURE = "when_dnr_helps.png"
 HEAD = "| data | training | {baseline} | {dnr} | difference | seeds | verdict |\n|---|---|---|---|---|---|---|"
@@ -31,6 +31,7 @@ class Case:
       row: with DNR.
       against: without.
       place: data set.
+      later: whether it was asked after the first runs with DNR had been seen.
     """
 
     data: str
@@ -39,11 +40,17 @@ class Case:
     row: str
     against: str
     place: str = DATA
+    later: bool = False
 
     @property
     def name(self) -> str:
         """What it is of, in words."""
         return f"{self.data}, {self.training}" if self.training else self.data
+
+    @property
+    def mark(self) -> str:
+        """A dagger where the case was asked later."""
+        return " †" if self.later else ""
 
 
 _NEAR, _APART = "generated, order in adjacent frames", "generated, order 6 frames apart"
@@ -55,20 +62,20 @@ _LONGER = "4 times the steps"
 _START = "scales start near 1"
 INTERLACED = (
     Case(_NEAR, "", "arms", "dnr", "bn_interlace"),
-    Case(_NEAR, "each at its own learning rate", "tuned", "dnr,rate=2", "bn_interlace,rate=0.5"),
-    Case(_NEAR, _START, "why", "dnr,gain=4", "bn_interlace"),
-    Case(_NEAR, _LONGER, "schedule", "dnr,steps=4", "bn_interlace,steps=4"),
-    Case(_NEAR, f"{_LONGER}, {_START}", "schedule", "dnr,gain=4,steps=4", "bn_interlace,steps=4"),
-    Case(_APART, "", "far", "dnr", "bn_interlace", FAR),
-    Case(_APART, _START, "far", "dnr,gain=4", "bn_interlace", FAR),
-    Case(_APART, _LONGER, "far", "dnr,steps=4", "bn_interlace,steps=4", FAR),
+    Case(_NEAR, "each at its own learning rate", "tuned", "dnr,rate=2", "bn_interlace,rate=0.5", later=True),
+    Case(_NEAR, _START, "why", "dnr,gain=4", "bn_interlace", later=True),
+    Case(_NEAR, _LONGER, "schedule", "dnr,steps=4", "bn_interlace,steps=4", later=True),
+    Case(_NEAR, f"{_LONGER}, {_START}", "schedule", "dnr,gain=4,steps=4", "bn_interlace,steps=4", later=True),
+    Case(_APART, "", "far", "dnr", "bn_interlace", FAR, later=True),
+    Case(_APART, _START, "far", "dnr,gain=4", "bn_interlace", FAR, later=True),
+    Case(_APART, _LONGER, "far", "dnr,steps=4", "bn_interlace,steps=4", FAR, later=True),
     *(Case(data, "", table, "dnr", "bn_interlace", place) for data, table, place in (_UT, *_HOCKEY)),
 )
 """DNR against batch normalisation, both interlaced."""
 ALONE = (
     Case(_NEAR, "", "arms", "dnr_no_interlace", "bn"),
-    Case(_NEAR, _LONGER, "schedule", "dnr_no_interlace,steps=4", "bn,steps=4"),
-    Case(_APART, "", "far", "dnr_no_interlace", "bn", FAR),
+    Case(_NEAR, _LONGER, "schedule", "dnr_no_interlace,steps=4", "bn,steps=4", later=True),
+    Case(_APART, "", "far", "dnr_no_interlace", "bn", FAR, later=True),
     *(Case(data, "", table, "dnr_no_interlace", "bn", place) for data, table, place in (_UT, *_HOCKEY)),
 )
 """The same with neither interlaced: what the relays do alone."""
@@ -115,10 +122,10 @@ def table(compared: Sequence[Compared], baseline: str, dnr: str) -> str:
     lines = [HEAD.format(baseline=baseline, dnr=dnr)]
     for one in compared:
         folds = f" (folds: {one.verdict.folds})" if one.verdict.folds else ""
-        lines.append(
-            f"| {one.case.data} | {one.case.training or 'as published'} | {one.baseline.mean:.1f} | {one.dnr.mean:.1f} "
-            f"| {interval(one.found.over_seeds, '+')} | {one.found.over_seeds.count} | {one.verdict.verdict}{folds} |"
-        )
+        training = f"{one.case.training or 'as published'}{one.case.mark}"
+        tops, seeds = f"{figure(one.baseline.mean)} | {figure(one.dnr.mean)}", one.found.over_seeds
+        verdict = f"{one.verdict.verdict}{folds}"
+        lines.append(f"| {one.case.data} | {training} | {tops} | {interval(seeds, '+')} | {seeds.count} | {verdict} |")
     return "\n".join(lines)
 
 
@@ -143,7 +150,7 @@ def draw(groups: Sequence[tuple[str, Sequence[Compared]]], file: pathlib.Path) -
             colour = drawing.colour_of(one.verdict.verdict)
             drawing.point(axes, place, seeds.mean, (seeds.low, seeds.high), (), colour)
         axes.axvline(0, color="black", linewidth=0.8)
-        names = [f"{one.case.name}  ({one.found.over_seeds.count})" for one in compared]
+        names = [f"{one.case.name}{one.case.mark}  ({one.found.over_seeds.count})" for one in compared]
         drawing.label(axes, names, "", title)
     means = [abs(one.found.over_seeds.mean) for one in itertools.chain(*(compared for _, compared in drawn))]
     # An interval of two seeds may be wider than all others together: it runs out of the picture.

@@ -94,8 +94,6 @@ def _section(table: Table, scale: str, measured: Sequence[Block], over_all: Sequ
     yield f"```bash\ndnr reproduce --table {table.key}{flags}\n```\n"
     if table.sweep:
         yield from _sweep(table, measured)
-        if over_all:
-            yield "The points are from one value of the knob to the next.\n"
     for block in () if table.sweep else measured:
         yield f"{describe(block.data, scale)}\n"
         yield from _rows(table, block, scale)
@@ -193,12 +191,13 @@ def _claims(found: Sequence[Verdict]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|"
     for verdict in found:
         said = f"{verdict.verdict}{verdict.folds and f' (folds: {verdict.folds})'}"
+        text = f"{verdict.claim.text}{verdict.claim.per and f' (points {verdict.claim.per})'}"
         if verdict.found is None:
-            yield f"| {verdict.claim.text} | | | 0 | | | {said} |"
+            yield f"| {text} | | | 0 | | | {said} |"
             continue
         seeds, videos = verdict.found.over_seeds, verdict.found.over_videos
         yield (
-            f"| {verdict.claim.text} | {interval(seeds, '+')} | {interval(videos, '+')} | {seeds.count} "
+            f"| {text} | {interval(seeds, '+')} | {interval(videos, '+')} | {seeds.count} "
             f"| {_p(verdict.found.p)} | {_p(verdict.adjusted)} | {said} |"
         )
     yield ""

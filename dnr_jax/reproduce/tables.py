@@ -123,6 +123,7 @@ class Claim:
       own: whether it is a question of the reproduction, which the paper does not answer.
       caveat: what else differs between these rows at mini scale, or else is to be known with the verdict.
       beside: contrasts that tell how much that may be.
+      per: of a slope, what its points are per: ``a doubling of the steps``.
     """
 
     text: str
@@ -130,6 +131,7 @@ class Claim:
     own: bool = False
     caveat: str = ""
     beside: tuple[Beside, ...] = ()
+    per: str = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -394,6 +396,7 @@ def _slope(**signs: int) -> dict[str, float]:
     }
 
 
+_A_HALVING = "a halving of the clips"
 Accuracies = tuple[tuple[float, float], tuple[float, float]]
 
 
@@ -542,6 +545,7 @@ def trend(knob: str) -> Claim:
         weights,
         own=True,
         caveat="the slope of three values is that of the first and the last",
+        per="from one value to the next",
     )
 
 
@@ -626,7 +630,11 @@ TABLES = {
             "Longer training",
             _SCHEDULE,
             _own(
-                Claim("the margin over BN with interlacing grows with the steps", _doublings("dnr", "bn_interlace")),
+                Claim(
+                    "the margin over BN with interlacing grows with the steps",
+                    _doublings("dnr", "bn_interlace"),
+                    per="a doubling of the steps",
+                ),
                 Claim(
                     "DNR beats BN with interlacing in 4 times the steps",
                     {"dnr,steps=4": 1, "bn_interlace,steps=4": -1},
@@ -655,11 +663,13 @@ TABLES = {
                         Beside("the slope of DNR alone", "3", _slope(dnr=1)),
                         Beside("that of BN", "3", _slope(baseline=1)),
                     ),
+                    per=_A_HALVING,
                 ),
                 Claim(
                     "the margin over BN with interlacing grows as fewer clips share statistics",
                     _slope(dnr=1, bn_interlace=-1),
                     own=True,
+                    per=_A_HALVING,
                 ),
                 Claim(
                     "the margin over GN is larger than that over BN, at 8 clips",

@@ -5,6 +5,12 @@ import math
 from dnr_jax.reproduce.statistics import Contrast, Estimate
 
 
+def figure(value: float, sign: str = "") -> str:
+    """Return a figure with one decimal; a zero has no minus, positive ones a plus where ``sign`` is ``+``."""
+    # Sums of the same numbers in another order differ in the last bits, and would round halves to either side.
+    return f"{round(value, 9):{sign}z.1f}"
+
+
 def interval(value: Estimate, sign: str = "") -> str:
     """Return a mean with its interval, or alone where there is one value; a zero has no minus.
 
@@ -13,7 +19,7 @@ def interval(value: Estimate, sign: str = "") -> str:
       sign: ``+`` to have it of positive figures too; without it, bounds end at 0 and 100.
     """
     low, high = (value.low, value.high) if sign else percent_bounds(value)
-    texts = [f"{figure:{sign}z.1f}" for figure in (value.mean, low, high)]
+    texts = [figure(one, sign) for one in (value.mean, low, high)]
     return texts[0] if math.isnan(value.half) else f"{texts[0]} ({texts[1]} to {texts[2]})"
 
 
@@ -22,9 +28,14 @@ def percent_bounds(value: Estimate) -> tuple[float, float]:
     return max(value.low, 0.0), min(value.high, 100.0)
 
 
-def points(found: Contrast) -> str:
-    """Return a contrast as people read it: ``+1.2 points (-0.3 to +2.7; 5 seeds)``."""
+def points(found: Contrast, per: str = "") -> str:
+    """Return a contrast as people read it: ``+1.2 points (-0.3 to +2.7; 5 seeds)``.
+
+    Args:
+      found: the contrast.
+      per: of a slope, what the points are per: ``a doubling of the steps``.
+    """
     seeds = found.over_seeds
     mean, _, bounds = interval(seeds, "+").partition(" (")
     spread = f"{bounds.removesuffix(')')}; " if bounds else ""
-    return f"{mean} points ({spread}{seeds.count} seed{'s' * (seeds.count > 1)})"
+    return f"{mean} points{per and f' {per}'} ({spread}{seeds.count} seed{'s' * (seeds.count > 1)})"

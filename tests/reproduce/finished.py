@@ -24,6 +24,21 @@ def result(run: Run, right: np.ndarray | list[int]) -> Result:
     )
 
 
+SHARES = {"bn": 0.4, "bn_interlace": 0.8, "dnr_no_interlace": 0.5, "dnr": 0.6}
+"""Of the videos that each arm has right."""
+
+
+def runs(table: str, seeds: int, shares: dict[str, float]) -> list[Result]:
+    """Results of 200 videos of the rows that have a share, which is that of the second seed; a point more each seed."""
+    rng = np.random.default_rng(0)
+    return [
+        result(run, rng.permutation(200) < round(200 * share) + 2 * (run.seed % 100) - 2)
+        for row in TABLES[table].all_rows()
+        if (share := shares.get(row.name)) is not None
+        for run in runs_of(TABLES[table], row, seeds)
+    ]
+
+
 def fine_tuned() -> list[Result]:
     """Five seeds of Table 4's rows on its first data, where DNR has twice as many of 100 videos right."""
     table, rng = TABLES["4"], np.random.default_rng(0)
