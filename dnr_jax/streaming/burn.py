@@ -11,7 +11,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.video.frame import VideoFrame
 
-from dnr_jax.data.clips.container import OPEN_OPTIONS, best_video, decode_packet, orientation
+from dnr_jax.data.clips.container import OPEN_OPTIONS, best_video, decode_packet, openable, orientation
 from dnr_jax.streaming.segments import Segment
 from dnr_jax.streaming.sources import PLAUSIBLE_RATE, Clock, Source, converted, shown_at
 
@@ -41,7 +41,10 @@ def burn(
       end: seconds of the video to write.
       advance: called with how many seconds are written.
     """
-    with _opened(source) as given, av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as written:
+    with (
+        _opened(source) as given,
+        av.open(openable(path), "w", format="mp4", options={"movflags": "+faststart"}) as written,
+    ):
         stream = best_video(given)
         stream.thread_type = "AUTO"
         sound = _copied_sound(given, written)

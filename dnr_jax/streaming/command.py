@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import av
+
 from dnr_jax.config import ConfigError
 from dnr_jax.data.catalogue.records import why_not_writable
 from dnr_jax.data.clips.container import DecodeError
@@ -215,7 +217,7 @@ class _Timeline:
         with Progress(int(end), "burning the labels in", "second") as progress:
             try:
                 burn(source, self._args.burn, self._segments, self._classes, end, advance)
-            except (OSError, DecodeError) as error:
+            except (OSError, DecodeError, av.FFmpegError) as error:
                 self._problems += 1
                 print(f"dnr predict: {self._args.burn} cannot be written ({error})", file=sys.stderr)
 

@@ -25,7 +25,7 @@ from dnr_jax.data.clips.container import (
     average_rate,
     best_video,
     decode_packet,
-    is_url,
+    openable,
     orientation,
     states_rate,
     time_of,
@@ -95,7 +95,7 @@ def source_of(path: str, live: bool = False, timeout: float | None = None) -> So
     if scheme in _FILES:
         if os.path.isdir(path):
             raise DecodeError(f"{path}: a folder, whose frames have no times; expected a video file, or a live source")
-        return Source(path, path if is_url(path) else f"file:{path}", live, timeout)
+        return Source(path, openable(path), live, timeout)
     live = live or is_live(path)
     options = {"rtsp_flags": "prefer_tcp"} if scheme in ("rtsp", "rtsps") else {}
     if live:

@@ -56,6 +56,12 @@ def test_only_what_was_labelled_is_written(video, tmp_path):
     assert 8 <= len(read(out)[0]) <= 9
 
 
+def test_a_name_may_hold_a_colon(video, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    burn(source_of(video), "12:30.mp4", [], CLASSES, 2.0)
+    assert len(read(str(tmp_path / "12:30.mp4"))[0]) == 20
+
+
 def test_a_caption_fits_however_long_it_is():
     for text in ("90%  jump", "90%  a very long name of a class " * 4):
         label = caption(text, 64, 96)

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 
+import av
 import pytest
 
 from dnr_jax.cli import main
@@ -91,6 +92,16 @@ def test_ctrl_c_writes_what_is_known(video, tmp_path, monkeypatch, capsys):
     assert [segment["label"] for segment in json.loads(out.read_text())["segments"]] == ["dark"]
     assert burnt.stat().st_size > 500
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_video_that_cannot_be_encoded_is_named(video, tmp_path, monkeypatch, capsys):
+    def burn(*arguments: object) -> None:
+        raise av.FFmpegError(1, "there is no encoder")
+
+    monkeypatch.setattr(command, "burn", burn)
+    burnt = str(tmp_path / "out.mp4")
+    assert main(["predict", "run", video, "--stream", "--window", "1", "--burn", burnt]) == 1
+    assert f"{burnt} cannot be written" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

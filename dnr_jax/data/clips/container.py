@@ -51,6 +51,16 @@ def is_url(path: str) -> bool:
     return _URL.match(path) is not None
 
 
+def openable(media: str | bytes) -> str | io.BytesIO:
+    """Return what PyAV opens, to read or to write.
+
+    FFmpeg takes what stands before a colon for a protocol, so a file's name is given one.
+    """
+    if isinstance(media, bytes):
+        return io.BytesIO(media)
+    return media if is_url(media) else f"file:{media}"
+
+
 @contextlib.contextmanager
 def open_video(media: str | bytes, probe: bool = True) -> Iterator[tuple[InputContainer, av.VideoStream]]:
     """Open a file and its best video stream that is no cover.
@@ -84,7 +94,7 @@ def best_video(container: InputContainer) -> av.VideoStream:
 
 
 def _open(media: str | bytes, options: dict[str, str]) -> InputContainer:
-    return av.open(_openable(media), "r", options=options, **OPEN_OPTIONS)
+    return av.open(openable(media), "r", options=options, **OPEN_OPTIONS)
 
 
 def _open_quickly(media: str | bytes, stack: contextlib.ExitStack) -> InputContainer | None:
@@ -252,13 +262,6 @@ def orientation(frame: VideoFrame) -> Orientation:
     if quarters == 2:
         return Orientation((False, d < 0, a < 0))
     return Orientation.TRANSVERSE if c < 0 else Orientation.COUNTERCLOCKWISE
-
-
-def _openable(media: str | bytes) -> str | io.BytesIO:
-    """Return what PyAV opens. FFmpeg takes what stands before a colon for a protocol, so a file's name is given one."""
-    if isinstance(media, bytes):
-        return io.BytesIO(media)
-    return media if is_url(media) else f"file:{media}"
 
 
 def _videos(container: InputContainer) -> list[av.VideoStream]:

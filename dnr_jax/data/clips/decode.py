@@ -42,6 +42,7 @@ from dnr_jax.data.clips.container import (
     is_url,
     may_be_mp4,
     open_video,
+    openable,
     orientation,
     states_rate,
     time_of,
@@ -225,7 +226,7 @@ def encode_video(
     """
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.shape[1] % 2 or frames.shape[2] % 2:
         raise ValueError(f"expected frames [T, H, W, 3] with even H and W, got shape {frames.shape}")
-    with av.open(path, "w") as container:
+    with av.open(openable(path), "w") as container:
         options = REPEATABLE.get(codec, {}) | (options or {})
         stream = cast(av.VideoStream, container.add_stream(codec, rate=fps, options=options))
         stream.height, stream.width = frames.shape[1:3]

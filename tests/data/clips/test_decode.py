@@ -181,6 +181,12 @@ def test_bytes_decode_like_the_file(encoded):
     np.testing.assert_array_equal(from_bytes, from_file)
 
 
+def test_a_name_may_hold_a_colon(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    decode.encode_video("12:30.mp4", moving_frames(3, seed=0))
+    assert decode.decode_frames("12:30.mp4", every_frame)[1] == 3
+
+
 def test_paths_in_buckets_are_read_through_epath(tmp_path, monkeypatch):
     decode.encode_video(str(tmp_path / "video.mp4"), moving_frames(3, seed=0))
     monkeypatch.setattr(decode.epath, "Path", lambda path: tmp_path / path.removeprefix("gs://bucket/"))
