@@ -92,10 +92,10 @@ class _Parser(argparse.ArgumentParser):
     def _with_words_between_flags(self, parsed: Any, left: list[str]) -> Any:
         """Give a last argument that takes any number of words those that stand between and behind flags too."""
         positional = [action for action in self._positionals._group_actions if action.nargs in ("*", "+")]
-        words = [word for word in left if word == "-" or not word.startswith("-")]
-        if not positional or len(words) < len(left):
+        end = left.index("--") if "--" in left else len(left)  # whatever stands behind that is no flag
+        if not positional or any(word != "-" and word.startswith("-") for word in left[:end]):
             return parsed, left
-        values = [self._get_value(positional[-1], word) for word in words]
+        values = [self._get_value(positional[-1], word) for word in left[:end] + left[end + 1 :]]
         setattr(parsed, positional[-1].dest, [*getattr(parsed, positional[-1].dest), *values])
         return parsed, []
 

@@ -161,6 +161,13 @@ def test_videos_stand_before_between_and_behind_the_flags(video, capsys):
         assert "light" in capsys.readouterr().out
 
 
+def test_behind_two_dashes_no_name_is_a_flag(video, monkeypatch, capsys):
+    monkeypatch.chdir(os.path.dirname(video))
+    os.rename(video, "-a.mp4")
+    assert main(["predict", "run", "--stream", "--window", "1", "--", "-a.mp4"]) == 0
+    assert "light" in capsys.readouterr().out
+
+
 def test_a_missing_camera_is_told(capsys):
     assert main(["predict", "run", "--webcam", "71"]) == 1
     assert "cannot label webcam 71" in capsys.readouterr().err
