@@ -68,6 +68,8 @@ def _check(args: argparse.Namespace, videos: Sequence[str]) -> None:
     if args.burn:
         _check_burn(args.burn, args.live or bool(args.webcam), *videos)
     for path in (*args.out, *([args.burn] if args.burn else [])):
+        if os.path.exists(path) and any(os.path.exists(video) and os.path.samefile(path, video) for video in videos):
+            raise ConfigError(f"{path!r} is the video itself; expected another file to write")
         if problem := why_not_writable(pathlib.Path(path).absolute().parent):
             raise ConfigError(problem)
 
@@ -77,8 +79,6 @@ def _check_burn(path: str, live: bool, video: str = "") -> None:
         raise ConfigError(f"--burn: {path!r} is no MP4 file; expected a name that ends in .mp4")
     if live or video == STANDARD_INPUT or is_live(video):
         raise ConfigError("--burn reads the video a second time, which a live source is not there for; record it first")
-    if os.path.exists(path) and os.path.exists(video) and os.path.samefile(path, video):
-        raise ConfigError(f"--burn: {path!r} is the video itself; expected another file")
 
 
 @contextlib.contextmanager

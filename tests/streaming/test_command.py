@@ -134,9 +134,13 @@ def test_flags_that_contradict_one_another_are_refused_before_anything_is_loaded
     assert told in capsys.readouterr().err
 
 
-def test_the_video_itself_is_not_overwritten(video, capsys):
-    assert main(["predict", "run", video, "--stream", "--burn", video]) == 2
+@pytest.mark.parametrize(("flag", "name"), [("--burn", "a.mp4"), ("--out", "a.png")])
+def test_the_video_itself_is_not_overwritten(tmp_path, flag, name, capsys):
+    path = tmp_path / name
+    path.write_bytes(b"video")
+    assert main(["predict", "run", str(path), "--stream", flag, str(path)]) == 2
     assert "is the video itself" in capsys.readouterr().err
+    assert path.read_bytes() == b"video"
 
 
 @pytest.mark.parametrize("source", ["rtsp://camera/1", "-"])
