@@ -6,15 +6,18 @@ import os
 import pathlib
 import re
 import shutil
+import string
 import sys
 import tempfile
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
+from email.message import Message
 from typing import IO, Any, TypeAlias
 
 import numpy as np
 
+from dnr_jax.config import expand_path
 from dnr_jax.data.catalogue.folders import find_media
 from dnr_jax.data.clips.decode import MAX_CLIP_BYTES, DecodeError
 from dnr_jax.data.clips.frame_files import FRAME_SUFFIXES
@@ -75,7 +78,7 @@ def local_file(path: str) -> Iterator[str]:
         with _copied(path) as copy:
             yield copy
     elif scheme == "file":
-        yield urllib.request.url2pathname(urllib.parse.urlsplit(path).path)
+        yield expand_path(path)
     elif scheme not in ("", *_BUCKETS):
         raise DecodeError(
             f"{path}: {scheme}:// is not read as one video; expected a file, http://, https://, ftp://, gs:// or "
@@ -108,11 +111,29 @@ def _fetch(url: str, copy: IO[bytes]) -> None:
     if url == STANDARD_INPUT:
         shutil.copyfileobj(sys.stdin.buffer, copy)
     else:
-        with urllib.request.urlopen(url, timeout=30) as response:
+        with urllib.request.urlopen(_requested(url), timeout=30) as response:
             if response.headers.get_content_type() == "text/html":
                 raise OSError("this is a web page and no video file")
             shutil.copyfileobj(response, copy)
+            _check_whole(response.headers, copy.tell())
     copy.flush()
+
+
+def _check_whole(headers: Message, size: int) -> None:
+    """Refuse a file that broke off: whoever reads a response in pieces sees its end, and not that it is too early."""
+    told = "" if "transfer-encoding" in headers else headers.get("content-length", "")
+    if told.isdecimal() and size < int(told):
+        raise OSError(f"the connection ended after {size} of {told} bytes")
+
+
+def _requested(url: str) -> str:
+    """Return an address as it is asked for, with spaces and letters beyond ASCII as bytes, ``%20``."""
+    parts = urllib.parse.urlsplit(url)
+    quoted = {
+        name: urllib.parse.quote(getattr(parts, name), safe=string.punctuation, errors="surrogateescape")
+        for name in ("path", "query")
+    }
+    return parts._replace(**quoted).geturl()
 
 
 def _has_frames(folder: str) -> bool:

@@ -19,6 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from etils import epath
 
+from dnr_jax.config import expand_path
 from dnr_jax.data.clips.container import (
     OPEN_OPTIONS,
     DecodeError,
@@ -93,9 +94,10 @@ def source_of(path: str, live: bool = False, timeout: float | None = None) -> So
     if scheme in ("gs", "s3"):
         return Source(path, epath.Path(path).open("rb"), live, timeout)
     if scheme in _FILES:
-        if os.path.isdir(path):
+        file = expand_path(path) if scheme else path
+        if os.path.isdir(file):
             raise DecodeError(f"{path}: a folder, whose frames have no times; expected a video file, or a live source")
-        return Source(path, openable(path), live, timeout)
+        return Source(path, openable(file), live, timeout)
     live = live or is_live(path)
     options = {"rtsp_flags": "prefer_tcp"} if scheme in ("rtsp", "rtsps") else {}
     if live:

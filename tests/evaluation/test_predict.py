@@ -78,6 +78,10 @@ def site(tmp_path) -> Iterator[str]:
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def send_header(self, keyword: str, value: str) -> None:
+        tells_more = keyword == "Content-Length" and "broken-off" in self.path
+        super().send_header(keyword, str(int(value) + 7) if tells_more else value)
+
     def log_message(self, *arguments: object) -> None:
         pass
 
@@ -114,11 +118,27 @@ def test_a_web_address_is_fetched(folder, site, read):
     assert bad.error == f"{site}/bad.mp4: invalid data in '{site}/bad.mp4'"
 
 
+def test_a_file_that_breaks_off_is_no_video(folder, site, read):
+    (folder / "broken-off.mpg").write_text("video")
+    (prediction,) = predict("run", [f"{site}/broken-off.mpg"])
+    assert prediction.error == f"{site}/broken-off.mpg: the connection ended after 5 of 12 bytes"
+    assert read == []
+
+
+@pytest.mark.parametrize("name", ["käse.mp4", "a b.mp4", "a%20b.mp4"])
+def test_an_address_may_hold_any_letters(folder, site, read, name):
+    (folder / name.replace("%20", " ")).write_bytes(b"video")
+    (prediction,) = predict("run", [f"{site}/{name}?q=ü"])
+    assert (prediction.error, read) == ("", ["video"])
+
+
 def test_standard_input_and_files_by_address(folder, read, monkeypatch):
     monkeypatch.setattr("sys.stdin", types.SimpleNamespace(buffer=io.BytesIO(b"piped")))
-    piped, local, playlist = predict("run", ["-", (folder / "a/c d.MKV").as_uri(), "https://x/live.m3u8"])
-    assert (piped.path, piped.label, read) == ("-", "run", ["piped", "video"])
-    assert local.label == "run"
+    (folder / "#1?.mp4").write_bytes(b"video")
+    given = ["-", (folder / "a/c d.MKV").as_uri(), f"file://{folder}/#1?.mp4", "https://x/live.m3u8"]
+    piped, *local, playlist = predict("run", given)
+    assert (piped.path, piped.label, read) == ("-", "run", ["piped", "video", "video"])
+    assert [prediction.label for prediction in local] == ["run", "run"]
     assert playlist.error == "https://x/live.m3u8: a playlist and no video file; dnr predict --stream plays it"
 
 

@@ -94,7 +94,7 @@ def test_what_an_address_is():
     local, piped = source_of("a.mp4"), source_of("-")
     assert (local.file, local.live, local.timeout) == ("file:a.mp4", False, None)
     assert (piped.file, piped.live) == ("pipe:0", False)
-    assert source_of("file:///a.mp4").file == "file:///a.mp4"
+    assert source_of("file:///a%20b.mp4").file == "file:/a b.mp4"
 
 
 def test_a_camera_that_is_not_there(monkeypatch):
