@@ -51,7 +51,7 @@ def add_stream_arguments(command: argparse.ArgumentParser) -> None:
         "--min-length",
         type=_seconds,
         metavar="TIME",
-        help="of a segment, and of what interrupts one; default: a window",
+        help="of a segment, and of what interrupts one; default: a window, or a shorter video",
     )
     stream.add_argument(
         "--timeout",

@@ -69,21 +69,25 @@ class Hysteresis:
 
 
 class Segmenter:
-    """Makes segments of cells as they come, in memory that does not grow."""
+    """Makes segments of cells as they come, in memory that does not grow.
+
+    Attributes:
+      rule: when segments start and end.
+    """
 
     def __init__(self, rule: Hysteresis):
         """Start before the first cell."""
-        self._rule = rule
+        self.rule = rule
         self._open: Segment | None = None  # goes on with the next cell
         self._held: Segment | None = None  # has ended, unless its label comes back soon
 
     def add(self, cell: Cell) -> list[Segment]:
         """Take the next cell, and return the segments that are settled by it."""
         best = int(np.argmax(cell.scores))
-        enters = bool(cell.scores[best] >= self._rule.enter)
+        enters = bool(cell.scores[best] >= self.rule.enter)
         current = self._open
         settled: list[Segment] = []
-        if current and cell.scores[current.label] >= self._rule.leave and not (enters and best != current.label):
+        if current and cell.scores[current.label] >= self.rule.leave and not (enters and best != current.label):
             self._open = _joined(current, _segment_of(cell, current.label))
         else:
             settled += self._settle_open()
@@ -97,7 +101,7 @@ class Segmenter:
         """Return whether a segment that has ended may still be joined with one that starts soon enough behind it."""
         returned = self._open is not None and self._open.label == held.label
         since = self._open.start if self._open and returned else now
-        return since - held.end < self._rule.min_length - _ROUNDING
+        return since - held.end < self.rule.min_length - _ROUNDING
 
     def _settle_open(self) -> list[Segment]:
         """End the open segment; return what was held before it, where the two are not one."""
@@ -105,10 +109,10 @@ class Segmenter:
         if ended is None:
             return []
         held = self._held
-        if held and held.label == ended.label and ended.start - held.end < self._rule.min_length - _ROUNDING:
+        if held and held.label == ended.label and ended.start - held.end < self.rule.min_length - _ROUNDING:
             self._held = _joined(held, ended)
             return []
-        if ended.length < self._rule.min_length - _ROUNDING:
+        if ended.length < self.rule.min_length - _ROUNDING:
             return []
         self._held = ended
         return [held] if held else []

@@ -34,7 +34,7 @@ class StreamSettings:
       batch: windows at once; None: 1 of a live source, and of others 8 on a CPU, 32 on an accelerator.
       enter: probability from which a label starts a segment.
       leave: probability below which it ends.
-      min_length: seconds of the shortest segment; None: those of a window.
+      min_length: seconds of the shortest segment; None: those of a window, or of the video where that is shorter.
     """
 
     window: float | None = None
@@ -106,6 +106,7 @@ class Stream:
         self.windows: Windows = plan(sampler, frames.rate, settings.window, settings.stride, contiguous=self.carries)
         length = self.windows.length / self.windows.rate if settings.min_length is None else settings.min_length
         self.rule = Hysteresis(settings.enter, settings.leave, length)
+        self._adapts = settings.min_length is None
         self.count = 0
         self.end = 0.0
         self._segmenter = Segmenter(self.rule)
@@ -128,6 +129,8 @@ class Stream:
             done = assembler.add(frame.number, frame.time, frame.arrived, lambda: frame.pixels(self._scorer.side))  # noqa: B023
             self.end = assembler.end
             yield from self._label(done)
+        if self._adapts and self.end < self.rule.min_length:
+            self.rule = self._segmenter.rule = dataclasses.replace(self.rule, min_length=self.end)
         yield from self._label(assembler.close(), to_the_end=True)
         yield from self.close()
 

@@ -101,6 +101,7 @@ class Assembler:
         self._covered = 0.0
         self._complete = 0
         self._last: tuple[int, float, float, np.ndarray | None] = (-1, 0.0, 0.0, None)
+        self._load_last: Callable[[], np.ndarray] | None = None
 
     def add(self, number: int, time: float, arrived: float, load: Callable[[], np.ndarray]) -> list[Window]:
         """Take a frame, and return the windows that it completes.
@@ -125,6 +126,7 @@ class Assembler:
                 image = load() if image is None else image
                 window.seen |= dict.fromkeys(due, image)
         self._last = (number, time, arrived, image if image is not None else self._last[3])
+        self._load_last = load
         done = [window for window in self._growing if number >= window.first + self._windows.length - 1]
         self._growing = self._growing[len(done) :]
         return [self._finish(window) for window in done]
@@ -146,11 +148,11 @@ class Assembler:
 
     def close(self) -> list[Window]:
         """Return the window at the end, where there is half of one or no other; the last frame fills it up."""
-        last = self._last[3]
         for window in self._growing:
             enough = 2 * len(window.seen) >= len(self._wanted)
             uncovered = self._last[1] >= self._covered
-            if window.seen and last is not None and uncovered and (enough or not self._complete):
+            if self._load_last and uncovered and (enough or not self._complete):
+                last = self._load_last() if self._last[3] is None else self._last[3]  # none was needed so far
                 window.seen = {offset: window.seen.get(offset, last) for offset in self._wanted}
                 self._growing = []
                 return [self._finish(window, to_the_end=True)]

@@ -34,6 +34,15 @@ def test_windows_and_segments_of_a_video(predictor):
     assert summary["longest_latency"] >= summary["latency"] >= 0
 
 
+@pytest.mark.parametrize(("min_length", "labels"), [(None, ["light"]), (0.5, ["light"]), (1.0, [])])
+def test_a_video_that_is_shorter_than_a_window_has_a_label(predictor, min_length, labels):
+    stream = Stream(predictor, pictures(("light", 7)), StreamSettings(window=2.0, min_length=min_length))
+    segments = [event for event in stream if isinstance(event, Segment)]
+    assert [CLASSES[segment.label] for segment in segments] == labels
+    assert stream.rule.min_length == pytest.approx(0.7 if min_length is None else min_length)
+    assert all((segment.start, segment.end) == (0.0, pytest.approx(0.7)) for segment in segments)
+
+
 def test_batches_do_not_change_what_comes_out(predictor):
     scenes = ("dark", 31), ("light", 18), ("grey", 25)
     one, many = (list(Stream(predictor, pictures(*scenes), StreamSettings(window=1.0, batch=n))) for n in (1, 7))

@@ -83,6 +83,12 @@ def test_a_video_that_is_shorter_than_a_window_is_one():
     assert assembled(FOUR, []) == ([], [], [])
 
 
+def test_a_video_that_ends_before_the_first_frame_of_a_window_is_one():
+    done, rest, converted = assembled(Windows(8, 4, (3, 7), 1.0), [0, 1])
+    assert (done, shown(rest), converted) == ([], [[1, 1]], [1])
+    assert (rest[0].cell_start, rest[0].cell_end) == (0.0, 2.0)
+
+
 def test_the_next_frame_stands_for_one_that_was_dropped():
     done, _, _ = assembled(FOUR, [0, 1, 4, 5, 6, 7])
     assert shown(done) == [[0, 4], [4, 5], [4, 7]]
