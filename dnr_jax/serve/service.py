@@ -134,6 +134,7 @@ def create_app(predictor: Predictor, limits: Limits | None = None, root_path: st
 
     @app.exception_handler(RequestValidationError)
     async def say_what_is_wrong(request: Request, error: RequestValidationError) -> JSONResponse:
+        service.measures.requests.labels("422").inc()
         first = error.errors()[0]
         return JSONResponse({"detail": f"{first['loc'][-1]}: {first['msg']}; got {first['input']!r}"}, 422)
 

@@ -203,8 +203,9 @@ def test_health_and_metrics(client, video):
     }
     client.post("/predict", content=video)
     client.post("/predict", content=b"no video")
+    client.post("/predict?top=0", content=video)
     text = client.get("/metrics").text
-    assert 'dnr_predictions_total{status="200"} 1.0' in text and 'dnr_predictions_total{status="422"} 1.0' in text
+    assert 'dnr_predictions_total{status="200"} 1.0' in text and 'dnr_predictions_total{status="422"} 2.0' in text
     assert 'dnr_stage_seconds_count{stage="score"} 1.0' in text and "dnr_predictions_active 0.0" in text
     assert "process_resident_memory_bytes" in text
 
