@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dnr_jax import console
 from dnr_jax.arguments import add_checkpoint, path_from
 from dnr_jax.config import ConfigError, expand_path
+from dnr_jax.data.catalogue.folders import EXPLAINED
 from dnr_jax.progress import Progress, stage
 
 if TYPE_CHECKING:  # commands start before jax is imported
@@ -26,7 +27,6 @@ METHODS = {
     "occlusion": "occlusion",
     "frames": "hidden frames",
 }
-_MARK = ".explained"
 _DESCRIPTION = """\
 Show where in videos a network sees a class: beside each video, or in --out, NAME.explained.mp4 has the clip that the
 network looks at on the left, and on the right with a map over it; NAME.explained.png is a strip of its frames. With
@@ -99,8 +99,7 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(_listing(*runs)))
         return 0
     layers = _stages(*runs) if args.compare and not args.layer else [args.layer]
-    found = dict.fromkeys(find_videos(given))
-    videos = [video for video in found if video in given or _MARK not in pathlib.PurePath(video).name]
+    videos = list(dict.fromkeys(find_videos(given)))
     if out:
         pathlib.Path(out).mkdir(parents=True, exist_ok=True)
     targets = dict(_targets(videos, out))
@@ -237,10 +236,10 @@ def _targets(videos: Sequence[str], out: str) -> Iterator[tuple[str, pathlib.Pat
         path = pathlib.PurePath(urllib.parse.urlsplit(video).path if remote else video)
         folder = pathlib.Path(out or ("." if remote or video == "-" else path.parent))
         stem = "stdin" if video == "-" else path.stem or "video"
-        target, number = folder / f"{stem}{_MARK}", 1
+        target, number = folder / f"{stem}{EXPLAINED}", 1
         while target in taken:
             number += 1
-            target = folder / f"{stem}-{number}{_MARK}"
+            target = folder / f"{stem}-{number}{EXPLAINED}"
         taken.add(target)
         yield video, target
 

@@ -24,6 +24,8 @@ _OTHER_SUFFIXES = frozenset(
 )
 HIDDEN = "hidden names (with '.' or '@' in front, __MACOSX)"
 """What names are called that :func:`~dnr_jax.data.catalogue.annotations.is_hidden`."""
+EXPLAINED = ".explained"
+"""What the names of the files that ``dnr explain`` writes beside videos end in, before their suffix."""
 _FLOW_FOLDER = re.compile(r"(\w+_)?flow(_?[xyuv])?", re.IGNORECASE)
 
 
@@ -75,14 +77,18 @@ class _Child:
     def suffix(self) -> str:
         return posixpath.splitext(self.name)[1].lower()
 
+    @property
+    def is_explained(self) -> bool:
+        return not self.is_folder and posixpath.splitext(self.name)[0].endswith(EXPLAINED)
+
 
 def find_media(root: str) -> Media:
     """Find all videos below a folder, at any depth.
 
     A file is told by its suffix. A folder that holds frames is one video, whatever its name, unless there are video
     files beside or below them, or a folder of more frames below: then its pictures are covers. Names that
-    :func:`~dnr_jax.data.catalogue.annotations.is_hidden` are nothing; links to folders are followed, but not in
-    circles.
+    :func:`~dnr_jax.data.catalogue.annotations.is_hidden` are nothing, nor are files that ``dnr explain`` wrote; links
+    to folders are followed, but not in circles.
 
     Args:
       root: The folder, also in a bucket.
@@ -102,7 +108,7 @@ class _Walk:
         self._frames: dict[str, int] = {}  # in each folder that was taken for a video
 
     def children(self, path: str) -> list[_Child]:
-        """Return what is in a folder, sorted, without what is hidden, cannot be read or leads nowhere."""
+        """Return what is in a folder, sorted, without what is hidden or explains videos, or cannot be read."""
         folder = posixpath.join(self.root, path) if path else self.root
         try:
             children = sorted(_remote(folder) if "://" in folder else _local(folder), key=lambda child: child.name)
@@ -112,7 +118,9 @@ class _Walk:
         for child in children:
             if is_hidden(child.name):
                 self.left_out.add(HIDDEN, posixpath.join(path, child.name))
-        return [child for child in children if not is_hidden(child.name)]
+            elif child.is_explained:
+                self.left_out.add("files that dnr explain wrote", posixpath.join(path, child.name))
+        return [child for child in children if not (is_hidden(child.name) or child.is_explained)]
 
     def videos(self, path: str, children: Sequence[_Child], above: tuple[str, ...]) -> Iterator[str]:
         """Yield the videos in a folder at ``path``; ``above`` are the real paths of the folders that led here."""

@@ -65,6 +65,13 @@ def test_hidden_names_are_nothing(tree):
     assert str(media.left_out) == f"{folders.HIDDEN}: 5, such as .ipynb_checkpoints"
 
 
+def test_what_explains_videos_is_no_video(tree):
+    written = ("a/x.explained.mp4", "a/x.explained.gif", "a/x.explained.png", "frames.explained.png")
+    media = folders.find_media(str(tree("a/x.mp4", "a/y.mp4", "frames/1.jpg", "frames/2.jpg", *written)))
+    assert media.videos == ("a/x.mp4", "a/y.mp4", "frames")
+    assert str(media.left_out) == "files that dnr explain wrote: 4, such as frames.explained.png"
+
+
 def test_what_is_left_out_is_said_in_one_warning(tree, caplog):
     root = tree("a/1.dat", "a/2.dat", "a/3", "a/4.mp4.part", "a/5.mp4")
     with caplog.at_level(logging.WARNING):
