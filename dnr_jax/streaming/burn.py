@@ -12,6 +12,7 @@ from av.container import InputContainer, OutputContainer
 from av.video.frame import VideoFrame
 
 from dnr_jax.data.clips.container import OPEN_OPTIONS, best_video, decode_packet, openable, orientation
+from dnr_jax.streaming.outputs import drawn_as_boxes
 from dnr_jax.streaming.segments import Segment
 from dnr_jax.streaming.sources import PLAUSIBLE_RATE, Clock, Source, converted, shown_at
 
@@ -148,6 +149,7 @@ class _Writer:
         self._written.mux(self._stream.encode())
 
 
+@drawn_as_boxes()
 def caption(text: str, height: int, width: int) -> np.ndarray:
     """Return a text as a picture, white on a dark bar: float32 ``[h, w, 4]`` from 0 to 1, with its opacity.
 

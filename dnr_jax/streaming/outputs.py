@@ -1,12 +1,14 @@
 """The timeline as files: JSON, CSV, subtitles and a picture."""
 
+import contextlib
 import csv
 import io
 import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -90,8 +92,17 @@ def as_png(segments: Sequence[Segment], classes: Sequence[str], about: Mapping[s
     title = str(about.get("video", "")).encode("utf-8", "replace").decode()
     axes.set_title(title, parse_math=False, fontsize=10, loc="left")
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=110)
+    with drawn_as_boxes():
+        figure.savefig(picture, format="png", dpi=110)
     return picture.getvalue()
+
+
+@contextlib.contextmanager
+def drawn_as_boxes() -> Iterator[None]:
+    """Draw characters that the font does not have as boxes, without a warning for each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+        yield
 
 
 def _tick(seconds: float) -> float:

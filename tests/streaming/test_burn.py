@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from dnr_jax.streaming.burn import burn, caption
+from dnr_jax.streaming.outputs import as_png
 from dnr_jax.streaming.segments import Segment
 from dnr_jax.streaming.sources import source_of
 from tests.data.videos import irregular_video
@@ -69,3 +70,9 @@ def test_a_caption_fits_however_long_it_is():
         white = label[..., 0] > 0.8
         assert white.any()
         assert not white[:, -1].any()
+
+
+def test_characters_that_the_font_does_not_have_are_drawn_without_a_warning(recwarn):
+    assert (caption("90%  日本 🎉", 64, 96)[..., 0] > 0.8).any()
+    assert as_png([Segment(0.0, 1.0, 0, 0.9)], ["日本 🎉"], {}).startswith(b"\x89PNG")
+    assert not recwarn.list
