@@ -1,6 +1,7 @@
 """``dnr serve``: its arguments and what it does."""
 
 import argparse
+import contextlib
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +123,8 @@ def listen(command: str, app: Any, host: str, port: int, patience: int) -> int:
         print(f"{command}: {host} can be reached from other machines, and there is no login", flush=True)
     settings: dict[str, Any] = {"log_level": "info", "access_log": False, "timeout_graceful_shutdown": patience}
     server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, **settings))
-    server.run()
+    with contextlib.suppress(SystemExit):  # of a status of its own, where it has said that it cannot listen
+        server.run()
     return 0 if server.started else 2
 
 

@@ -1,5 +1,6 @@
 """dnr serve as it is typed, with a server that serves nothing."""
 
+import socket
 import sys
 
 import pytest
@@ -11,7 +12,7 @@ import uvicorn
 from dnr_jax import cli
 from dnr_jax.evaluation import predict
 from dnr_jax.runs import devices
-from dnr_jax.serve import service
+from dnr_jax.serve import command, service
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,7 @@ def started(monkeypatch) -> list:
 
     def run(server: uvicorn.Server) -> None:
         found.append(server.config)
-        server.started = server.config.port != 1
+        server.started = True
 
     monkeypatch.setattr(uvicorn.Server, "run", run)
     monkeypatch.setattr(uvicorn.Config, "configure_logging", lambda config: None)  # it would keep this test's streams
@@ -53,8 +54,13 @@ def test_flags_are_handed_on(started, capsys):
     assert "0.0.0.0 can be reached from other machines, and there is no login" in capsys.readouterr().out
 
 
-def test_a_port_that_is_taken_is_a_status(started):
-    assert cli.main(["serve", "runs/mine", "--port", "1"]) == 2
+def test_a_port_that_is_taken_is_a_status(monkeypatch):
+    async def app(scope: object, receive: object, send: object) -> None:
+        raise AssertionError("nobody asks")
+
+    monkeypatch.setattr(uvicorn.Config, "configure_logging", lambda config: None)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert command.listen("dnr serve", app, "127.0.0.1", taken.getsockname()[1], patience=1) == 2
 
 
 @pytest.mark.parametrize(
