@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     with stage("importing"):
         import jax
 
+        from dnr_jax.data.catalogue.records import why_not_writable
         from dnr_jax.evaluation.videos import open_data
         from dnr_jax.explain import Explainer, embedding
         from dnr_jax.explain.layers import find_layer
@@ -53,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
         from dnr_jax.runs.folder import load_run
 
         embedding.check_installed()
+        if problem := why_not_writable(out):
+            raise ConfigError(f"{problem}; --out names another folder")
     with stage("loading the network"):
         explainer = Explainer(load_run(args.workdir, make_mesh(jax.local_devices()[:1]), args.checkpoint))
         try:
@@ -60,7 +63,6 @@ def run(args: argparse.Namespace) -> int:
         except ValueError as error:
             raise ConfigError(f"--layer: {error}; 'dnr explain RUN --list-layers' lists them") from error
     source = open_data(explainer.run, paths={"root": args.root})
-    out.mkdir(parents=True, exist_ok=True)
     shown = evenly(len(source), args.limit)
     found = list(clip_features(explainer, source, shown, args.layer))
     if len(found) < 4:

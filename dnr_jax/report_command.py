@@ -53,11 +53,14 @@ def _report(args: argparse.Namespace) -> int:
     if args.out and len(args.runs) > 1:
         raise ConfigError(f"--out names one page, and there are {len(args.runs)} runs; leave it out")
     with stage("importing"):
+        from dnr_jax.data.catalogue.records import why_not_writable
         from dnr_jax.runs.folder import read_config, run_folder
 
     folders = [run_folder(run) for run in args.runs]
     for folder in folders:  # a wrong name costs none of the others' time
         read_config(folder)
+        if problem := why_not_writable(pathlib.Path(args.out).absolute().parent if args.out else folder):
+            raise ConfigError(f"{problem}; --out names another file")
     for folder in folders:
         print(f"wrote {_write(folder, args.out or '')}", flush=True)
     return 0
@@ -92,7 +95,7 @@ def _write(folder: pathlib.Path, out: str) -> pathlib.Path:
 
 
 def _score(run: Any) -> Any:
-    """Return the report on the validation videos of a run, whose files are written into its folder."""
+    """Return the report on the validation videos of a run; its files go into the folder where they can be written."""
     from dnr_jax.evaluation.evaluate import evaluate, views
     from dnr_jax.evaluation.videos import open_data
     from dnr_jax.report.recipe import versions
@@ -102,5 +105,9 @@ def _score(run: Any) -> Any:
         source = open_data(run)
     report = evaluate(run.model, run.variables, source, run.config, make_mesh(), progress=True)
     protocol = views(run.config.evaluation, run.config.data.crop_size)
-    report.write(run.workdir, step=run.step, views=protocol, versions=versions())
+    try:
+        report.write(run.workdir, step=run.step, views=protocol, versions=versions())
+    except OSError as error:
+        reason = f"{error.filename} cannot be written ({error.strerror or error})"
+        print(f"dnr report: {reason}; the page is written all the same", file=sys.stderr)
     return report

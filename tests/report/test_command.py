@@ -5,7 +5,9 @@ import json
 import pytest
 
 from dnr_jax import cli
+from dnr_jax.explain import embedding
 from dnr_jax.report import page
+from dnr_jax.runs.folder import Run
 from dnr_jax.training.report import WritePage
 from tests.report.made import made_report, write_run
 from tests.training.test_loggers import trainer_at
@@ -39,6 +41,31 @@ def test_a_folder_without_a_run_is_refused_before_any_page_is_written(run, tmp_p
     (run / "scores.npz").unlink()
     assert cli.main(["report", str(run)]) == 2
     assert "holds no checkpoint yet" in capsys.readouterr().err
+
+
+def test_where_nothing_can_be_written_nothing_is_computed(run, monkeypatch, capsys):
+    monkeypatch.setattr(page, "write_page", None)
+    monkeypatch.setattr(embedding, "check_installed", lambda: None)
+    assert cli.main(["report", str(run), "--out", "/proc/none/page.html"]) == 2
+    assert "nothing can be written to '/proc/none'" in capsys.readouterr().err
+    assert cli.main(["features", str(run), "--out", "/proc/none"]) == 2
+    assert "nothing can be written to '/proc/none'" in capsys.readouterr().err
+
+
+def test_scores_that_cannot_be_kept_cost_the_page_nothing(run, tmp_path, monkeypatch, capsys):
+    def fail(report: object, workdir: object, **details: object) -> None:
+        raise OSError(30, "Read-only file system", f"{workdir}/scores.npz")
+
+    report = made_report(6, 3)
+    monkeypatch.setattr(
+        "dnr_jax.runs.folder.load_run", lambda folder, *rest: Run(tiny_config(str(tmp_path)), (), None, {}, 41, folder)
+    )
+    monkeypatch.setattr("dnr_jax.evaluation.videos.open_data", lambda run: None)
+    monkeypatch.setattr("dnr_jax.evaluation.evaluate.evaluate", lambda *arguments, **settings: report)
+    monkeypatch.setattr(type(report), "write", fail)
+    monkeypatch.setattr(page, "write_page", lambda report, config, folder, run, out: out)
+    assert cli.main(["report", str(run), "--out", str(tmp_path / "page.html")]) == 0
+    assert f"{run}/scores.npz cannot be written (Read-only file system)" in capsys.readouterr().err
 
 
 def test_a_report_that_fails_costs_the_run_nothing(tmp_path, monkeypatch, caplog):
