@@ -1,5 +1,7 @@
 """Every notebook runs from its first cell to its last, with miniature settings, and is committed without outputs."""
 
+import csv
+import html
 import importlib.metadata
 import importlib.util
 import os
@@ -50,6 +52,19 @@ def test_notebook_is_committed_without_outputs(path):
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "code":
             assert not cell.outputs and cell.execution_count is None
+
+
+def test_names_of_classes_are_text_in_the_table_of_errors(tmp_path):
+    (cell,) = [
+        cell.source
+        for cell in nbformat.read(REPOSITORY / "colabs/own_videos.ipynb", as_version=4).cells
+        if cell.cell_type == "code" and "per_class.csv" in cell.source
+    ]
+    (tmp_path / "per_class.csv").write_text("class,accuracy\n<b>&,1.0\n")
+    shown: list[str] = []
+    given = {"csv": csv, "html": html, "HTML": str, "Image": lambda *_, **settings: "", "display": shown.append}
+    exec(cell, given | {"WORKDIR": tmp_path})
+    assert "<td>&lt;b&gt;&amp;</td>" in shown[0]
 
 
 def opening(path: pathlib.Path) -> str:
