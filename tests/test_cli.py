@@ -229,7 +229,8 @@ def test_missing_data_is_one_line(workdir, videos, tmp_path, capsys):
     (tmp_path / "config.json").write_text(text)
     assert cli.main(["evaluate", "--workdir", str(tmp_path)]) == 2
     said = capsys.readouterr().err.splitlines()
-    (line,) = [line for line in said if not line.startswith("WARNING:absl:Grain")]  # what it says of an older jaxlib
+    stages = ("importing", "loading")  # on a slow machine, it says what it is at
+    (line,) = [line for line in said if not line.startswith(("WARNING:absl:Grain", *stages))]  # of an older jaxlib
     assert "/nowhere/videos" in line
 
 
