@@ -215,7 +215,7 @@ class CellSettings:
     depth: Depth = Prediction.depth
     """See :attr:`Prediction.depth`."""
     param_dtype: FloatDtype = jnp.float32
-    """Dtype of the parameters and, at least, of the state."""
+    """Dtype of the parameters and, at least, of the state, which is float32 or wider in any case."""
     relay: Mechanism = Prediction.relay
     """See :attr:`Prediction.relay`."""
     initial_state: InitialState = Prediction.initial_state
@@ -223,20 +223,38 @@ class CellSettings:
     gain: Gain = Prediction.gain
     """See :attr:`Prediction.gain`."""
 
-    def check(self, carry: Any, descriptors: Float[Array, "*b c"], batch_shape: tuple[int, ...]) -> None:
-        """Raise ValueError for descriptors of another width, or a carry that is not the cell's."""
+    def as_step(self, carry: Any, descriptor: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+        """Return what a step reads in float32 or wider; see :meth:`RelayCell.__call__` for what it refuses."""
+        return self._checked(carry, descriptor, descriptor.shape[:-1])
+
+    def as_steps(self, carry: Any, descriptors: Float[Array, "n g *b c"]) -> Float[Array, "n g *b c"]:
+        """Return what steps read in float32 or wider; see :meth:`RelayCell.unroll` for what it refuses."""
+        if descriptors.ndim < 3 or not descriptors.shape[1]:
+            raise ValueError(
+                "the relay cell takes a step for each entry of the second axis of descriptors [N, G, ..., C], of which "
+                f"there is none in {descriptors.shape}"
+            )
+        return self._checked(carry, descriptors, (descriptors.shape[0], *descriptors.shape[2:-1]))
+
+    def _checked(self, carry: Any, descriptors: Float[Array, "*b c"], batch_shape: tuple[int, ...]) -> jax.Array:
         check_width(descriptors, self.features, "the relay cell")
         check_state(carry, self.depth, batch_shape, self.features, "carry")
+        return descriptors.astype(functional.statistics_dtype(descriptors.dtype))
 
     def states_like(
         self, start: Float[Array, "depth 2 c"] | None, batch_shape: tuple[int, ...], dtype: Dtype
     ) -> RelayState:
-        """Return the state before the first step: zeros, or the learned ``start`` ``[depth, 2, C]`` for every clip."""
+        """Return the state before the first step: zeros, or the learned ``start`` ``[depth, 2, C]`` for every clip.
+
+        It has the dtype of the states behind it, so that a scan can hand them on: the widest of ``dtype``, that of the
+        parameters and float32.
+        """
         shape = (*batch_shape, self.features)
+        wide = max(map(functional.statistics_dtype, (dtype, self.param_dtype)), key=lambda kind: jnp.finfo(kind).bits)
         if start is None:
-            zeros = jnp.zeros(shape, dtype)
+            zeros = jnp.zeros(shape, wide)
             return ((zeros, zeros),) * self.depth
-        return tuple((jnp.broadcast_to(h, shape), jnp.broadcast_to(c, shape)) for h, c in start.astype(dtype))
+        return tuple((jnp.broadcast_to(h, shape), jnp.broadcast_to(c, shape)) for h, c in start.astype(wide))
 
     def scale_and_shift(self, state: State) -> State:
         """Return the scale and shift that a hidden and a cell state stand for."""
@@ -358,9 +376,10 @@ class RelayCell(CellSettings, nn.Module):
             self.start = self.param("initial_state", nn.initializers.zeros, shape, self.param_dtype)
 
     def initialize_carry(self, batch_shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> RelayState:
-        """Return the state before the first step, for descriptors ``[*batch_shape, C]``.
+        """Return the state before the first step, for descriptors ``[*batch_shape, C]`` of ``dtype``.
 
-        Zeros need no variables; a learned state is read from them.
+        Zeros need no variables; a learned state is read from them. Both have the dtype of all states: float32, or that
+        of the descriptors or of the parameters where it is wider.
         """
         return self.states_like(self.start if self.initial_state == "learned" else None, batch_shape, dtype)
 
@@ -382,10 +401,10 @@ class RelayCell(CellSettings, nn.Module):
           The new carry and ``(scale, shift)``, each ``[..., C]``: scale = gain * h in (0, gain), shift = c.
 
         Raises:
+          TypeError: for a descriptor that is not floating point.
           ValueError: for a descriptor of another width, or a carry that is not the cell's.
         """
-        self.check(carry, descriptor, descriptor.shape[:-1])
-        carry, state = advance(self.layer, carry, descriptor)
+        carry, state = advance(self.layer, carry, self.as_step(carry, descriptor))
         return carry, self.scale_and_shift(state)
 
     def unroll(
@@ -405,9 +424,10 @@ class RelayCell(CellSettings, nn.Module):
           The carry after the last step and ``(scale, shift)``, each ``[N, G, ..., C]``.
 
         Raises:
+          TypeError: for descriptors that are not floating point.
           ValueError: for descriptors of another width or without a step, or a carry that is not the cell's.
         """
-        self.check(carry, descriptors, (descriptors.shape[0], *descriptors.shape[2:-1]))
+        descriptors = self.as_steps(carry, descriptors)
         scan = nn.scan(
             _step,
             variable_broadcast="params",

@@ -198,7 +198,10 @@ class RelayCell(CellSettings, nnx.Module):
         return tuple(getattr(self, f"layer_{i}") for i in range(self.depth))
 
     def initialize_carry(self, batch_shape: tuple[int, ...], dtype: Any = jnp.float32) -> RelayState:
-        """Return the state before the first step, for descriptors ``[*batch_shape, C]``."""
+        """Return the state before the first step, for descriptors ``[*batch_shape, C]`` of ``dtype``.
+
+        Its dtype is that of :meth:`dnr_jax.RelayCell.initialize_carry`.
+        """
         start = self.start[...] if self.initial_state == "learned" else None
         return self.states_like(start, batch_shape, dtype)
 
@@ -213,10 +216,10 @@ class RelayCell(CellSettings, nnx.Module):
           The new carry and ``(scale, shift)``, each ``[..., C]``: scale = gain * h in (0, gain), shift = c.
 
         Raises:
+          TypeError: for a descriptor that is not floating point.
           ValueError: for a descriptor of another width, or a carry that is not the cell's.
         """
-        self.check(carry, descriptor, descriptor.shape[:-1])
-        carry, state = advance(self.layers, carry, descriptor)
+        carry, state = advance(self.layers, carry, self.as_step(carry, descriptor))
         return carry, self.scale_and_shift(state)
 
     def unroll(
@@ -233,9 +236,10 @@ class RelayCell(CellSettings, nnx.Module):
           The carry after the last step and ``(scale, shift)``, each ``[N, G, ..., C]``.
 
         Raises:
+          TypeError: for descriptors that are not floating point.
           ValueError: for descriptors of another width or without a step, or a carry that is not the cell's.
         """
-        self.check(carry, descriptors, (descriptors.shape[0], *descriptors.shape[2:-1]))
+        descriptors = self.as_steps(carry, descriptors)
         scan = None if self.relay == "none" else functools.partial(_scan, reverse)
         carry, states = unroll(self.layers, carry, descriptors, scan, reverse)
         return carry, self.scale_and_shift(states)

@@ -130,9 +130,45 @@ def test_unrolling_and_call_share_their_parameters():
 def test_carry_is_one_zero_state_for_each_layer():
     carry = RelayCell(FEATURES, depth=2).initialize_carry((4, 3), jnp.bfloat16)
     assert [(h.shape, c.shape, h.dtype, c.dtype) for h, c in carry] == [
-        ((4, 3, FEATURES), (4, 3, FEATURES), jnp.bfloat16, jnp.bfloat16)
+        ((4, 3, FEATURES), (4, 3, FEATURES), jnp.float32, jnp.float32)
     ] * 2
     assert not any(leaf.any() for leaf in jax.tree.leaves(carry))
+
+
+@pytest.mark.parametrize("relay", RELAYS)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float64], ids=lambda dtype: dtype.__name__)
+def test_a_scan_hands_on_the_states_of_narrow_descriptors(x64, dtype, relay):
+    """States have one dtype from the start on, float32 or that of wider parameters, and unrolling has the same."""
+    start = RelayCell.initial_state if relay == "none" else "learned"
+    cell = RelayCell(FEATURES, relay=relay, param_dtype=dtype, initial_state=start)
+
+    def states(key, xs):
+        variables = cell.init(key, zeros(2, FEATURES), xs[0])
+        first = cell.apply(variables, (2,), xs.dtype, method="initialize_carry")
+        scanned = jax.lax.scan(functools.partial(cell.apply, variables), first, xs)
+        return first, scanned, cell.apply(variables, first, jnp.moveaxis(xs, 0, 1), method="unroll")
+
+    with jax.numpy_dtype_promotion("standard"):
+        found = jax.eval_shape(states, jax.random.key(0), descriptors(3, 2).astype(jnp.bfloat16))
+    expected = jnp.float64 if dtype == jnp.float64 else jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype(expected)}
+
+
+@pytest.mark.parametrize("relay", ["lstm", "none"])
+@pytest.mark.parametrize("shape", [(2, 0, FEATURES), (2, FEATURES), (FEATURES,)])
+def test_descriptors_without_a_step_are_refused(relay, shape):
+    cell = RelayCell(FEATURES, relay=relay)
+    with pytest.raises(ValueError, match=r"a step for each entry of the second axis .*, of which there is none in \("):
+        jax.eval_shape(
+            functools.partial(cell.init, method="unroll"), jax.random.key(0), zeros(2, FEATURES), jnp.ones(shape)
+        )
+
+
+def test_descriptors_of_whole_numbers_are_refused():
+    with pytest.raises(TypeError, match="must be floating point, got int32"):
+        jax.eval_shape(
+            RelayCell(FEATURES).init, jax.random.key(0), zeros(2, FEATURES), jnp.ones((2, FEATURES), "int32")
+        )
 
 
 @pytest.mark.parametrize(
