@@ -143,7 +143,7 @@ def part_problems(part: Any, prefix: str = "") -> Iterator[str]:
         yield from (f"{prefix}{problem}" for problem in part.problems())
 
 
-def _is_module(value: Any) -> bool:
+def is_module(value: Any) -> bool:
     """Return whether this is a module of Linen or of NNX, which is not imported for the question."""
     nnx = sys.modules.get("flax.nnx")
     return isinstance(value, nn.Module) or (nnx is not None and isinstance(value, nnx.Module))
@@ -151,7 +151,7 @@ def _is_module(value: Any) -> bool:
 
 def _strangers(part: Any, prefix: str) -> Iterator[str]:
     """Find what was written into a part under a name that none of its fields has."""
-    if _is_module(part):  # which holds more than its fields
+    if is_module(part):  # which holds more than its fields
         return
     names = list(field_types(type(part)))
     parts = {name: getattr(part, name) for name in names if _is_part(getattr(part, name))}

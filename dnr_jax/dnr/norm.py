@@ -241,7 +241,7 @@ class CrossLayerDNR(LayerRelay, _DynamicNorm):
     def __post_init__(self) -> None:
         """Refuse what cannot be built, and settings without effect."""
         super().__post_init__()
-        self.check_distance()
+        self.check_cell(nn.Module, "Linen")
 
     def _scale_and_shift(self, carry: Carry, x: Features, moments: Moments) -> tuple[Carry, ScaleShift]:
         cell = self.cell if self.cell is not None else self._own_cell(x.shape[-1], "relay")

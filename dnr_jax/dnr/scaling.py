@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from dnr_jax.dnr import functional
 from dnr_jax.dnr.aliases import Carry, Dtype, Features, ScaleShift
-from dnr_jax.dnr.fields import Needs, Where
+from dnr_jax.dnr.fields import Needs, Where, is_module
 from dnr_jax.dnr.functional import Moments
 from dnr_jax.dnr.inputs import check_state, check_width
 from dnr_jax.dnr.relay import POSITIONS, CellSettings, RelayState
@@ -131,8 +131,21 @@ class LayerRelay:
     relay_distance: LayerDistance = 1
     """Layers from one to the next of a chain, ``d_r``; 2 makes two interleaved chains."""
 
-    def check_distance(self) -> None:
-        """Raise ValueError for chains of a cell that does not relay."""
+    def check_cell(self, module: type, framework: str) -> None:
+        """Raise ValueError for a cell of another framework, and for chains of one that does not relay.
+
+        The parameters of a cell of another framework would be none of the layer's: nothing would train or save them.
+
+        Args:
+          module: what all modules of the layer's framework are.
+          framework: its name.
+        """
+        if is_module(self.cell) and not isinstance(self.cell, module):
+            cell = type(self.cell)
+            raise ValueError(
+                f"{type(self).__name__}: cell: is a {cell.__name__} of {cell.__module__}, whose parameters would be "
+                f"none of the layer's; expected a module of {framework}, as the layer is, or None"
+            )
         if isinstance(self.cell, CellSettings) and self.cell.relay == "none" and self.relay_distance != 1:
             raise ValueError(
                 f"{type(self).__name__}: relay_distance: is {self.relay_distance}, which needs a cell that relays; "

@@ -245,7 +245,7 @@ class CrossLayerDNR(LayerRelay, _DynamicNorm):
     def __post_init__(self, rngs: nnx.Rngs) -> None:
         """Refuse what cannot be built, and settings without effect; create parameters and running statistics."""
         super().__post_init__(rngs)
-        self.check_distance()
+        self.check_cell(nnx.Module, "NNX")
 
     def _create(self, rngs: nnx.Rngs) -> None:
         if self.cell is None:

@@ -84,6 +84,15 @@ def test_what_only_nnx_layers_refuse():
         build("CrossLayerDNR", cell=cell, relay_distance=2)
 
 
+def test_cells_of_the_other_framework_are_refused():
+    """Their parameters would be constants of the layer, which nobody trains or saves."""
+    ours, linen = dnr_jax.nnx.RelayCell(C, rngs=nnx.Rngs(0)), dnr_jax.RelayCell(C)
+    with pytest.raises(ValueError, match="cell: is a RelayCell of dnr_jax.nnx.relay, .* expected a module of Linen"):
+        dnr_jax.CrossLayerDNR(cell=ours)
+    with pytest.raises(ValueError, match="cell: is a RelayCell of dnr_jax.dnr.relay, .* expected a module of NNX"):
+        build("CrossLayerDNR", cell=linen)
+
+
 def test_the_mode_is_that_of_the_network():
     layer = build("StaticNorm")
     assert not layer.use_running_average
