@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from dnr_jax.dnr.aliases import Dtype
 from dnr_jax.dnr.bases import Base
-from dnr_jax.dnr.fields import Needs, changed, refuse
+from dnr_jax.dnr.fields import Needs, changed, nearest, refuse
 from dnr_jax.dnr.norm import (
     AttentiveNorm,
     CrossLayerDNR,
@@ -123,7 +123,15 @@ class DNRSpec(Standardization, Prediction, FrameGroups, Positions):
     def norm(
         self, kind: str, cell: nn.Module | None = None, *, name: str | None = None, param_dtype: Dtype = jnp.float32
     ) -> Norm:
-        """Return a layer of ``kind``; ``cell`` is the stage's shared cell, used by cross-layer DNR alone."""
+        """Return a layer of ``kind``; ``cell`` is the stage's shared cell, used by cross-layer DNR alone.
+
+        Raises:
+          ValueError: for a kind that there is not.
+        """
+        if kind not in _LAYERS:
+            raise ValueError(
+                f"no norm is called {kind!r}{nearest(kind, list(_LAYERS))}; there are {', '.join(_LAYERS)}"
+            )
         layer = _LAYERS[kind]
         fields = _settings(Standardization, self) | {"param_dtype": param_dtype, "name": name}
         if kind == "cl":

@@ -342,6 +342,11 @@ def test_other_settings_reach_the_layer():
     assert DNRSpec(**own, sharing="block").norm("cl") == CrossLayerDNR(**own)
 
 
+def test_a_kind_that_there_is_not():
+    with pytest.raises(ValueError, match=r"no norm is called 'CT' \(did you mean 'ct'\?\); there are static, cl, ct"):
+        DNRSpec().norm("CT")
+
+
 def test_settings_reach_the_shared_cell():
     spec = dataclasses.replace(SPEC, norm2="cl", norm3="ct")
     assert spec.relay_cell(1, 8) == RelayCell(8, **PREDICTION, name="relay2")
