@@ -335,7 +335,7 @@ def fit_channels(state: Carry, start: Carry) -> Carry:
     """Return a relay's state with the channels of another: further ones are those of ``start``, surplus ones are left.
 
     Args:
-      state: tree of arrays ``[..., C]``.
+      state: tree of arrays ``[..., C]``; those without an axis, of cells of one's own, stay as they are.
       start: tree of the same structure, of arrays ``[..., C']``: the state that a chain starts from.
 
     Returns:
@@ -343,6 +343,8 @@ def fit_channels(state: Carry, start: Carry) -> Carry:
     """
 
     def fit(old: jax.Array, new: jax.Array) -> jax.Array:
+        if not new.ndim:
+            return old
         kept = old[..., : new.shape[-1]]
         return jnp.concatenate([kept, new[..., kept.shape[-1] :].astype(old.dtype)], axis=-1)
 

@@ -169,12 +169,12 @@ class LayerRelay:
         if isinstance(cell, CellSettings):
             check_width(x, cell.features, "the relay cell")
         self._check_carry(carry, cell, clips)
-        if carry is None or any(leaf.shape[-1] != channels for leaf in jax.tree.leaves(carry[0])):
-            start = _start(cell, clips, descriptor.dtype)
-            if carry is None:
-                carry = (start,) * self.relay_distance
-            else:
-                carry = (functional.fit_channels(carry[0], start), *carry[1:])
+        if carry is None:
+            carry = (_start(cell, clips, descriptor.dtype),) * self.relay_distance
+        elif hasattr(cell, "initialize_carry") and any(
+            leaf.shape[-1:] != (channels,) for leaf in jax.tree.leaves(carry[0])
+        ):
+            carry = (functional.fit_channels(carry[0], _start(cell, clips, descriptor.dtype)), *carry[1:])
         state, (scale, shift) = _step(cell, carry[0], descriptor)
         return (*carry[1:], state), (scale[:, None], shift[:, None])
 

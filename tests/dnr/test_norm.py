@@ -496,8 +496,37 @@ def test_blocks_under_a_scan_share_a_cell_that_is_handed_to_them(x64, initial_st
     assert any((leaf != 0).any() for leaf in jax.tree.leaves(gradients))
 
 
+class WideCell(nn.Module):
+    """A cell with a state of its own: more units than the features have channels, and a count of its steps."""
+
+    units: int = 2 * C
+
+    @nn.compact
+    def __call__(self, state, descriptor):
+        hidden, count = state
+        hidden = jnp.tanh(nn.Dense(self.units)(jnp.concatenate([hidden, descriptor], -1)))
+        scale, shift = jnp.split(nn.Dense(2 * C)(hidden), 2, -1)
+        return (hidden, count + 1), (scale, shift)
+
+
+class CountedCell(WideCell):
+    """The same, which says how its state starts."""
+
+    def initialize_carry(self, batch_shape, dtype):
+        return jnp.zeros((*batch_shape, self.units), dtype), jnp.zeros((), dtype)
+
+
 class TestForeignCells:
     """Cells that are not this package's say which signature is expected."""
+
+    @pytest.mark.parametrize("cell", [WideCell(), CountedCell()], ids=lambda cell: type(cell).__name__)
+    def test_a_state_that_has_not_the_width_of_the_features(self, cell):
+        layer, x = CrossLayerDNR(cell=cell), jax.ShapeDtypeStruct((2, 4, C), jnp.float32)
+        start = CountedCell().initialize_carry((2,), jnp.float32)
+        init = functools.partial(layer.init_with_output, use_running_average=True)
+        ((state,), y), _ = jax.eval_shape(init, jax.random.key(0), (start,), x)
+        assert y.shape == x.shape
+        assert jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, start)
 
     def test_a_state_that_is_made_in_another_way(self):
         layer, x = CrossLayerDNR(cell=nn.GRUCell(C)), jnp.ones((2, 4, C), jnp.float32)
