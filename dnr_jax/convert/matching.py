@@ -17,6 +17,7 @@ import numpy as np
 from flax import traverse_util
 
 from dnr_jax.convert.state_dict import flat, named_naming, namings
+from dnr_jax.dnr.functional import statistics_dtype
 from dnr_jax.dnr.statistics import Variables
 from dnr_jax.models.blocks import place_of_blocks
 from dnr_jax.models.naming import OWN, ConversionError, Naming
@@ -338,7 +339,7 @@ def _fit_twin(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
     Each channel of differences gets the mean over the colours, as in TDN's repository (Wang et al. 2016, "TSN").
     """
     if array.ndim == 4 and array.shape[2] != shape[2]:
-        array = np.repeat(array.mean(axis=2, keepdims=True), shape[2], axis=2)
+        array = np.repeat(_wide(array).mean(axis=2, keepdims=True), shape[2], axis=2)
     return array if array.shape == shape else None
 
 
@@ -354,13 +355,18 @@ def inflate(kernel: np.ndarray, frames: int, channels: int) -> np.ndarray | None
       channels: its input channels.
 
     Returns:
-      ``[frames, H, W, channels, O]``, or None where ``channels`` is less than ``I``.
+      ``[frames, H, W, channels, O]`` in float32 or wider, or None where ``channels`` is less than ``I``.
     """
     more = channels - kernel.shape[2]
     if more < 0:
         return None
-    padded = np.pad(kernel, ((0, 0), (0, 0), (0, more), (0, 0)))
-    return np.repeat(padded[None] / np.asarray(frames, kernel.dtype), frames, axis=0)
+    padded = np.pad(_wide(kernel), ((0, 0), (0, 0), (0, more), (0, 0)))
+    return np.repeat(padded[None] / np.asarray(frames, padded.dtype), frames, axis=0)
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    """Return an array in float32 or wider: what is computed from weights of fewer bits is not rounded to theirs."""
+    return array.astype(statistics_dtype(array.dtype), copy=False)
 
 
 def may_differ(allow: Sequence[str], path: str, key: str) -> str:

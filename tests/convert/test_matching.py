@@ -6,12 +6,15 @@ import re
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from dnr_jax.convert import (
     AUTHORS,
     MMACTION2,
+    OWN,
     TORCHVISION,
     ConversionError,
     from_state_dict,
@@ -272,6 +275,20 @@ def test_inflation_keeps_the_features_of_a_still_video():
     np.testing.assert_array_equal(inflated[:, :, :, 4:], 0)
     np.testing.assert_allclose(inflated.sum(axis=0)[:, :, :4], kernel, rtol=1e-6)
     assert inflate(kernel, 3, 3) is None
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn])
+def test_what_is_computed_from_weights_of_few_bits_is_not_rounded_to_them(dtype):
+    """The frames of an inflated kernel add up to the kernel, and channels of differences to the colours."""
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 3, 6)).astype(dtype)
+    exact = kernel.astype(np.float64)
+    np.testing.assert_allclose(inflate(kernel, 3, 3).sum(axis=0), exact, rtol=1e-6)
+    paths = {"conv1/kernel": kernel, "difference_conv/kernel": kernel[:, :, :1].repeat(12, axis=2)}
+    template = traverse_util.unflatten_dict({f"params/backbone/{path}": leaf for path, leaf in paths.items()}, sep="/")
+    template = jax.tree.map(lambda leaf: leaf.astype(np.float32), template)
+    found = match({"backbone/conv1/kernel": kernel}, template, OWN, allow=("temporal",))
+    differences = found.arrays["params", "backbone/difference_conv/kernel"]
+    np.testing.assert_allclose(differences.sum(axis=2) / 4, exact.sum(axis=2), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["slowfast", "slowfast_fb"])
