@@ -302,6 +302,14 @@ def _array(tensor: Any, name: str) -> np.ndarray:
         raise ConversionError(f"{name}: a tensor of {tensor.dtype} that cannot be read as numbers: {error}") from error
 
 
+def _tensor(torch: Any, array: np.ndarray) -> Any:
+    """Return an array as a tensor, by way of its bits where its dtype is one that NumPy itself lacks."""
+    if array.dtype.isbuiltin != 2:
+        return torch.from_numpy(array)
+    bits = torch.from_numpy(array.view(f"uint{8 * array.itemsize}"))
+    return bits.view(getattr(torch, array.dtype.name))
+
+
 def write_weight_file(
     path: str | os.PathLike[str], state: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
 ) -> None:
@@ -324,7 +332,7 @@ def write_weight_file(
             safetensors.numpy.save_file(arrays, partial, dict(metadata or {}))
         else:
             torch = _torch(partial)
-            torch.save({key: torch.from_numpy(array) for key, array in arrays.items()}, partial)
+            torch.save({key: _tensor(torch, array) for key, array in arrays.items()}, partial)
 
 
 @contextlib.contextmanager

@@ -69,6 +69,15 @@ def test_safetensors_keep_text_and_bfloat16(tmp_path):
     np.testing.assert_array_equal(found.state["w"], array, strict=True)
 
 
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn])
+def test_torch_files_of_dtypes_that_numpy_lacks(dtype, tmp_path):
+    torch = torch_or_skip()
+    array = np.array([[1.5, -3], [0.25, 8]], dtype)
+    write_weight_file(tmp_path / "a.pth", {"w": array})
+    assert torch.load(tmp_path / "a.pth", weights_only=True)["w"].dtype == getattr(torch, array.dtype.name)
+    np.testing.assert_array_equal(read_weight_file(tmp_path / "a.pth").state["w"], array.astype(np.float32))
+
+
 def test_bfloat16_of_torch_becomes_float32(tmp_path):
     torch = torch_or_skip()
     torch.save({"w": torch.tensor([1.5, -3], dtype=torch.bfloat16)}, tmp_path / "a.pt")
