@@ -67,7 +67,7 @@ def precise_statistics(
         )
     for batch in remaining:
         total = add(total, batch)
-    return variables | {"batch_stats": _replaced(variables["batch_stats"], total)}
+    return {**variables, "batch_stats": _replaced(variables["batch_stats"], total)}
 
 
 def _observe(model: nn.Module, variables: Variables, batch: Any) -> Variables:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.core import freeze
 
 from dnr_jax.dnr import CrossLayerDNR, CrossTemporalDNR, StaticNorm, precise_statistics
 from tests.dnr import reference
@@ -53,6 +54,12 @@ def test_they_are_mean_and_variance_of_all_values(layer):
     np.testing.assert_allclose(found["first"]["var"], values.var((0, 1, 2)), rtol=1e-10)
     if "step" in found["first"]:
         assert found["first"]["step"] == variables["batch_stats"]["first"]["step"]
+
+
+def test_variables_may_be_frozen():
+    model, variables, batches = build(StaticNorm)
+    found, expected = (precise_statistics(model, given, batches) for given in (freeze(variables), variables))
+    reference.assert_close(found["batch_stats"], expected["batch_stats"])
 
 
 def test_a_later_norm_sees_what_training_shows_it():
