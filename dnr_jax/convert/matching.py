@@ -232,7 +232,10 @@ def match(
             missing[path] = name
         else:
             kinds = ("", "") if _same_kind(found.dtype, leaf.dtype) else (f"{found.dtype} ", f"{leaf.dtype} ")
-            mismatched[path] = f"{key} is {kinds[0]}{found.shape}; here {path} is {kinds[1]}{tuple(leaf.shape)}"
+            shape = tuple(leaf.shape)
+            mismatched[path] = f"{key} is {kinds[0]}{found.shape}; here {path} is {kinds[1]}{shape}"
+            if found.shape == shape and not kinds[0]:  # as a transposed kernel is
+                mismatched[path] += f", which is {naming.encode(np.broadcast_to(0, shape)).shape} there"
     replaced = {}
     predicted = _predicted(naming, [path for _, path in leaves])
     unexpected = []

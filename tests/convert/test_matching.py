@@ -154,6 +154,14 @@ def test_counters_and_pixel_buffers_are_reported_as_ignored():
     assert found.report.ignored == ("2 num_batches_tracked", "1 mean", "optimizer")
 
 
+def test_a_transposed_kernel_is_told_the_layout_that_is_wanted():
+    state = dict(state_of("r18", "torchvision"))
+    wanted = state["fc.weight"].shape
+    report = match(state | {"fc.weight": state["fc.weight"].T}, template("r18"), TORCHVISION).report
+    (line,) = report.mismatched.values()
+    assert line.endswith(f"here head/fc/kernel is {wanted[::-1]}, which is {wanted} there")
+
+
 def test_every_way_not_to_fit_is_reported():
     state = dict(state_of("r18", "torchvision"))
     del state["bn1.weight"]
