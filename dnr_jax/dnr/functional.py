@@ -367,7 +367,7 @@ def interlace(x: Features, fraction: float = 0.125) -> Features:
     """
     if not 0 <= fraction <= 0.5:
         raise ValueError(f"interlace fraction must be between 0 and 0.5, got {fraction}")
-    fold = int(x.shape[-1] * fraction)
+    fold = int(round(x.shape[-1] * fraction, 6))  # 200 * 0.29 is a little less than 58
     if not fold:
         return x
     edge = jnp.zeros_like(x[:, :1, ..., :fold])

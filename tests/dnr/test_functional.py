@@ -130,6 +130,13 @@ def test_interlace_takes_the_first_channels_from_the_next_frame_and_the_second_f
     assert interlace(frames[None], 0.25)[0].tolist() == [[2, 0, 1, 1], [3, 1, 2, 2], [0, 2, 3, 3]]
 
 
+@pytest.mark.parametrize(("channels", "fraction", "moved"), [(200, 0.29, 58), (49, 1 / 49, 1), (30, 1 / 8, 3)])
+def test_interlace_moves_the_channels_that_the_fraction_says(channels, fraction, moved):
+    """Products of floats can be a little less than the whole number that is meant."""
+    x = interlace(jnp.ones((1, 1, channels)), fraction)
+    assert (x == 0).sum() == 2 * moved
+
+
 def test_interlace_keeps_the_dtype():
     assert interlace(jnp.ones((1, 2, 1, 1, 8), jnp.bfloat16)).dtype == jnp.bfloat16
 
