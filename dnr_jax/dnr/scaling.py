@@ -19,7 +19,7 @@ from dnr_jax.dnr.aliases import Carry, Dtype, Features, ScaleShift
 from dnr_jax.dnr.fields import Needs, Where, is_module
 from dnr_jax.dnr.functional import Moments
 from dnr_jax.dnr.inputs import check_state, check_width
-from dnr_jax.dnr.relay import POSITIONS, CellSettings, RelayState
+from dnr_jax.dnr.relay import POSITIONS, CellSettings, RelayState, SharedCell
 
 Linear = Callable[[jax.Array], jax.Array]
 """A linear map of the last axis."""
@@ -141,12 +141,13 @@ class LayerRelay:
           framework: its name.
         """
         if is_module(self.cell) and not isinstance(self.cell, module):
-            cell = type(self.cell)
+            kind = type(self.cell)
             raise ValueError(
-                f"{type(self).__name__}: cell: is a {cell.__name__} of {cell.__module__}, whose parameters would be "
+                f"{type(self).__name__}: cell: is a {kind.__name__} of {kind.__module__}, whose parameters would be "
                 f"none of the layer's; expected a module of {framework}, as the layer is, or None"
             )
-        if isinstance(self.cell, CellSettings) and self.cell.relay == "none" and self.relay_distance != 1:
+        cell = self.cell.cell if isinstance(self.cell, SharedCell) else self.cell
+        if isinstance(cell, CellSettings) and cell.relay == "none" and self.relay_distance != 1:
             raise ValueError(
                 f"{type(self).__name__}: relay_distance: is {self.relay_distance}, which needs a cell that relays; "
                 "expected 1 with relay none"

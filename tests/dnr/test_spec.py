@@ -23,7 +23,7 @@ from dnr_jax.dnr import (
     StaticNorm,
 )
 from dnr_jax.dnr.fields import changed, field_types, part_problems, problems, split
-from dnr_jax.dnr.relay import CellSettings, Prediction
+from dnr_jax.dnr.relay import CellSettings, Prediction, SharedCell
 from dnr_jax.dnr.scaling import FrameGroups, KeyEncoder, LayerRelay, LearnedTransform, Mixture
 from dnr_jax.dnr.spec import Positions
 from dnr_jax.dnr.standardize import LayerSettings, Standardization
@@ -231,8 +231,10 @@ def test_a_chain_that_relays_nothing_has_no_length():
         DNRSpec(relay="none", layer_distance=2)
     with pytest.raises(ValueError, match="relay_distance: is 2, which needs relay lstm, se or fc; expected 1"):
         CrossLayerDNR(relay="none", relay_distance=2)
-    with pytest.raises(ValueError, match="relay_distance: is 2, which needs a cell that relays; expected 1"):
-        CrossLayerDNR(cell=RelayCell(8, relay="none"), relay_distance=2)
+    cell = RelayCell(8, relay="none")
+    for given in (cell, SharedCell({}, cell)):
+        with pytest.raises(ValueError, match="relay_distance: is 2, which needs a cell that relays; expected 1"):
+            CrossLayerDNR(cell=given, relay_distance=2)
 
 
 @pytest.mark.parametrize(
