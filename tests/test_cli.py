@@ -105,6 +105,7 @@ def test_profile_prints_a_table_of_the_network_of_a_config(capsys):
     assert [line.split()[:7] for line in (bn, dnr)] == [["TSN", kind, *"8 x 16 x 16".split()] for kind in ("BN", "DNR")]
 
 
+@pytest.mark.slow
 def test_profile_of_all_networks_has_each_of_them(capsys, monkeypatch):
     few = {name: zoo.zoo()[name] for name in ("tsn_r18", "tsn_r34")}
     monkeypatch.setattr(zoo, "zoo", lambda: few)
@@ -309,6 +310,7 @@ def test_train_checks_the_config_before_anything_else(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_train_runs_from_any_folder_with_overrides_and_workers(videos, tmp_path):
     """The real network and entry point; workers import ``train.py`` again."""
     changes = {

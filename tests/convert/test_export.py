@@ -102,6 +102,7 @@ def said(run, video: pathlib.Path) -> list[str]:
 
 
 @pytest.mark.compat
+@pytest.mark.slow
 def test_the_program_beside_an_exported_network_runs_without_this_package(workdir, run, videos, tmp_path, capsys):
     out = tmp_path / "out"
     assert cli.main(["export", "--workdir", str(workdir), "--out", str(out)]) == 0
@@ -237,6 +238,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(workdir, run,
 
 
 @needs_onnx
+@pytest.mark.slow
 def test_an_operator_that_the_converter_does_not_know_is_named():
     with pytest.raises(ConfigError, match="jax2onnx cannot convert this network: .*'pure_callback'"):
         onnx_module.onnx_program(lambda x: jax.pure_callback(np.sqrt, x, x), (3,))

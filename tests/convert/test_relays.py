@@ -136,6 +136,7 @@ def test_every_network_is_exact_within_the_limits(name, depth, small):
     np.testing.assert_allclose(outputs(config, started), outputs(baseline, variables), rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_later_groups_and_shared_cells_are_near(small, monkeypatch):
     """Nearer than the initialisation of the cells, with the scales and shifts of a network that was trained."""
     monkeypatch.setitem(ARCHITECTURES, 50, Architecture(ARCHITECTURES[50].block, (3, 2, 1, 1)))
@@ -289,6 +290,7 @@ def test_blocks_under_a_scan_start_alike(small):
     )
 
 
+@pytest.mark.slow
 def test_parts_that_the_source_lacks_are_left_alone():
     """SlowFast from an image network: its fast pathway is new."""
     config = experiment("slowfast")

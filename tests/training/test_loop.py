@@ -286,6 +286,7 @@ def test_other_errors_of_xla_are_left_as_they_are(videos, tmp_path):
         trainer.run()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_less_memory(videos, tmp_path, monkeypatch):
     shrink_resnet18(monkeypatch)
     config = tiny_config(videos, steps=1, eval_every=1)
@@ -424,6 +425,7 @@ def test_factors_of_the_rate_are_refused_before_anything_is_written(videos, tmp_
 
 
 @pytest.mark.compat
+@pytest.mark.slow
 def test_worker_processes_change_nothing(whole_run, videos, tmp_path):
     config = tiny_config(videos, checkpoint_every=3)
     config.data.num_workers = 1

@@ -180,7 +180,7 @@ def test_start_step_resumes_exactly(train, data):
 
 
 @pytest.mark.parametrize("start_step", [0, 3])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_processes_share_the_batches_of_one(train, data, start_step, workers):
     whole = take(train, data, 4, start_step=start_step)
     data = dataclasses.replace(data, num_workers=workers)
