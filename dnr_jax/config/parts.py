@@ -10,7 +10,7 @@ import inspect
 import textwrap
 from typing import Any
 
-from dnr_jax.dnr.fields import field_types, has_type, nearest
+from dnr_jax.dnr.fields import field_types, has_type, nearest, plain
 from dnr_jax.dnr.parts import (
     PARTS_VARIABLE,
     ConfigError,
@@ -66,13 +66,14 @@ def flatten(part: Any, prefix: str = "") -> dict[str, Any]:
     """Return the leaves of a part by their dotted names, in the order of the fields.
 
     A part that was chosen has a leaf of its own, the name of its class, and so has a section that might be None.
+    Numbers are Python's own, as they are when they have been read from JSON.
     """
     leaves = {prefix[:-1]: type(part).__name__} if is_choice(part) else {}
     for name, kind in field_types(type(part)).items():
         value, full = getattr(part, name), f"{prefix}{name}"
         is_section = dataclasses.is_dataclass(value)
         if not is_section or has_type(None, kind):
-            leaves[full] = type(value).__name__ if is_section else value
+            leaves[full] = type(value).__name__ if is_section else plain(value)
         if is_section:
             leaves.update(flatten(value, f"{full}."))
     return leaves

@@ -9,7 +9,7 @@ from dnr_jax.config.experiment import ExperimentConfig
 from dnr_jax.config.former import converted
 from dnr_jax.config.overrides import part_type, unknown_field
 from dnr_jax.config.parts import ConfigError, Part, is_choice, named, with_fields
-from dnr_jax.dnr.fields import field_types, part_problems
+from dnr_jax.dnr.fields import field_types, part_problems, plain
 
 CLASS_KEY = "class"
 
@@ -19,7 +19,7 @@ def to_dict(part: Any) -> dict[str, Any]:
     values: dict[str, Any] = {CLASS_KEY: type(part).__name__} if is_choice(part) else {}
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)
-        values[field.name] = to_dict(value) if dataclasses.is_dataclass(value) else value
+        values[field.name] = to_dict(value) if dataclasses.is_dataclass(value) else plain(value)
     return values
 
 

@@ -282,6 +282,17 @@ def has_type(value: Any, kind: Any) -> bool:
     return kind is Any or not isinstance(kind, type) or isinstance(value, kind)
 
 
+def plain(value: Any) -> Any:
+    """Return a value, or a tuple of values, with Python's own numbers in the place of NumPy's and the like."""
+    if isinstance(value, tuple):
+        return tuple(map(plain, value))
+    if has_type(value, bool):
+        return bool(value)
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else value
+
+
 def nearest(name: str, candidates: Sequence[str]) -> str:
     """Return `` (did you mean 'x'?)`` with the candidate that is spelled alike; empty where there is none."""
     lowered = {candidate.lower(): candidate for candidate in candidates}

@@ -1,12 +1,14 @@
 """Experiments as JSON."""
 
 import dataclasses
+import fractions
 import json
 import re
 
+import numpy as np
 import pytest
 
-from dnr_jax.config import ConfigError, ExperimentConfig, flatten, from_json, to_json
+from dnr_jax.config import ConfigError, ExperimentConfig, flatten, from_json, to_json, validate
 from dnr_jax.data.catalogue.sources import Dataset, Demo, Folder, Lists, Records
 from dnr_jax.dnr import BatchNorm, BatchRenorm, GroupNorm
 from dnr_jax.models import TSN, SlowFast
@@ -20,6 +22,26 @@ def test_json_there_and_back():
     config.data.mean = (1.0, 2.0, 3.0)
     config.model.norm.depth = 3
     assert from_json(to_json(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        ("train", "steps", np.int64(5)),
+        ("train", "seed", np.uint32(7)),
+        ("optimizer", "learning_rate", np.float32(0.1)),
+        ("optimizer", "learning_rate", fractions.Fraction(1, 3)),
+        ("optimizer", "nesterov", np.bool_(True)),
+        ("data", "std", tuple(np.array([58.4, 57.1, 57.4], np.float32))),
+    ],
+)
+def test_numbers_that_a_config_file_computed_are_those_of_python_in_json(section, field, value):
+    config = valid_config()
+    setattr(getattr(config, section), field, value)
+    validate(config, with_data=False)
+    assert flatten(from_json(to_json(config))) == flatten(config)
+    leaves = [one for leaf in flatten(config).values() for one in (leaf if isinstance(leaf, tuple) else (leaf,))]
+    assert {type(leaf) for leaf in leaves} <= {int, float, bool, str, type(None)}
 
 
 def test_an_unknown_field_in_json_is_refused():
