@@ -31,7 +31,8 @@ def override(config: ExperimentConfig, arguments: Sequence[str]) -> tuple[Experi
     """Set fields from arguments ``--config.section.field=value``, ``--config.flag`` and ``--noconfig.flag``.
 
     The value of a field that holds a part is the name of another class (``--config.model=TSM``), which keeps what was
-    set in the fields that both have with the same default. It stands before the fields that it would not keep.
+    set in the fields that both have with the same default. It stands before the fields that it would not keep. A
+    section that may be None is switched on by the name of its class, and stays as it is where it is on.
 
     Args:
       config: the experiment; not changed.
@@ -150,7 +151,7 @@ def _parse_part(text: str, kind: Any, part: type, old: Any) -> Any:
         return None
     if not issubclass(part, Part):
         if text == part.__name__:
-            return part()
+            return part() if old is None else old
         fields = ", ".join(flatten(old)) if old is not None else ", ".join(field_types(part))
         raise ConfigError(f"is a section; set one of its fields: {fields}")
     return exchanged(old, named(part, text))

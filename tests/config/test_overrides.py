@@ -140,6 +140,13 @@ def test_an_optional_section_is_switched_off_and_on():
     assert on.model.interlace == Interlace(every=2)
 
 
+def test_the_name_of_a_section_that_is_on_leaves_it_as_it_is():
+    words = ["--config.model.interlace.every=2", "--config.model.interlace=Interlace"]
+    assert override(ExperimentConfig(), words)[0].model.interlace == Interlace(every=2)
+    config, _ = override(ExperimentConfig(), ["--config.train.steps=3", "--config.train=TrainConfig"])
+    assert config.train.steps == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
