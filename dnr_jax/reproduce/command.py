@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from types import FrameType
 
 from dnr_jax.config import ConfigError
 from dnr_jax.reproduce import findings, report, results
@@ -128,14 +129,30 @@ def _finished(out: pathlib.Path) -> set[str]:
 
 
 def in_processes(count: int, words: Sequence[str]) -> int:
-    """Give the same command to several processes, which share the runs and a GPU; return the largest exit status."""
+    """Give the same command to several processes, which share the runs and a GPU and have every SIGTERM of this one.
+
+    Returns:
+      The largest exit status; that of a process which a signal ended is 128 and the signal, as shells have it.
+
+    Raises:
+      KeyboardInterrupt: after Ctrl-C, when each process has written its checkpoint.
+    """
     command = [sys.executable, "-m", "dnr_jax", "reproduce", *words, "--jobs", "1"]
     # Otherwise the first one takes three quarters of the GPU's memory, and the others find too little.
     environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | os.environ
     workers = [subprocess.Popen(command, env=environment) for _ in range(count)]
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for worker in workers:
+            worker.send_signal(number)
+
+    before = signal.signal(signal.SIGTERM, pass_on)
     try:
-        return max(worker.wait() for worker in workers)
+        statuses = [worker.wait() for worker in workers]
+        return max(status if status >= 0 else 128 - status for status in statuses)
     except KeyboardInterrupt:
         for worker in workers:  # each has had the signal too, and writes its checkpoint
             worker.wait()
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)

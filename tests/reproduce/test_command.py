@@ -1,5 +1,11 @@
 import json
 import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -124,6 +130,47 @@ def test_jobs_are_processes_with_the_same_command(tmp_path, monkeypatch):
     assert parsed.vmap
     assert (parsed.table, parsed.seeds, parsed.jobs, parsed.budget, parsed.quick) == ("1b", 2, 1, 180, False)
     assert (parsed.out, parsed.scale, parsed.data, parsed.row) == (str(tmp_path), "mini", "", "")
+
+
+class Child(subprocess.Popen):
+    """A process in the place of a worker, which answers SIGTERM as they do, or is killed."""
+
+    def __init__(self, file: pathlib.Path, killed: bool):
+        block = "import os, pathlib, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})"
+        wait = "os.kill(os.getpid(), signal.SIGKILL)" if killed else "sys.exit(128 + signal.sigwait({signal.SIGTERM}))"
+        super().__init__([sys.executable, "-c", f"{block}; pathlib.Path({str(file)!r}).touch(); {wait}"])
+
+
+def start_children(monkeypatch, folder: pathlib.Path, killed: bool) -> list[Child]:
+    children: list[Child] = []
+
+    def start(words, env):
+        children.append(Child(folder / str(len(children)), killed))
+        return children[-1]
+
+    monkeypatch.setattr(command.subprocess, "Popen", start)
+    return children
+
+
+def test_sigterm_reaches_all_processes(tmp_path, monkeypatch):
+    children = start_children(monkeypatch, tmp_path, killed=False)
+
+    def terminate():
+        while len(list(tmp_path.iterdir())) < 2:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before, thread = signal.getsignal(signal.SIGTERM), threading.Thread(target=terminate)
+    thread.start()
+    assert command.in_processes(2, []) == 143
+    thread.join()
+    assert [child.returncode for child in children] == [143, 143]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_process_that_was_killed_is_no_success(tmp_path, monkeypatch):
+    start_children(monkeypatch, tmp_path, killed=True)
+    assert command.in_processes(2, []) == 137
 
 
 def test_the_report_of_a_checkout_is_written(tmp_path, monkeypatch, capsys):
