@@ -375,7 +375,8 @@ def _score(space: Space, values: Mapping[str, str]) -> tuple[float | None, dict[
         return None, failed
     from dnr_jax.evaluation import outputs
 
-    found = {trial.name: outputs.read_numbers(space.out / trial.name).get("top1", math.nan) for trial in trials}
+    numbers = {trial.name: outputs.read_numbers(space.out / trial.name) for trial in trials}
+    found = {name: each.get("top1", math.nan) if each.get("videos", 1) else math.nan for name, each in numbers.items()}
     if missing := [name for name, top1 in found.items() if not math.isfinite(top1)]:
         return None, dict.fromkeys(missing, "its evaluation has no top-1")
     return statistics.fmean(found.values()), {}

@@ -134,11 +134,12 @@ def test_the_score_is_the_mean_over_seeds_and_failures_have_none(tmp_path, train
     folder = tmp_path / "learning_rate=0.25"
     (folder / "seed1" / outputs.REPORT_FILE).write_text('{"top1": 0.75}')
     assert sweep_command._score(space, {"optimizer.learning_rate": "0.25"}) == (0.5, {})
-    (folder / "seed1" / outputs.REPORT_FILE).write_text("{}")
-    assert sweep_command._score(space, {"optimizer.learning_rate": "0.25"}) == (
-        None,
-        {"learning_rate=0.25/seed1": "its evaluation has no top-1"},
-    )
+    for empty in ("{}", '{"top1": 0.0, "videos": 0}'):
+        (folder / "seed1" / outputs.REPORT_FILE).write_text(empty)
+        assert sweep_command._score(space, {"optimizer.learning_rate": "0.25"}) == (
+            None,
+            {"learning_rate=0.25/seed1": "its evaluation has no top-1"},
+        )
     fails[3] = 2
     assert sweep_command._score(space, {"optimizer.learning_rate": "0.125"}) == (
         None,

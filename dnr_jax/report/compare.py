@@ -57,8 +57,9 @@ class RunRecord:
 
     @property
     def best(self) -> float:
-        """The best top-1 of its validations; NaN where there was none."""
-        return max((row["top1"] for row in self.rows if row["kind"] == "validation"), default=math.nan)
+        """The best top-1 of its validations; NaN where there was none, or none that could read a video."""
+        validations = [row for row in self.rows if row["kind"] == "validation" and row.get("videos", 1)]
+        return max((row["top1"] for row in validations), default=math.nan)
 
     @property
     def reached(self) -> int:
@@ -90,9 +91,11 @@ class RunRecord:
         return views(self.config.evaluation, self.config.data.crop_size)
 
     @property
-    def outdated(self) -> str:
-        """Say that the evaluation is not of a run that has ended; empty where it is, or where there is none."""
+    def wanting(self) -> str:
+        """Say that the evaluation is of no video, or of a run that has not ended; empty otherwise, or without one."""
         scored = self.numbers.get("step", self.length) if self.scored[0] == "latest" else self.length
+        if not self.numbers.get("videos", 1):
+            return "none of the videos of its evaluation could be decoded"
         if not self.numbers or min(scored, self.reached) >= self.length:
             return ""
         return (
@@ -138,8 +141,8 @@ class RunGroup:
 def find_runs(folders: Sequence[str | os.PathLike[str]]) -> tuple[list[RunRecord], list[str]]:
     """Return the runs in folders, which are runs themselves or hold some, and why others are left out.
 
-    An evaluation counts where it is of a run that has ended, and made as most of them are: with the views of each run's
-    configuration or with the same other ones, of the latest or of the best checkpoint.
+    An evaluation counts where it is of some video and of a run that has ended, and made as most of them are: with the
+    views of each run's configuration or with the same other ones, of the latest or of the best checkpoint.
 
     Raises:
       ConfigError: where there is none.
@@ -162,7 +165,7 @@ def find_runs(folders: Sequence[str | os.PathLike[str]]) -> tuple[list[RunRecord
 
 def _judged(runs: Sequence[RunRecord]) -> list[RunRecord]:
     """Return the runs with notes where their evaluations do not count."""
-    runs = [dataclasses.replace(run, note=run.outdated) for run in runs]
+    runs = [dataclasses.replace(run, note=run.wanting) for run in runs]
     finished = [run for run in runs if run.finished]
     # The usual protocol; of equally usual ones, that of the end of a run.
     counts = collections.Counter(run.protocol for run in finished)

@@ -99,6 +99,16 @@ def test_a_run_that_went_on_and_was_interrupted_has_not_ended(runs):
     assert "does not count" not in compare.text(found(runs / "slow"))
 
 
+def test_an_evaluation_of_which_no_video_could_be_decoded_does_not_count(runs):
+    changed(runs / "slow" / "seed0", videos=0, top1=0.0)
+    (slow,) = found(runs / "slow")
+    assert (len(slow.finished), slow.mean("top1").mean) == (1, 0.6)
+    note = "none of the videos of its evaluation could be decoded"
+    assert f"does not count: {runs / 'slow' / 'seed0'} ({note})" in compare.text([slow])
+    rows = [{"kind": "validation", "step": step, "top1": 0.0, "videos": 0} for step in (20, 40)]
+    assert math.isnan(dataclasses.replace(slow.runs[0], rows=rows).best)
+
+
 def test_the_length_of_a_run_follows_from_its_epochs(runs):
     folder = runs / "fast0"
     rows = [{"kind": "train", "step": step, "epoch": step / 20, "loss": 1.0, "accuracy": 0.5} for step in (20, 33, 50)]
