@@ -193,7 +193,7 @@ class DataConfig(KnownFields):
     num_workers: Annotated[int, Ge(-1)] = 0
     """Worker processes; 0: threads only; -1: one for every 8 cores where there are at least 16, otherwise none."""
     max_failures: Annotated[float, Ge(0), Le(1)] = 0.1
-    """The run ends when more than this share of the videos read so far could not be decoded."""
+    """The run ends when more than this share of the videos read so far, or of a validation, could not be decoded."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set a field; one of a former version is answered with where it is now."""

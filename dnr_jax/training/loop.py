@@ -13,14 +13,15 @@ import os
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 from etils import epath
 from jax.sharding import Mesh
 
-from dnr_jax.config import ConfigError, ExperimentConfig, RunError, expand_path, to_json, validate
+from dnr_jax.config import ConfigError, EvaluationConfig, ExperimentConfig, RunError, expand_path, to_json, validate
 from dnr_jax.data.catalogue import records
-from dnr_jax.data.clips.failures import FailureLog
+from dnr_jax.data.clips.failures import FailureLog, check_share
 from dnr_jax.data.clips.pipeline import BatchIterator, train_iterator
 from dnr_jax.evaluation.evaluate import Report, score_videos
 from dnr_jax.models import create_model
@@ -138,16 +139,23 @@ def _make_trainer(
     config, first = resolved.config, jax.process_index() == 0
     shown = first and not quiet
     model = create_model(config.model)
-    evaluate = functools.partial(
+    score = functools.partial(
         score_videos, make_eval_step(model, config, mesh), config=config, source=resolved.validation, mesh=mesh
     )
+
+    def evaluate(variables: Any, evaluation: EvaluationConfig) -> Report:
+        report = score(variables=variables, evaluation=evaluation, progress=shown)
+        videos = len(report.names) + len(report.undecoded)
+        check_share(report.undecoded, videos, config.data.max_failures)  # before a checkpoint is ranked by it
+        return report
+
     failures = FailureLog(resolved.training, config.data.max_failures, workdir / _undecoded_file())
     trainer = Trainer(
         config,
         model,
         mesh,
         batches=functools.partial(_batches, resolved),
-        evaluate=lambda variables, evaluation: evaluate(variables=variables, evaluation=evaluation, progress=shown),
+        evaluate=evaluate,
         names=resolved.training.names,
         hooks=[
             *(_records(workdir, config, checkpoints.latest_step or 0, failures, shown) if first else []),

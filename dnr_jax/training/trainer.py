@@ -7,7 +7,7 @@ mesh, batches and evaluation it is given.
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import flax.linen as nn
@@ -169,10 +169,11 @@ class Trainer:
 
         Raises:
           NonFiniteError: where a step until now had a loss that is not finite.
+          RunError: where too many of the videos cannot be decoded.
         """
         self.window.check()
         started = time.monotonic()
-        with self.clock.during("evaluation"):
+        with self._failures_told(), self.clock.during("evaluation"):
             self._tell(Hook.before_evaluation)
             self.evaluated = copied(self.state.evaluated, self.mesh)
             self.report = self.evaluate(self.evaluated, single_view(self.config.evaluation))
@@ -201,14 +202,20 @@ class Trainer:
 
     def _next(self, prefetched: Prefetcher) -> tuple[Batch, Batch]:
         """Return the next batch, on the host and on the devices."""
-        try:
+        with self._failures_told():
             with self.clock.during("input"):
                 batch, on_devices = next(prefetched)
             self._tell(Hook.before_step, batch)
+        return batch, on_devices
+
+    @contextlib.contextmanager
+    def _failures_told(self) -> Iterator[None]:
+        """Tell the hooks where the input cannot go on."""
+        try:
+            yield
         except RunError as error:
             self._tell(Hook.failed, error)
             raise
-        return batch, on_devices
 
     def _should_stop(self, stop: StopRequest) -> bool:
         """Return whether any process was asked to stop; several processes look only at steps that are logged."""
@@ -223,7 +230,8 @@ class Trainer:
         self.evaluated = copied(self.state.evaluated, self.mesh)
         if self.report and views(evaluation, size) == views(single_view(evaluation), size):
             return self.report
-        return self.evaluate(self.evaluated, evaluation)
+        with self._failures_told():
+            return self.evaluate(self.evaluated, evaluation)
 
     def _tell(self, event: Callable[..., None], *what: Any) -> None:
         """Call a method of :class:`Hook` of every hook."""

@@ -403,6 +403,21 @@ def test_too_many_broken_videos_end_the_run(tmp_path):
     assert {json.loads(line)["path"] for line in lines} <= set(map(str, broken)) and lines
 
 
+def test_a_run_ends_where_no_validation_video_can_be_decoded(tmp_path):
+    """As where a disk drops out: no checkpoint is ranked by nothing, and the run goes on when the videos are back."""
+    videos = write_videos(tmp_path / "videos")
+    whole = {path: path.read_bytes() for path in (videos / "val").rglob("*.mp4")}
+    for path in whole:
+        path.write_bytes(b"broken")
+    config = tiny_config(videos, steps=3)
+    with pytest.raises(RunError, match=r"all of the validation videos .*: 7 of 7, among them .*step 3"):
+        train(config, tmp_path / "run")
+    assert '"kind": "validation"' not in (tmp_path / "run" / "metrics.jsonl").read_text()
+    for path, content in whole.items():
+        path.write_bytes(content)
+    assert len(train(config, tmp_path / "run").labels) == 7
+
+
 def test_what_the_data_contradicts_is_refused_before_anything_is_written(videos, tmp_path):
     for change, message in [
         (("model", "num_classes", 2), "model.num_classes: is 2, but the data has 3 classes"),

@@ -16,6 +16,32 @@ _MIN_READ = 20
 _MIN_BATCH = 4
 
 
+def check_share(undecoded: Sequence[str], videos: int, max_fraction: float) -> None:
+    """Refuse a validation of which too many videos could not be decoded: its scores are of some others.
+
+    Args:
+      undecoded: names of the videos that could not be decoded.
+      videos: how many there were.
+      max_fraction: largest share of failures, of 20 videos and more; of fewer, one has to be left.
+
+    Raises:
+      RunError: for more.
+    """
+    count = len(undecoded)
+    if count and (count == videos or (videos >= _MIN_READ and count > max_fraction * videos)):
+        limit = "all" if count == videos else f"more than data.max_failures = {max_fraction}"
+        raise RunError(
+            _advice(f"{limit} of the validation videos could not be decoded: {count} of {videos}", undecoded)
+        )
+
+
+def _advice(reason: str, names: Sequence[str], where: str = "The warnings above say") -> str:
+    return (
+        f"{reason}, among them {', '.join(names[:5])}. {where} why; check that the files are whole ('dnr check' lists "
+        "all that are not), or raise data.max_failures"
+    )
+
+
 class FailureLog:
     """Counts the videos that could not be decoded, names them, and ends the run when there are too many.
 
@@ -68,7 +94,9 @@ class FailureLog:
         if in_batch >= _MIN_BATCH and not np.any(batch["weight"]):
             reason = "a whole batch of videos could not be decoded"
         if reason:
-            raise RunError(self._advice(f"{reason}: {count} of {read}", [*self._failed, *new]))
+            names = [self._source.names[index] for index in (*self._failed, *new)]
+            where = f"{self._report} says" if self._report else "The warnings above say"
+            raise RunError(_advice(f"{reason}: {count} of {read}", names, where))
         self._read, self._count = read, count
         self._failed.update(new)
 
@@ -92,14 +120,6 @@ class FailureLog:
         source = self._source
         named = {"index": index, "name": source.names[index], "path": source.paths[index]}
         return named | {"reason": _why_broken(source, index)}
-
-    def _advice(self, reason: str, failed: Sequence[int]) -> str:
-        names = ", ".join(self._source.names[index] for index in failed[:5])
-        where = f"{self._report} says" if self._report else "The warnings above say"
-        return (
-            f"{reason}, among them {names}. {where} why; check that the files are whole ('dnr check' lists all that "
-            "are not), or raise data.max_failures"
-        )
 
 
 def _why_broken(source: VideoSource, index: int) -> str:

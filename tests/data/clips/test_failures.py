@@ -5,7 +5,7 @@ import pytest
 
 from dnr_jax.config import RunError
 from dnr_jax.data.catalogue import sources
-from dnr_jax.data.clips.failures import FailureLog
+from dnr_jax.data.clips.failures import FailureLog, check_share
 from tests.data.clips.broken import with_broken
 
 
@@ -77,3 +77,16 @@ def test_failures_are_named_in_a_report(train, tmp_path):
     assert report.read_text() == before
     with pytest.raises(RunError, match=r"undecoded.jsonl says why.*'dnr check' lists all"):
         resumed.update(batch_of([0, 1, 2, 3], [0, 1, 2, 3], [0, 0, 0, 0]))
+
+
+def test_a_validation_may_lose_the_share_that_is_allowed():
+    names = [f"a/{number}.mp4" for number in range(20)]
+    check_share((), 0, 0.0)
+    check_share(names[:5], 20, 0.25)
+    check_share(names[:18], 19, 0.0)  # too few to judge
+    with pytest.raises(
+        RunError, match=r"data.max_failures = 0.25 of the validation videos .*: 6 of 20, among them a/0"
+    ):
+        check_share(names[:6], 20, 0.25)
+    with pytest.raises(RunError, match=r"^all of the validation videos could not be decoded: 3 of 3, .*'dnr check'"):
+        check_share(names[:3], 3, 1.0)
