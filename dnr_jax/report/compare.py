@@ -141,8 +141,9 @@ class RunGroup:
 def find_runs(folders: Sequence[str | os.PathLike[str]]) -> tuple[list[RunRecord], list[str]]:
     """Return the runs in folders, which are runs themselves or hold some, and why others are left out.
 
-    An evaluation counts where it is of some video and of a run that has ended, and made as most of them are: with the
-    views of each run's configuration or with the same other ones, of the latest or of the best checkpoint.
+    A copy of a run is left out: it would count as another seed. An evaluation counts where it is of some video and of a
+    run that has ended, and made as most of them are: with the views of each run's configuration or with the same other
+    ones, of the latest or of the best checkpoint.
 
     Raises:
       ConfigError: where there is none.
@@ -160,7 +161,18 @@ def find_runs(folders: Sequence[str | os.PathLike[str]]) -> tuple[list[RunRecord
                 left_out.append(str(error))
     if not found:
         raise ConfigError(f"there is nothing to compare: {'; '.join(left_out)}")
-    return _judged(list({run.folder: run for run in found}.values())), left_out
+    firsts: list[RunRecord] = []
+    for record in {one.folder: one for one in found}.values():
+        if first := next((first for first in firsts if _is_copy(record, first)), None):
+            left_out.append(f"'{record.folder}' is a copy of '{first.folder}'")
+        else:
+            firsts.append(record)
+    return _judged(firsts), left_out
+
+
+def _is_copy(run: RunRecord, first: RunRecord) -> bool:
+    """Return whether two folders are of one run: a second run of a seed has other times in its rows."""
+    return bool(run.rows) and run.rows == first.rows and run.config == first.config
 
 
 def _judged(runs: Sequence[RunRecord]) -> list[RunRecord]:

@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import json
 import math
+import shutil
 
 import pytest
 
@@ -72,6 +73,18 @@ def test_what_is_no_run_is_left_out_and_told(runs, capsys):
     assert "videos' holds no run" in told.err and "config.json' is damaged" in told.err
     with pytest.raises(ConfigError, match="nothing to compare: .*videos' holds no run"):
         compare.find_runs([runs / "videos"])
+
+
+def test_a_copy_of_a_run_is_no_further_seed(runs):
+    shutil.copytree(runs / "fast0", runs / "moved")
+    shutil.copytree(runs / "slow" / "seed0", runs / "slow" / "again")
+    row, *rest = (runs / "slow" / "again" / "metrics.jsonl").read_text().splitlines()
+    later = json.loads(row)
+    later["time"] = {"seconds": 12.5}  # the same seed, run a second time
+    (runs / "slow" / "again" / "metrics.jsonl").write_text("\n".join([json.dumps(later), *rest]) + "\n")
+    alike, left_out = compare.find_runs([runs])
+    assert f"'{runs / 'moved'}' is a copy of '{runs / 'fast0'}'" in left_out
+    assert {run.folder.name for run in alike} == {"seed0", "seed1", "again", "fast0", "fast1"}
 
 
 def changed(folder, **numbers) -> None:
