@@ -116,7 +116,8 @@ def _runs_of(one: Judgement) -> frozenset[tuple[str, float]]:
 
 def claims(judgements: Sequence[Judgement], verdict: str) -> str:
     """Return the paper's claims with a verdict, as a list."""
-    return bullets([_line(one, one.name) for one in judgements if one.verdict.verdict == verdict and not one.claim.own])
+    said = [_line(one, one.name) for one in judgements if one.verdict.verdict == verdict and not one.claim.own]
+    return bullets(said, "None." if verdict == "open" else NOTHING)
 
 
 def questions(judgements: Sequence[Judgement]) -> str:

@@ -74,6 +74,10 @@ def test_claims_stand_below_their_verdicts():
     assert "The four arms: DNR beats BN: +20.0" in findings.fill("{{open}}", runs("arms", 2, SHARES))
 
 
+def test_no_claim_may_be_open():
+    assert findings.claims([], "open") == "None." and findings.claims([], "supported") == findings.NOTHING
+
+
 def lines(verdict: str, found: list) -> list[str]:
     """The claims below a verdict."""
     return findings.fill(f"{{{{{verdict}}}}}", found).splitlines()
