@@ -273,7 +273,7 @@ def test_a_step_without_memory_says_what_needs_less_and_where_the_run_goes_on(vi
 
 def test_an_evaluation_without_memory_names_its_batch(videos, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "make_eval_step", lambda *arguments: no_memory)
-    with pytest.raises(RunError, match="RESOURCE_EXHAUSTED.*evaluation.batch_size.*no checkpoint yet"):
+    with pytest.raises(RunError, match="RESOURCE_EXHAUSTED.*evaluation.batch_size.*checkpoint of step 1 is complete"):
         train(tiny_config(videos, steps=1), tmp_path)
 
 
