@@ -31,7 +31,7 @@ def create_model(config: Network) -> nn.Module:
       ValueError: for fields out of range or that exclude one another, with what would be right.
       TypeError: for a dtype that is not floating point.
     """
-    # Of dtypes, only experiments know two alone: whoever enables float64 in JAX may build networks in it.
+    # Experiments are in float32 or bfloat16; whoever enables float64 in JAX may build networks in it.
     refuse(dataclasses.replace(config, dtype="float32"))
     return config.build()
 

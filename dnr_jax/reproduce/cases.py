@@ -141,9 +141,9 @@ def draw(groups: Sequence[tuple[str, Sequence[Compared]]], file: pathlib.Path) -
 
     drawn = [(title, compared) for title, compared in groups if compared]
     sizes = [len(compared) + 1.5 for _, compared in drawn]
-    figure = Figure(figsize=(10, 0.34 * sum(sizes)), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(len(drawn), 1, sharex=True, squeeze=False, height_ratios=sizes)[:, 0]
+    canvas = Figure(figsize=(10, 0.34 * sum(sizes)), layout="constrained")
+    FigureCanvasAgg(canvas)
+    panels = canvas.subplots(len(drawn), 1, sharex=True, squeeze=False, height_ratios=sizes)[:, 0]
     for axes, (title, compared) in zip(panels, drawn, strict=True):
         for place, one in enumerate(compared):
             seeds = one.found.over_seeds
@@ -157,7 +157,7 @@ def draw(groups: Sequence[tuple[str, Sequence[Compared]]], file: pathlib.Path) -
     limit = 1.4 * max(1.0, *means, *_ends(drawn))
     panels[-1].set_xlim(-limit, limit)
     panels[-1].set_xlabel("points of top-1 in favour of DNR: mean, 95% interval; behind the names: seeds", fontsize=9)
-    drawing.save(figure, file)
+    drawing.save(canvas, file)
 
 
 def _ends(drawn: Sequence[tuple[str, Sequence[Compared]]]) -> list[float]:

@@ -24,7 +24,7 @@ PROMPTED = 0
 """The seed that was seen before Table ``far`` was added."""
 _MODULES = {"tsm": "TSM", "tanet": "TANet", "tdn": "TDN"}
 _SPATIAL = {"slowfast": "SlowFast", "r2plus1d": "R(2+1)D"}
-_BEGIN = "egin with batch normalisation and interlacing, and take DNR only where it beats that on data of your own"
+_BEGIN = "begin with batch normalisation and interlacing, and take DNR only where it beats that on data of your own"
 
 
 def verdict_on(found: Sequence[Result], table: str, row: str, against: str, data: str = DATA) -> Verdict | None:
@@ -70,11 +70,11 @@ def advice(found: Sequence[Result]) -> str:
     if better:
         return (
             f"Where data and training are like {listed(better)}, try DNR, with the baseline beside it. "
-            f"Elsewhere b{_BEGIN}."
+            f"Elsewhere {_BEGIN}."
         )
     if all(one.verdict.verdict == "open" for one in compared):
-        return f"There are not seeds enough for advice. B{_BEGIN}."
-    return f"So b{_BEGIN}."
+        return f"There are not seeds enough for advice; {_BEGIN}."
+    return f"So {_BEGIN}."
 
 
 def interlacing(found: Sequence[Result]) -> str:
@@ -238,7 +238,7 @@ def temporal(found: Sequence[Result]) -> str:
     changed = "In networks with temporal modules of their own, DNR changes top-1 by"
     of_modules = f"{changed} {listed(modules)}." if modules else ""
     of_longer = f"; in 4 times the steps, by {listed(later)}" if later else ""
-    of_3d = f"In 3D networks, it changes it by {listed(spatial)}{of_longer}." if spatial else ""
+    of_3d = f"In 3D networks, DNR changes top-1 by {listed(spatial)}{of_longer}." if spatial else ""
     return f"{of_modules} {of_3d}".strip()
 
 

@@ -57,7 +57,7 @@ def test_cases_are_counted_by_verdict_with_those_that_are_clear():
         ),
         (0.6, 5, "So begin with batch normalisation and interlacing"),
         (0.8, 5, "So begin with batch normalisation and interlacing"),
-        (0.95, 4, "There are not seeds enough for advice. Begin with batch normalisation and interlacing"),
+        (0.95, 4, "There are not seeds enough for advice; begin with batch normalisation and interlacing"),
     ],
 )
 def test_advice_follows_the_verdicts_against_the_fair_baseline(dnr, seeds, said):
@@ -197,7 +197,7 @@ def test_networks_with_a_sense_of_time_are_said_one_by_one():
     found = runs("6", 5, {"tsm": 0.8, "tsm+dnr": 0.6}) + runs("5", 5, {"slowfast": 0.5, "slowfast+dnr": 0.8})
     text = sentences.temporal(found)
     assert text.startswith("In networks with temporal modules of their own, DNR changes top-1 by -20.0 points (")
-    assert "*contradicted* (TSM). In 3D networks, it changes it by +30.0 points (" in text
+    assert "*contradicted* (TSM). In 3D networks, DNR changes top-1 by +30.0 points (" in text
     assert text.endswith("*supported* (SlowFast).")
     later = sentences.temporal(found + runs("5-long", 5, {"slowfast,steps=4": 0.9, "slowfast+dnr,steps=4": 0.9}))
     assert "(SlowFast); in 4 times the steps, by +0.0 points (" in later
