@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dnr_jax.reproduce import drawing, statistics
 from dnr_jax.reproduce.results import Result
 from dnr_jax.reproduce.statistics import Contrast, Estimate
-from dnr_jax.reproduce.tables import DATA, FAR, TABLES
+from dnr_jax.reproduce.tables import DATA, FAR, SIZES, TABLES
 from dnr_jax.reproduce.verdicts import Verdict, accuracies, by_place, verdicts
 from dnr_jax.reproduce.wording import figure, interval
 
@@ -70,6 +70,18 @@ INTERLACED = (
     Case(_APART, _START, "far", "dnr,gain=4", "bn_interlace", FAR, later=True),
     Case(_APART, _LONGER, "far", "dnr,steps=4", "bn_interlace,steps=4", FAR, later=True),
     *(Case(data, "", table, "dnr", "bn_interlace", place) for data, table, place in (_UT, *_HOCKEY)),
+    *(
+        Case(
+            _UT[0],
+            f"clips of {size} x {size} pixels",
+            "sizes",
+            f"dnr,size={size}",
+            f"bn_interlace,size={size}",
+            _UT[2],
+            later=True,
+        )
+        for size in SIZES
+    ),
 )
 """DNR against batch normalisation, both interlaced."""
 ALONE = (

@@ -20,7 +20,7 @@ from dnr_jax.data.catalogue.sources import Folder, Lists
 from dnr_jax.data.clips.sampling import Segments
 from dnr_jax.data.clips.transforms import CenterCrop, MultiScaleCrop
 from dnr_jax.dnr import DNRSpec
-from dnr_jax.reproduce.tables import KNOBS, Row, Setting, Table
+from dnr_jax.reproduce.tables import DEFAULTS, KNOBS, Row, Setting, Table
 from dnr_jax.training.optimizer import SGD
 
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -95,7 +95,7 @@ class Run:
 
     def declared(self) -> dict[str, Any]:
         """Return all that the outcome depends on, as it is declared here and not as configurations spell it."""
-        protocol = {} if self.scale == "paper" else dataclasses.asdict(protocol_of(self.data, self.setting.network))
+        protocol = {} if self.scale == "paper" else dataclasses.asdict(protocol_of(self.data, self.setting))
         start = {"start": self.start.fingerprint} if self.start else {}
         data: dict[str, Any] = {"data": self.data, "fold": self.fold}
         if is_generated(self.data):
@@ -133,10 +133,12 @@ def knobs_of(data: str) -> dict[str, float]:
     return {name: float(value) for name, value in (CHOSEN | changed).items()}
 
 
-def protocol_of(data: str, network: str = "tsn") -> Protocol:
-    """Return how the mini scale trains a network on a data set."""
+def protocol_of(data: str, setting: Setting = DEFAULTS) -> Protocol:
+    """Return how the mini scale trains a row on a data set."""
     protocol = _protocol(data)
-    return dataclasses.replace(protocol, size=max(protocol.size, LEAST_SIDES.get(network, 0)))
+    size = setting.size or max(protocol.size, LEAST_SIDES.get(setting.network, 0))
+    short_side = protocol.short_side * setting.size // protocol.size if setting.size else protocol.short_side
+    return dataclasses.replace(protocol, size=size, short_side=short_side)
 
 
 def _protocol(data: str) -> Protocol:
@@ -220,7 +222,7 @@ def _paper(run: Run, folder: str) -> ExperimentConfig:
 
 
 def _mini(run: Run, folder: str, runs: pathlib.Path) -> ExperimentConfig:
-    protocol, setting = protocol_of(run.data, run.setting.network), run.setting
+    protocol, setting = protocol_of(run.data, run.setting), run.setting
     name, fields = NETWORKS[setting.network]
     model = named(Network, name)(num_classes=0, dropout=protocol.dropout, **fields)
     set_norm(model, setting)

@@ -44,6 +44,7 @@ class Setting:
       decay: factor of the weight decay.
       cells: factor of the learning rate of the relays' cells, beside ``rate``.
       precise: training batches from which running statistics are estimated anew for evaluation; 0: none.
+      size: side of the clips in pixels, with the frames in front of the crop in proportion; 0: that of the data set.
     """
 
     network: str = "tsn"
@@ -56,15 +57,19 @@ class Setting:
     decay: float = 1.0
     cells: float = 1.0
     precise: int = 0
+    size: int = 0
 
     def declared(self) -> dict[str, Any]:
         """Return what differs from the defaults, by name."""
-        default = Setting()
         return {
             field.name: dict(value) if field.name == "norm" else value
             for field in dataclasses.fields(self)
-            if (value := getattr(self, field.name)) != getattr(default, field.name)
+            if (value := getattr(self, field.name)) != getattr(DEFAULTS, field.name)
         }
+
+
+DEFAULTS = Setting()
+"""What a row trains that says nothing: TSN with DNR as published."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -491,6 +496,13 @@ _RATES = tuple(
 _TUNED = tuple(row for row in _RATES if row.name in ("dnr,rate=2", "bn_interlace,rate=2", "bn_interlace,rate=0.5"))
 LENGTHS = (2, 4)
 """Factors of the number of steps."""
+SIZES = (24, 40)
+"""Sides in pixels of the clips of real videos that are tried beside that of the other tables."""
+_SIZES = tuple(
+    Row(f"{row.name},size={size}", dataclasses.replace(row.setting, size=size))
+    for size in SIZES
+    for row in (ARMS[1], ARMS[3])
+)
 GAIN = {"gain": 4.0}
 """Lets the predicted scales start near 1."""
 _NEAR_1 = _arm("dnr,gain=4", norm=GAIN)
@@ -720,6 +732,29 @@ TABLES = {
             (),
             BEATS,
             tuple(f"hockey_fights:{count}" for count in (100, 200, 400)),
+        ),
+        Table(
+            "sizes",
+            "UT-Interaction at other sizes",
+            _SIZES,
+            _own(
+                *(
+                    Claim(
+                        f"DNR beats BN with interlacing on clips of {size} x {size} pixels",
+                        {f"dnr,size={size}": 1, f"bn_interlace,size={size}": -1},
+                    )
+                    for size in SIZES
+                ),
+                Claim(
+                    f"the margin over BN with interlacing is larger at {SIZES[1]} pixels than at {SIZES[0]}",
+                    {
+                        f"{name},size={size}": sign * end
+                        for size, end in zip(SIZES, (-1, 1), strict=True)
+                        for name, sign in (("dnr", 1), ("bn_interlace", -1))
+                    },
+                ),
+            ),
+            ("ut_interaction",),
         ),
         Table(
             "knobs",

@@ -69,6 +69,13 @@ def test_a_knob_at_the_chosen_value_is_the_chosen_data():
         experiments.knobs_of("generated:blur=1")
 
 
+@pytest.mark.parametrize("size", [24, 40])
+def test_a_size_takes_the_frames_in_front_of_the_crop_along(size):
+    usual, other = (experiments.protocol_of("ut_interaction", setting) for setting in (Setting(), Setting(size=size)))
+    assert other == dataclasses.replace(usual, size=size, short_side=other.short_side)
+    assert other.short_side / size == usual.short_side / usual.size
+
+
 def test_runs_have_seeds_data_and_folds():
     runs = runs_of(TABLES["ut"], ARMS[0], 2)
     assert [(run.seed, run.fold) for run in runs] == [(seed, fold) for seed in (0, 1) for fold in range(4)]
