@@ -60,6 +60,18 @@ _UT, *_HOCKEY = (
 )
 _LONGER = "4 times the steps"
 _START = "scales start near 1"
+
+
+def _at_other_sizes(dnr: str, against: str) -> tuple[Case, ...]:
+    data, _, place = _UT
+    return tuple(
+        Case(
+            data, f"{size} x {size} pixels", "sizes", f"{dnr},size={size}", f"{against},size={size}", place, later=True
+        )
+        for size in SIZES
+    )
+
+
 INTERLACED = (
     Case(_NEAR, "", "arms", "dnr", "bn_interlace"),
     Case(_NEAR, "each at its own learning rate", "tuned", "dnr,rate=2", "bn_interlace,rate=0.5", later=True),
@@ -70,18 +82,7 @@ INTERLACED = (
     Case(_APART, _START, "far", "dnr,gain=4", "bn_interlace", FAR, later=True),
     Case(_APART, _LONGER, "far", "dnr,steps=4", "bn_interlace,steps=4", FAR, later=True),
     *(Case(data, "", table, "dnr", "bn_interlace", place) for data, table, place in (_UT, *_HOCKEY)),
-    *(
-        Case(
-            _UT[0],
-            f"clips of {size} x {size} pixels",
-            "sizes",
-            f"dnr,size={size}",
-            f"bn_interlace,size={size}",
-            _UT[2],
-            later=True,
-        )
-        for size in SIZES
-    ),
+    *_at_other_sizes("dnr", "bn_interlace"),
 )
 """DNR against batch normalisation, both interlaced."""
 ALONE = (
@@ -89,6 +90,7 @@ ALONE = (
     Case(_NEAR, _LONGER, "schedule", "dnr_no_interlace,steps=4", "bn,steps=4", later=True),
     Case(_APART, "", "far", "dnr_no_interlace", "bn", FAR, later=True),
     *(Case(data, "", table, "dnr_no_interlace", "bn", place) for data, table, place in (_UT, *_HOCKEY)),
+    *_at_other_sizes("dnr_no_interlace", "bn"),
 )
 """The same with neither interlaced: what the relays do alone."""
 

@@ -499,9 +499,7 @@ LENGTHS = (2, 4)
 SIZES = (24, 40)
 """Sides in pixels of the clips of real videos that are tried beside that of the other tables."""
 _SIZES = tuple(
-    Row(f"{row.name},size={size}", dataclasses.replace(row.setting, size=size))
-    for size in SIZES
-    for row in (ARMS[1], ARMS[3])
+    Row(f"{row.name},size={size}", dataclasses.replace(row.setting, size=size)) for size in SIZES for row in ARMS
 )
 GAIN = {"gain": 4.0}
 """Lets the predicted scales start near 1."""
@@ -740,10 +738,11 @@ TABLES = {
             _own(
                 *(
                     Claim(
-                        f"DNR beats BN with interlacing on clips of {size} x {size} pixels",
-                        {f"dnr,size={size}": 1, f"bn_interlace,size={size}": -1},
+                        f"{claim.text} on clips of {size} x {size} pixels",
+                        {f"{row},size={size}": weight for row, weight in claim.weights.items()},
                     )
                     for size in SIZES
+                    for claim in BEATS[1:]
                 ),
                 Claim(
                     f"the margin over BN with interlacing is larger at {SIZES[1]} pixels than at {SIZES[0]}",
