@@ -43,7 +43,8 @@ def override(config: ExperimentConfig, arguments: Sequence[str]) -> tuple[Experi
 
     Raises:
       ConfigError: for a field that does not exist, with the nearest name and the section's fields, for a value that
-        its field cannot take, or for a class that stands behind a field that it does not keep; a line for each.
+        its field cannot take, or for a class that stands behind a field that it does not keep or has not got; a line
+        for each.
     """
     problems, rest, remaining, given = [], [], list(arguments), dict[str, Any]()
     while remaining:
@@ -89,14 +90,20 @@ def find_field(config: Any, name: str) -> tuple[Any, Any]:
 
 
 def _refuse_lost(name: str, value: Any, config: ExperimentConfig, given: Mapping[str, Any]) -> None:
-    """Raise ConfigError where a part that was just chosen has fields that were given before it, at other values."""
+    """Raise ConfigError where a part that was just chosen has not got what was given before it."""
     if not isinstance(value, Part):
         return
-    now = flatten(config)
+    now, chosen = flatten(config), type(value).__name__
     for field, asked in given.items():
-        if field.startswith(f"{name}.") and field in now and now[field] != _leaf(asked):
+        if not field.startswith(f"{name}."):
+            continue
+        if field not in now and asked is not None:  # what was switched off is, where there is none
             raise ConfigError(
-                f"{field}={asked} stands before it, and {type(value).__name__} begins with {now[field]}; set the field "
+                f"{field}={asked} stands before it, and {chosen} has no such field; leave one of them out"
+            )
+        if field in now and now[field] != _leaf(asked):
+            raise ConfigError(
+                f"{field}={asked} stands before it, and {chosen} begins with {now[field]}; set the field "
                 f"behind --config.{name}={value.label()}"
             )
 

@@ -76,6 +76,7 @@ class ImportReport:
       started: paths of relays that start at scales and shifts of the source.
       remarks: lines about what was computed from the source.
       ambiguous: names of the source that become one name, by this name.
+      broken: by our paths, a line about values that are not finite.
     """
 
     source: str
@@ -91,6 +92,7 @@ class ImportReport:
     started: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     ambiguous: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    broken: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def problems(self) -> list[str]:
@@ -98,6 +100,7 @@ class ImportReport:
         lines = [f"missing: {key}; here {path}" for path, key in self.missing.items()]
         lines += [f"unexpected: {key}" for key in self.unexpected]
         lines += [f"ambiguous: {', '.join(keys)}; expected one {name}" for name, keys in self.ambiguous.items()]
+        lines += [f"values: {line}" for line in self.broken.values()]
         return sorted(lines + [f"shape: {line}" for line in self.mismatched.values()])
 
     def check(self) -> None:
@@ -111,12 +114,12 @@ class ImportReport:
     @property
     def _only_head(self) -> bool:
         """Whether everything that does not fit is in the head, so that a new one is what is missing."""
-        inside = [may_differ(("head",), path, "") for path in (*self.missing, *self.mismatched)]
+        inside = [may_differ(("head",), path, "") for path in (*self.missing, *self.mismatched, *self.broken)]
         return all([*inside, *(may_differ(("head",), "", key) for key in self.unexpected)])
 
     def summary(self) -> str:
         """Return the report in few lines, as it is printed."""
-        total = sum(map(len, (self.loaded, self.missing, self.mismatched, self.fresh, self.started)))
+        total = sum(map(len, (self.loaded, self.missing, self.mismatched, self.broken, self.fresh, self.started)))
         inflated = f", {len(self.inflated)} of them inflated from 2D" if self.inflated else ""
         lines = [f"weights of {self.source} ({self.naming}): {len(self.loaded)} of {total} arrays loaded{inflated}"]
         for what, names in (("left as initialised", self.fresh), ("not used", self.dropped)):
@@ -208,7 +211,7 @@ def match(
     arrays: dict[tuple[str, str], np.ndarray] = {}
     loaded: dict[str, str] = {}
     inflated: list[str] = []
-    missing, mismatched, fresh = {}, {}, {}
+    missing, mismatched, broken, fresh = {}, {}, {}, {}
     for (collection, path), leaf in leaves.items():
         name = _name(naming, path)
         key, found = given.pop(name, ("", None))
@@ -219,7 +222,8 @@ def match(
         if twin and (lent := everything.get(_name(naming, twin))):
             fitted = _fit_twin(naming.decode(lent[1]), tuple(leaf.shape))
             key, found = lent if fitted is not None else (key, found)
-        if found is not None and fitted is not None:
+        infinite = 0 if fitted is None else int(np.sum(~np.isfinite(fitted)))
+        if found is not None and fitted is not None and not infinite:
             arrays[collection, path] = fitted
             loaded[path] = key
             if fitted.ndim != found.ndim:
@@ -230,6 +234,8 @@ def match(
                 dropped[key] = entry
         elif found is None:
             missing[path] = name
+        elif infinite:
+            broken[path] = f"{key} has {infinite} of {found.size} that are not finite; here {path}"
         else:
             kinds = ("", "") if _same_kind(found.dtype, leaf.dtype) else (f"{found.dtype} ", f"{leaf.dtype} ")
             shape = tuple(leaf.shape)
@@ -262,6 +268,7 @@ def match(
         dropped,
         notes,
         ambiguous=ambiguous,
+        broken=broken,
     )
     return Match(arrays, replaced, report)
 

@@ -52,6 +52,15 @@ def statistics_dtype(dtype: Dtype) -> jnp.dtype:
     return jnp.dtype(dtype) if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
 
 
+def check_axes(x: jax.Array) -> None:
+    """Raise ValueError unless ``x`` has at least the axes of clips, frames and channels, ``[N, T, *S, C]``."""
+    if x.ndim < 3:
+        raise ValueError(
+            f"features must be [N, T, *S, C] (clips, frames, spatial axes, channels), got {x.ndim} axes: {x.shape}; "
+            "x[:, None] makes each entry a clip of one frame"
+        )
+
+
 def frame_moments(x: Features) -> Moments:
     """Reduce features to the moments of each frame, the one time that the features are read.
 
@@ -62,7 +71,12 @@ def frame_moments(x: Features) -> Moments:
 
     Returns:
       Moments ``[N, T, C]`` over the spatial axes.
+
+    Raises:
+      TypeError: for features that are not floating point.
+      ValueError: for features without an axis of clips or of frames.
     """
+    check_axes(x)
     wide = x.astype(statistics_dtype(x.dtype))
     axes = tuple(range(2, x.ndim - 1))
     return Moments(jnp.mean(wide, axes), jnp.mean(jnp.square(wide), axes))
@@ -363,8 +377,9 @@ def interlace(x: Features, fraction: float = 0.125) -> Features:
       fraction: between 0 and 0.5.
 
     Raises:
-      ValueError: for another fraction.
+      ValueError: for another fraction, or features without an axis of clips or of frames.
     """
+    check_axes(x)
     if not 0 <= fraction <= 0.5:
         raise ValueError(f"interlace fraction must be between 0 and 0.5, got {fraction}")
     fold = int(round(x.shape[-1] * fraction, 6))  # 200 * 0.29 is a little less than 58

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dnr_jax.dnr.functional import statistics_dtype
+from dnr_jax.dnr.functional import check_axes, statistics_dtype
 
 
 def as_features(x: Any) -> jax.Array:
@@ -19,11 +19,7 @@ def as_features(x: Any) -> jax.Array:
         raise TypeError(f"features must be an array [N, T, *S, C], got {type(x).__name__}")
     x = jnp.asarray(x)
     statistics_dtype(x.dtype)
-    if x.ndim < 3:
-        raise ValueError(
-            f"features must be [N, T, *S, C] (clips, frames, spatial axes, channels), got {x.ndim} axes: {x.shape}; "
-            "x[:, None] makes each entry a clip of one frame"
-        )
+    check_axes(x)
     if not x.size:
         raise ValueError(f"features [N, T, *S, C] need at least one value along each axis, got the shape {x.shape}")
     return x

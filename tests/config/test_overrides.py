@@ -65,9 +65,27 @@ def test_former_names_of_sources_are_told_the_new_ones(flag, message):
 
 
 def test_another_source_keeps_what_both_have():
-    arguments = ["--config.data.source.root=/r", "--config.data.source.train_list=/t", "--config.data.source=Dataset"]
-    config, _ = override(ExperimentConfig(), [*arguments, "--config.data.source.name=ucf101"])
+    arguments = ["--config.data.source.root=/r", "--config.data.source=Dataset", "--config.data.source.name=ucf101"]
+    config, _ = override(ExperimentConfig(), arguments)
     assert config.data.source == Dataset("ucf101", "/r")
+
+
+@pytest.mark.parametrize(
+    ("field", "asked", "chosen"),
+    [
+        ("optimizer.momentum", "0.5", "optimizer=AdamW"),
+        ("data.source.train_list", "/t", "data.source=Dataset"),
+        ("model.interlace.every", "2", "model=SlowFast"),
+    ],
+)
+def test_what_the_chosen_class_does_not_have_is_not_dropped(field, asked, chosen):
+    name, _, part = chosen.partition("=")
+    words = [f"--config.{field}={asked}", f"--config.{chosen}"]
+    refusal = f"^--config.{name}: {field}={asked} stands before it, and {part} has no such field"
+    with pytest.raises(ConfigError, match=refusal):
+        override(ExperimentConfig(), words)
+    with pytest.raises(ConfigError, match=f"no field '{field}'"):
+        override(ExperimentConfig(), words[::-1])
 
 
 def test_right_overrides_pass():
@@ -126,7 +144,7 @@ def test_another_network_leaves_a_section_switched_off():
     off = "--config.model.interlace=None"
     config, _ = override(ExperimentConfig(), [off, "--config.model=BNInception"])
     assert config.model == BNInception(interlace=None)
-    more = [off, "--config.model.interlace=Interlace", "--config.model.dropout=0.4", "--config.model=TSM"]
+    more = [off, "--config.model.dropout=0.4", "--config.model=TSM"]
     with pytest.raises(ConfigError, match="^--config.model: model.dropout=0.4 stands before it, and TSM begins"):
         override(ExperimentConfig(), more)
 

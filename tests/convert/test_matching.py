@@ -177,6 +177,27 @@ def test_every_way_not_to_fit_is_reported():
     assert "allow=head" not in str(error.value)  # which would not be enough
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, ml_dtypes.bfloat16])
+def test_values_that_are_not_finite_are_no_weights(dtype):
+    wanted = template("r18")
+    state = {name: array.astype(dtype) for name, array in to_state_dict(noise(wanted), TORCHVISION).items()}
+    state["bn1.running_mean"][:2] = np.nan
+    state["fc.bias"][0] = np.inf
+    report = match(state, wanted, TORCHVISION).report
+    assert report.problems == [
+        "values: bn1.running_mean has 2 of 4 that are not finite; here backbone/norm1/mean",
+        "values: fc.bias has 1 of 3 that are not finite; here head/fc/bias",
+    ]
+    with pytest.raises(ConversionError, match="values: bn1.running_mean"):
+        from_state_dict(state, wanted, TORCHVISION)
+    allowed = match(state, wanted, TORCHVISION, allow=("head", "bn1.running_mean"))
+    allowed.report.check()
+    assert ("params", "head/fc/bias") not in allowed.arrays and (
+        "batch_stats",
+        "backbone/norm1/mean",
+    ) not in allowed.arrays
+
+
 @pytest.mark.parametrize("lacking", ["fc.bias", ""])
 def test_where_only_the_head_does_not_fit_a_new_one_is_proposed(lacking):
     state = dict(state_of("r18", "torchvision")) | {"fc.weight": np.zeros((5, 32)), "fc.bias": np.zeros(5)}

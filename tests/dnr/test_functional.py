@@ -1,5 +1,7 @@
 """Pure functions of arrays, each against the loop or the formula that it replaces."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -145,6 +147,12 @@ def test_interlace_keeps_the_dtype():
 def test_interlace_refuses_fractions_out_of_range(fraction):
     with pytest.raises(ValueError, match=f"between 0 and 0.5, got {fraction}"):
         interlace(jnp.zeros((1, 2, 1, 1, 8)), fraction)
+
+
+@pytest.mark.parametrize("function", [functional.interlace, functional.frame_moments])
+def test_features_without_an_axis_of_frames_are_refused(function):
+    with pytest.raises(ValueError, match=r"got 2 axes: \(4, 8\); x\[:, None\] makes each entry a clip of one frame"):
+        inspect.unwrap(function)(jnp.ones((4, 8)))  # without the checks of types that only tests make
 
 
 @pytest.mark.parametrize("runs", [1, 2, 4])
