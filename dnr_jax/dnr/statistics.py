@@ -29,7 +29,8 @@ def precise_statistics(
     Args:
       model: a Linen module called as ``model(batch, train=True)`` with a ``dropout`` key; or, for any other call, a
         function ``(variables, batch) -> sums``: the collection ``moments`` of a training-mode application with
-        ``mutable=["moments", "batch_stats"]``, which holds sums over the values of the batch and their number.
+        ``mutable=["moments", "batch_stats"]``, which holds sums over the values of the batch and their number. One of
+        ``jax.jit`` runs as it is, with its shardings and compiler options, compiled once for all calls.
       variables: of the model, with the collection ``batch_stats``; not changed.
       batches: batches of training data of one shape, at least one.
 
@@ -43,30 +44,22 @@ def precise_statistics(
     if not variables.get("batch_stats"):
         return variables
     sums = functools.partial(_observe, model) if isinstance(model, nn.Module) else model
-    unheard: set[str] = set()
-
-    def observe(variables: Variables, batch: Any) -> Variables:
-        with nn.intercept_methods(functools.partial(_note_unheard, unheard)):
-            return sums(variables, batch)
-
-    # Jitted throughout: arrays that several processes share cannot be touched otherwise.
-    @jax.jit
-    def add(total: Variables, batch: Any) -> Variables:
-        return jax.tree.map(jnp.add, total, observe(variables, batch))
-
     remaining = iter(batches)
     first = next(remaining, None)
     if first is None:
         raise ValueError("precise statistics need at least one batch")
-    total = jax.jit(observe)(variables, first)
-    if unheard:
+    if unheard := _unheard(sums, variables, first):
         raise ValueError(
             f"{', '.join(sorted(unheard))}: the collection {MOMENTS!r} is not mutable there, so that the statistics of "
             f"the batches are not known; expected {MOMENTS!r} beside 'batch_stats' in variable_axes of the nn.scan, or "
             "another lifted transform, around it"
         )
+    # Jitted throughout: arrays that several processes share cannot be touched otherwise.
+    observe = sums if isinstance(sums, jax.stages.Wrapped) else jax.jit(sums)
+    add = jax.jit(functools.partial(jax.tree.map, jnp.add))
+    total = observe(variables, first)
     for batch in remaining:
-        total = add(total, batch)
+        total = add(total, observe(variables, batch))
     return {**variables, "batch_stats": _replaced(variables["batch_stats"], total)}
 
 
@@ -76,6 +69,16 @@ def _observe(model: nn.Module, variables: Variables, batch: Any) -> Variables:
         variables, batch, train=True, mutable=[MOMENTS, "batch_stats"], rngs={"dropout": jax.random.key(0)}
     )
     return updates.get(MOMENTS, {})
+
+
+def _unheard(sums: Callable[[Variables, Any], Variables], variables: Variables, batch: Any) -> set[str]:
+    """Return the layers whose sums get lost when they hand them out; nothing is computed or compiled."""
+    unheard: set[str] = set()
+    # What jax.jit has traced before is not traced again, and would say nothing.
+    traced = getattr(sums, "__wrapped__", sums) if isinstance(sums, jax.stages.Wrapped) else sums
+    with nn.intercept_methods(functools.partial(_note_unheard, unheard)):
+        jax.eval_shape(lambda *arguments: traced(*arguments), variables, batch)
+    return unheard
 
 
 def _note_unheard(unheard: set[str], call: Any, args: Any, kwargs: Any, context: Any) -> Any:

@@ -231,7 +231,12 @@ def make_observe_step(
         sums = jax.lax.map(functools.partial(moments, variables), parts)
         return jax.tree.map(functools.partial(jnp.sum, axis=0), sums)
 
-    return jax.jit(observe, in_shardings=(replicated(mesh), along_batch(mesh)), out_shardings=replicated(mesh))
+    return jax.jit(
+        observe,
+        in_shardings=(replicated(mesh), along_batch(mesh)),
+        out_shardings=replicated(mesh),
+        compiler_options=mesh_options(mesh),
+    )
 
 
 @jax.jit

@@ -152,7 +152,7 @@ class Scanned(nn.Module):
         return scan(train, name="blocks")(x, None)[0]
 
 
-@pytest.mark.parametrize("given", ["module", "function"])
+@pytest.mark.parametrize("given", ["module", "function", "jitted"])
 def test_layers_whose_sums_get_lost_are_named(given):
     model, x = Scanned(("params", "batch_stats")), features(2, 4, 3)
     variables = model.init(jax.random.key(0), x, False)
@@ -160,9 +160,29 @@ def test_layers_whose_sums_get_lost_are_named(given):
     def sums(variables, batch):
         return model.apply(variables, batch, True, mutable=["moments", "batch_stats"])[1]["moments"]
 
+    handed = {"module": model, "function": sums, "jitted": jax.jit(sums)}[given]
     message = "^blocks/norm: the collection 'moments' is not mutable there.*expected 'moments' beside 'batch_stats' in"
-    with pytest.raises(ValueError, match=message):
-        precise_statistics(model if given == "module" else sums, variables, [x])
+    for _ in range(2):  # also where the function was traced before
+        with pytest.raises(ValueError, match=message):
+            precise_statistics(handed, variables, [x])
+        if given == "jitted":
+            handed(variables, x)
+
+
+def test_a_jitted_pass_is_compiled_once_for_all_calls():
+    model, variables, batches = build(StaticNorm)
+    traced = []
+
+    @jax.jit
+    def sums(variables, batch):
+        traced.append(1)
+        return model.apply(variables, batch, True, mutable=["moments", "batch_stats"])[1]["moments"]
+
+    for _ in range(3):
+        found = precise_statistics(sums, variables, batches)
+    assert len(traced) == 3 + 1  # each call looks at its shapes, the first one compiles it
+    wanted = precise_statistics(model, variables, batches)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9), found["batch_stats"], wanted["batch_stats"])
 
 
 def test_layers_under_a_scan_that_threads_the_sums_have_statistics():
