@@ -336,7 +336,7 @@ def test_clips_that_share_statistics_on_one_device_need_no_communication(x64, cl
 class TestStreaming:
     """A long video, a piece at a time."""
 
-    @pytest.mark.parametrize("granularity", ["group", "frame"])
+    @pytest.mark.parametrize("granularity", ["group", pytest.param("frame", marks=pytest.mark.slow)])
     @pytest.mark.parametrize(("relay", "depth"), [("lstm", 2), ("se", 1), ("fc", 1)])
     def test_pieces_are_the_whole(self, x64, granularity, relay, depth):
         layer = CrossTemporalDNR(
@@ -473,7 +473,14 @@ class Depth(nn.Module):
         return scan(name="blocks")(state, cell.shared())[0][1]
 
 
-@pytest.mark.parametrize(("initial_state", "remat"), [("zeros", False), ("learned", False), ("learned", True)])
+@pytest.mark.parametrize(
+    ("initial_state", "remat"),
+    [
+        pytest.param("zeros", False, marks=pytest.mark.slow),
+        pytest.param("learned", False, marks=pytest.mark.slow),
+        ("learned", True),
+    ],
+)
 def test_blocks_under_a_scan_share_a_cell_that_is_handed_to_them(x64, initial_state, remat):
     x = features(2, 4, 3)
     loop, scan = Depth(False, initial_state), Depth(True, initial_state, remat)

@@ -40,7 +40,13 @@ def layers(kind, **fields):
     return plain, local, reference.variables_like(shapes, 1), x
 
 
-@pytest.mark.parametrize("fields", SETTINGS.values(), ids=SETTINGS.keys())
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param(fields, id=name, marks=[pytest.mark.slow] if name in ("bidirectional", "se", "fc") else [])
+        for name, fields in SETTINGS.items()
+    ],
+)
 def test_training_is_that_on_all_clips(fields):
     plain, local, variables, x = layers(CrossTemporalDNR, **fields)
 

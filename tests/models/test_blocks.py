@@ -253,7 +253,10 @@ def test_branches_have_chains_of_their_own():
     assert (branch.before, branch.behind) == ("block1/branch_double_3x3/conv1", "block1/branch_double_3x3/conv2")
 
 
-@pytest.mark.parametrize("mutable", [True, ["batch_stats", "relay_state"]], ids=["True", "named"])
+@pytest.mark.parametrize(
+    "mutable",
+    [pytest.param(True, id="True", marks=pytest.mark.slow), pytest.param(["batch_stats", "relay_state"], id="named")],
+)
 def test_scanned_blocks_stream_where_the_state_is_named(mutable):
     """Under a scan that threads the collection, a block would take it for named in any case."""
     spec = DNRSpec(norm1="ct", norm2="ct")

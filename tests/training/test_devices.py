@@ -90,6 +90,7 @@ def test_a_compiler_without_presets_is_recognised(monkeypatch):
     assert not devices._has_preset.__wrapped__()
 
 
+@pytest.mark.slow
 def test_steps_are_compiled_with_the_options(monkeypatch, quick_compile):
     """An option that the compiler does not know is refused where it arrives."""
     config = tiny.shrink(load_config("demo"), monkeypatch)
@@ -105,6 +106,7 @@ def test_steps_are_compiled_with_the_options(monkeypatch, quick_compile):
         step(variables, views)
 
 
+@pytest.mark.slow
 def test_a_step_computes_the_same_with_the_preset(monkeypatch, quick_compile):
     config = tiny.shrink(load_config("demo"), monkeypatch)
     model = create_model(config.model)

@@ -254,6 +254,7 @@ def no_memory(*arguments):
     raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.\nmore")
 
 
+@pytest.mark.slow
 def test_a_step_without_memory_says_what_needs_less_and_where_the_run_goes_on(videos, tmp_path):
     config = tiny_config(videos, eval_every=1)
     with pytest.raises(RunError) as refused, opened(config, tmp_path) as trainer:

@@ -33,18 +33,18 @@ def test_h264_copied_out_of_an_avi_file_is_told(reordered, container):
     assert not zoo.wrong_clips(content, range(0, 36, 9), (1, 5))
 
 
-CASES = [
-    ("libx264", "mpegts", 2),
-    ("libx264", "mp4", 3),
-    ("libx265", "matroska", 1),
-    ("mpeg2video", "mpeg", 1),
-    ("mpeg4", "avi", 1),
-    ("libvpx", "webm", 1),
-    ("mjpeg", "avi", 0),
-]
-
-
-@pytest.mark.parametrize("codec, container, options", CASES, ids=lambda value: str(value))
+@pytest.mark.parametrize(
+    ("codec", "container", "options"),
+    [
+        pytest.param("libx264", "mpegts", 2, marks=pytest.mark.slow),
+        ("libx264", "mp4", 3),
+        pytest.param("libx265", "matroska", 1, marks=pytest.mark.slow),
+        pytest.param("mpeg2video", "mpeg", 1, marks=pytest.mark.slow),
+        pytest.param("mpeg4", "avi", 1, marks=pytest.mark.slow),
+        pytest.param("libvpx", "webm", 1, marks=pytest.mark.slow),
+        ("mjpeg", "avi", 0),
+    ],
+)
 def test_clips_are_those_of_decoding_in_order(codec, container, options):
     for how, content in zoo.variants(codec, container, first_options(codec, options)):
         if zoo.can_be_decoded(content):
