@@ -290,14 +290,28 @@ def _add_weight_commands(commands: "argparse._SubParsersAction[_Parser]") -> Non
     profile.add_argument("--markdown", action="store_true", help="print a Markdown table, with times as ratios only")
     profile.set_defaults(run=_profile)
     convert = commands.add_parser(
-        "convert", help="turn weights of any source into a file of another code base", epilog=_CHECKPOINT
+        "convert",
+        help="turn weights of any source into a file of another code base, or into a run to use",
+        epilog=_CHECKPOINT,
     )
     convert.add_argument(
         "source",
         type=path_from,
         help="file of weights (.safetensors, .pth, .pt, .pyth), or work directory of a run",
     )
-    convert.add_argument("target", type=path_from, help="file to write: .safetensors, or .pth with torch installed")
+    convert.add_argument(
+        "target", nargs="?", type=path_from, help="file to write: .safetensors, or .pth with torch installed"
+    )
+    convert.add_argument(
+        "--workdir",
+        type=path_from,
+        metavar="FOLDER",
+        help="instead of a file, make the folder of a run of these weights, which evaluate, predict, serve and the "
+        "other commands take like one that was trained",
+    )
+    convert.add_argument(
+        "--label-map", type=path_from, metavar="FILE", help="names of the classes; default: what the source says"
+    )
     convert.add_argument(
         "--config", type=path_from, metavar="FILE[:ARGUMENT]", help="the network; default: what the source says"
     )
@@ -591,9 +605,17 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _convert(args: argparse.Namespace) -> int:
+    if bool(args.target) == bool(args.workdir):
+        raise ConfigError(
+            "expected either a file to write or --workdir: dnr convert SOURCE (TARGET | --workdir FOLDER)"
+        )
+    if args.workdir and args.to != "own":
+        raise ConfigError(f"--to: is {args.to!r}, but a run has no names of other code bases; leave it out")
+    if args.label_map and args.target and not args.target.endswith(".safetensors"):
+        raise ConfigError("--label-map: only .safetensors and runs hold names of classes; leave it out")
     with stage("importing"):
         from dnr_jax.config import InitConfig, load_config
-        from dnr_jax.convert.source import convert, read_source
+        from dnr_jax.convert.source import convert, convert_to_run, read_source
 
     config = load_config(args.config) if args.config else None
     with stage("reading the weights"):
@@ -601,11 +623,25 @@ def _convert(args: argparse.Namespace) -> int:
     config = config or source.config
     if config:
         config.init = InitConfig(naming=args.naming, allow=args.allow, relays=args.relays)
+    classes = _class_names(args.label_map) if args.label_map else ()
     with stage("converting"):
-        report = convert(source, args.target, config, args.to)
+        if args.workdir:
+            folder, report = convert_to_run(source, args.workdir, config, classes)
+        else:
+            report = convert(source, args.target, config, args.to, classes)
     print(report.summary())
-    print(f"wrote {args.target} ({args.to})")
+    print(f"wrote {folder}" if args.workdir else f"wrote {args.target} ({args.to})")
     return 0
+
+
+def _class_names(file: str) -> tuple[str, ...]:
+    """Return the names in a file of classes."""
+    from dnr_jax.data.catalogue.annotations import label_map
+
+    try:
+        return label_map(epath.Path(file)).names
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--label-map: {error}") from error
 
 
 def _export(args: argparse.Namespace) -> int:

@@ -113,6 +113,14 @@ def test_config_flags_of_a_page_exist(page):
         assert flag in FIELDS, f"{page_id(page)}: --{flag}"
 
 
+def test_settings_of_other_programs_are_fields_here():
+    page = (REPOSITORY / "docs/coming_from.md").read_text()
+    rows = [line.split("|") for line in page.partition("## Settings")[2].splitlines() if line.startswith("|")][2:]
+    named = [re.findall(r"`([a-z][\w.]+)(?:=\w+)?`", row[3]) for row in rows]
+    assert len(rows) > 30 and all(named)
+    assert {f"config.{name}" for names in named for name in names} <= FIELDS
+
+
 @pytest.mark.parametrize("page", CONFIGURED, ids=page_id)
 def test_training_commands_of_a_page_are_accepted(page):
     """The config file exists, the fields exist and their values have the right type."""

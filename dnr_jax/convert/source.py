@@ -33,7 +33,7 @@ from dnr_jax.models.blocks import predicting_norms, stack_blocks, unstack_blocks
 from dnr_jax.models.complexity import abstract_variables
 from dnr_jax.models.naming import OWN, ConversionError
 from dnr_jax.runs.devices import initializer_options, make_mesh
-from dnr_jax.runs.folder import CONFIG_FILE, load_run
+from dnr_jax.runs.folder import CONFIG_FILE, check_new, load_run, write_run
 
 CONFIG_ENTRY, CLASSES_ENTRY, NAMING_ENTRY = "dnr_jax.config", "dnr_jax.classes", "dnr_jax.naming"
 """Entries of the text beside the arrays of our own safetensors files."""
@@ -184,7 +184,7 @@ def fit_classes(source: Source, config: ExperimentConfig, shown: Sequence[str]) 
       ConfigError: also where a class of ``shown`` is none of the classifier's.
     """
     start = fit_source(source, config)
-    head = {key for path, key in start.report.loaded.items() if fnmatch.fnmatch(path, GROUPS["head"][0])}
+    head = {key for path, key in start.report.loaded.items() if _in_head(path)}
     if not head or len(source.classes) != config.model.num_classes:
         return start, ()
     own = source.classes
@@ -271,7 +271,11 @@ def classes_of(source: Source, config: ExperimentConfig) -> int:
 
 
 def convert(
-    source: Source, target: str | os.PathLike[str], config: ExperimentConfig | None = None, naming: str = "own"
+    source: Source,
+    target: str | os.PathLike[str],
+    config: ExperimentConfig | None = None,
+    naming: str = "own",
+    classes: Sequence[str] = (),
 ) -> ImportReport:
     """Write the weights of a source under the names of a code base.
 
@@ -281,16 +285,62 @@ def convert(
       config: describes the network, and in ``init`` what may differ; None: the source's own. There are as many classes
         as the source's head has, unless a new ``head`` is allowed. What may differ and does is initialised with seed 0.
       naming: a name in :func:`dnr_jax.convert.namings`.
+      classes: names of the classes; empty: those of the source, where its classifier is kept.
 
     Returns:
       What became of every array of the source.
 
     Raises:
-      ConfigError: where the network is not known, the source does not fit it, or ``naming`` has no name for one of its
-        variables.
+      ConfigError: where the network is not known, the source does not fit it, there are more names of classes than
+        classes, or fewer, or ``naming`` has no name for one of the network's variables.
     """
     names = named_naming(naming)
     check_target(target)
+    filled = _fill(source, config, classes)
+    metadata = own_metadata(filled.config, filled.classes, naming)
+    write_weight_file(target, to_state_dict(filled.variables, names), metadata)
+    return filled.report
+
+
+def convert_to_run(
+    source: Source,
+    workdir: str | os.PathLike[str],
+    config: ExperimentConfig | None = None,
+    classes: Sequence[str] = (),
+) -> tuple[pathlib.Path, ImportReport]:
+    """Make the folder of a run of the weights of a source, which evaluates, predicts, serves and exports as runs do.
+
+    Args:
+      source: the weights.
+      workdir: folder to make.
+      config: as in :func:`convert`.
+      classes: as in :func:`convert`; where the source has no names either, the numbers of the classes are their names.
+
+    Returns:
+      The folder, and what became of every array of the source.
+
+    Raises:
+      ConfigError: as :func:`convert` does, or where the folder holds something already.
+      RunError: where the folder cannot be written.
+    """
+    check_new(workdir)
+    filled = _fill(source, config, classes)
+    names = filled.classes or tuple(map(str, range(filled.config.model.num_classes)))
+    folder = write_run(workdir, filled.config, names, filled.variables, source.name, str(filled.report))
+    return folder, filled.report
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Filled:
+    """An experiment whose network has the weights of a source."""
+
+    config: ExperimentConfig
+    variables: Variables
+    classes: tuple[str, ...]
+    report: ImportReport
+
+
+def _fill(source: Source, config: ExperimentConfig | None, classes: Sequence[str]) -> _Filled:
     if config is None and source.config is None:
         raise ConfigError(
             f"{source.name} does not say which network it is for{source.unread}; name a configuration with --config"
@@ -301,15 +351,22 @@ def convert(
     validate_network(config)
     if not config.model.num_classes or "head" not in parse_allow(config.init.allow):
         config.model.num_classes = classes_of(source, config) or config.model.num_classes
-    if not config.model.num_classes:
+    count = config.model.num_classes
+    if not count:
         raise ConfigError(
             f"model.num_classes: is 0, and {source.name} has no head that says how many classes there are"
         )
+    if classes and len(classes) != count:
+        raise ConfigError(f"there are names of {len(classes)} classes, but the network tells {count} apart")
     start = fit_source(source, config)
+    if not classes and len(source.classes) == count and not any(_in_head(path) for path in start.report.fresh):
+        classes = source.classes
     variables = template_of(config) if start.complete else _initialize(config)
-    state = to_state_dict(start.apply(variables), names)
-    write_weight_file(target, state, own_metadata(config, source.classes, naming))
-    return start.report
+    return _Filled(config, start.apply(variables), tuple(classes), start.report)
+
+
+def _in_head(path: str) -> bool:
+    return fnmatch.fnmatch(path, GROUPS["head"][0])
 
 
 def _initialize(config: ExperimentConfig) -> Variables:

@@ -22,6 +22,7 @@ from absl import logging as absl_logging
 from etils import epath
 
 from dnr_jax.config import ConfigError, RunError
+from dnr_jax.dnr.statistics import Variables
 from dnr_jax.runs.processes import require_shared
 from dnr_jax.runs.state import TrainState
 
@@ -96,6 +97,21 @@ class Checkpoints:
         metrics = {"top1": _NOT_EVALUATED if top1 is None else top1}
         with self._writing():
             self._manager.save(step, args=items, metrics=metrics, force=True)
+
+    def save_variables(self, variables: Variables, progress: dict[str, Any]) -> None:
+        """Write a checkpoint of step 0 that holds a network alone, from which no training goes on.
+
+        Args:
+          variables: ``params`` and ``batch_stats``.
+          progress: what is to be known beside them, which JSON can hold.
+
+        Raises:
+          RunError: where it cannot be written.
+        """
+        items = ocp.args.Composite(variables=ocp.args.StandardSave(variables), progress=ocp.args.JsonSave(progress))
+        with self._writing():
+            self._manager.save(0, args=items, metrics={"top1": _NOT_EVALUATED}, force=True)
+            self._manager.wait_until_finished()
 
     def restore(self, abstract: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
         """Return the state and the loop's own state.

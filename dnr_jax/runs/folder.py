@@ -1,18 +1,19 @@
 """The folder of a run: what is in it, and the trained network that is loaded from it."""
 
 import contextlib
+import copy
 import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 from jax.sharding import Mesh
 
-from dnr_jax.config import ConfigError, ExperimentConfig, from_json
+from dnr_jax.config import ConfigError, ExperimentConfig, RunError, from_json, make_paths_absolute, to_json
 from dnr_jax.dnr.statistics import Variables
 from dnr_jax.models import create_model
 from dnr_jax.models.complexity import abstract_variables
@@ -22,6 +23,9 @@ from dnr_jax.runs.devices import replicated
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.txt"
 METRICS_FILE = "metrics.jsonl"
+INIT_REPORT_FILE = "init_report.txt"
+_GIVEN = "weights_of"
+"""Entry of the progress of a checkpoint whose network was not trained in its folder: where the weights are from."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -136,6 +140,64 @@ def load_run(workdir: str | pathlib.Path, mesh: Mesh, checkpoint: str = "latest"
             if (workdir / CHECKPOINTS_FOLDER / str(step)).is_dir():
                 raise
             # Training goes on, and has put a newer checkpoint in the place of this one.
+
+
+def check_new(workdir: str | os.PathLike[str]) -> pathlib.Path:
+    """Return the folder of a run that is to be made; raises ConfigError where it cannot be, or holds something."""
+    folder = run_folder(workdir)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ConfigError(f"--workdir: '{folder}' holds something already; expected a folder that is not there yet")
+    return folder
+
+
+def write_run(
+    workdir: str | os.PathLike[str],
+    config: ExperimentConfig,
+    classes: Sequence[str],
+    variables: Variables,
+    source: str,
+    report: str,
+) -> pathlib.Path:
+    """Make the folder of a run of no steps, whose network is a given one: what takes a run takes it.
+
+    Args:
+      workdir: the folder, which is made; it may be there already, empty.
+      config: the experiment; paths in it are made absolute in what is written.
+      classes: names of the classes, one for each output of the network.
+      variables: ``params`` and ``batch_stats``.
+      source: where they are from.
+      report: what became of every array of the source.
+
+    Raises:
+      ConfigError: where the folder holds something already.
+      RunError: where it cannot be written.
+    """
+    folder, config = check_new(workdir), copy.deepcopy(config)
+    make_paths_absolute(config)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(Checkpoints(folder)) as checkpoints:
+            checkpoints.save_variables(variables, {"classes": list(classes), _GIVEN: source})
+        (folder / CLASSES_FILE).write_text("".join(f"{name}\n" for name in classes))
+        (folder / INIT_REPORT_FILE).write_text(f"{report}\n")
+        (folder / CONFIG_FILE).write_text(to_json(config) + "\n")  # the last: with it the folder is a run's
+    except OSError as error:
+        raise RunError(f"'{folder}' cannot be written: {error.strerror or error}") from error
+    return folder
+
+
+def check_trained(workdir: pathlib.Path, progress: Mapping[str, Any]) -> None:
+    """Raise ConfigError where a folder holds a given network, so that there is no training to go on with.
+
+    Args:
+      workdir: folder of the run.
+      progress: what its checkpoint holds beside the state.
+    """
+    if source := progress.get(_GIVEN):
+        raise ConfigError(
+            f"'{workdir}' holds the network of {source}, and no state of a training to go on with. What starts from it "
+            f"is a run of its own: --workdir=OTHER --config.init_from={workdir}"
+        )
 
 
 def _find_step(workdir: pathlib.Path, checkpoint: str) -> int:

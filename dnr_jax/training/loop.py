@@ -28,7 +28,7 @@ from dnr_jax.models import create_model
 from dnr_jax.progress import stage
 from dnr_jax.runs.checkpoint import Checkpoints, what_is_left
 from dnr_jax.runs.devices import OutOfMemoryError, explained_memory, make_mesh, state_devices
-from dnr_jax.runs.folder import CLASSES_FILE, CONFIG_FILE, run_folder
+from dnr_jax.runs.folder import CLASSES_FILE, CONFIG_FILE, INIT_REPORT_FILE, check_trained, run_folder
 from dnr_jax.runs.inference import make_eval_step
 from dnr_jax.runs.lock import locked
 from dnr_jax.training.accelerators import unused_accelerator
@@ -43,7 +43,6 @@ from dnr_jax.training.trainer import Trainer
 
 _logger = logging.getLogger(__name__)
 
-INIT_REPORT_FILE = "init_report.txt"
 _LESS_MEMORY = (
     "Less is needed with --config.model.remat=block or more train.fsdp_devices, with which this run goes on; with a "
     "larger train.accumulate or a smaller train.batch_size, with which another one begins, from these weights with "
@@ -111,7 +110,9 @@ def opened(
             checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir)))
             step = checkpoints.latest_step
             if step is not None:
-                resolved = _read_data(config, Saved(workdir, checkpoints.progress(step)))
+                progress = checkpoints.progress(step)
+                check_trained(workdir, progress)
+                resolved = _read_data(config, Saved(workdir, progress))
             yield _make_trainer(resolved or _read_data(config), workdir, checkpoints, mesh, hooks, quiet)
     except (OSError, OutOfMemoryError) as error:
         raise RunError(f"{error}. {what_is_left(workdir)}") from error

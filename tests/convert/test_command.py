@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from dnr_jax import cli
-from dnr_jax.config import load_config
+from dnr_jax.config import ConfigError, load_config
 from dnr_jax.convert import namings, to_state_dict, write_weight_file
-from dnr_jax.convert.source import read_source, template_of
+from dnr_jax.convert.source import fit_source, read_source, template_of
 from dnr_jax.runs import devices
 from dnr_jax.runs.folder import load_run
 from dnr_jax.training import loop
@@ -121,13 +121,25 @@ def test_cells_that_the_source_lacks_are_initialised(tmp_path, quick_compile, ca
         (["a.safetensors", "b.safetensors", "--config", f"{DEMO}:bn", "--to", "caffe"], "'caffe' is no code base"),
         (["a.safetensors", "b.safetensors", "--config", f"{DEMO}:bn", "--naming", "authors"], "not those that authors"),
         (["a.safetensors", "b.safetensors", "--config", f"{DEMO}:bn", "--allow", "haed"], "'haed' is not known"),
+        (["a.safetensors", "--config", f"{DEMO}:bn"], "expected either a file to write or --workdir"),
+        (["a.safetensors", "b.safetensors", "--workdir", "run"], "expected either a file to write or --workdir"),
+        (["a.safetensors", "--workdir", ".", "--config", f"{DEMO}:bn"], "holds something already"),
+        (["a.safetensors", "--workdir", "run", "--to", "authors"], "a run has no names of other code bases"),
+        (["a.safetensors", "b.pth", "--label-map", "names.txt"], "only .safetensors and runs hold names of classes"),
+        (["a.safetensors", "--workdir", "run", "--label-map", "none.txt"], "--label-map: "),
+        (
+            ["a.safetensors", "--workdir", "run", "--config", f"{DEMO}:bn", "--label-map", "names.txt"],
+            "there are names of 2 classes, but the network tells 5 apart",
+        ),
     ],
 )
 def test_what_a_person_has_to_correct_is_one_message(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     baseline("a.safetensors")
+    pathlib.Path("names.txt").write_text("jump\nrun\n")
     assert cli.main(["convert", *arguments]) == 2
     assert message in capsys.readouterr().err
+    assert not pathlib.Path("run").exists()
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +161,45 @@ def test_the_folder_of_a_run_is_converted(workdir, tmp_path):
     assert found.classes == ("dark", "grey", "light")
     best = load_run(workdir, devices.make_mesh(), "best").variables
     np.testing.assert_array_equal(found.state["conv/kernel"], best["params"]["conv"]["kernel"])
+
+
+@pytest.mark.compat
+def test_weights_become_a_run_that_is_used_and_not_trained(tmp_path, capsys):
+    baseline(tmp_path / "a.safetensors")
+    (tmp_path / "names.txt").write_text("jump\nrun\nsit\nwalk\nwave\n")
+    folder = tmp_path / "run"
+    words = ["convert", str(tmp_path / "a.safetensors"), "--workdir", str(folder), "--config", f"{DEMO}:bn"]
+    assert cli.main([*words, "--label-map", str(tmp_path / "names.txt")]) == 0
+    assert f"wrote {folder}" in capsys.readouterr().out
+    for checkpoint in ("latest", "best"):
+        run = load_run(folder, devices.make_mesh(), checkpoint)
+        assert (run.step, run.classes) == (0, ("jump", "run", "sit", "walk", "wave"))
+        expected = noise(template_of(run.config))
+        jax.tree.map(np.testing.assert_array_equal, dict(run.variables), dict(expected))
+    with pytest.raises(ConfigError, match="no state of a training to go on with.*--config.init_from="):
+        loop.train(run.config, folder)
+    run.config.init.allow = ""
+    assert fit_source(read_source(folder), run.config).complete
+
+
+def test_classes_without_names_are_called_by_number(tmp_path):
+    baseline(tmp_path / "a.safetensors")
+    words = ["convert", str(tmp_path / "a.safetensors"), "--workdir", str(tmp_path / "run"), "--config", f"{DEMO}:bn"]
+    assert cli.main(words) == 0
+    assert load_run(tmp_path / "run", devices.make_mesh()).classes == tuple("01234")
+
+
+@pytest.mark.slow
+def test_names_of_classes_do_not_outlive_their_classifier(tmp_path, quick_compile):
+    baseline(tmp_path / "a.safetensors")
+    (tmp_path / "names.txt").write_text("jump\nrun\nsit\nwalk\nwave\n")
+    words = [str(tmp_path / "b.safetensors"), "--config", f"{DEMO}:bn"]
+    named = ["convert", str(tmp_path / "a.safetensors"), *words, "--label-map", str(tmp_path / "names.txt")]
+    assert cli.main(named) == 0
+    assert read_source(tmp_path / "b.safetensors").classes == ("jump", "run", "sit", "walk", "wave")
+    config = tmp_path / "three.py"
+    config.write_text(pathlib.Path(DEMO).read_text().replace("num_classes=0", "num_classes=3"))
+    new_head = ["convert", str(tmp_path / "b.safetensors"), str(tmp_path / "c.safetensors")]
+    assert cli.main([*new_head, "--config", f"{config}:bn", "--allow", "head"]) == 0
+    found = read_source(tmp_path / "c.safetensors")
+    assert found.config.model.num_classes == 3 and not found.classes
