@@ -18,7 +18,7 @@ from dnr_jax.evaluation.intervals import Estimate, estimate
 from dnr_jax.report import charts
 from dnr_jax.report.page import render
 from dnr_jax.report.recipe import differing
-from dnr_jax.runs.folder import CONFIG_FILE, METRICS_FILE, read_config, read_metrics
+from dnr_jax.runs.folder import CONFIG_FILE, METRICS_FILE, comparable_validations, read_config, read_metrics
 
 _SEED = "train.seed"
 _NAMED_FIELDS = 3
@@ -57,8 +57,8 @@ class RunRecord:
 
     @property
     def best(self) -> float:
-        """The best top-1 of its validations; NaN where there was none, or none that could read a video."""
-        validations = [row for row in self.rows if row["kind"] == "validation" and row.get("videos", 1)]
+        """The best top-1 of its validations of the same videos; NaN where there was none that could read a video."""
+        validations = [row for row in comparable_validations(self.rows) if row.get("videos", 1)]
         return max((row["top1"] for row in validations), default=math.nan)
 
     @property

@@ -176,7 +176,10 @@ def _go_on(config: ExperimentConfig, sources: Sources, saved: Saved) -> Resolved
             f"--workdir=OTHER --config.init_from={workdir}"
         )
     if progress.get("validation") not in (None, _content(validation)):
-        _logger.warning("the validation videos are not those of the run before: its rows until now are of other ones")
+        _logger.warning(
+            "the validation videos are not those of the run before: its validations until now are of other ones, and "
+            "do not count for the best checkpoint once these are evaluated"
+        )
     return Resolved(config, training, validation)
 
 
