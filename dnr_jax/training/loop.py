@@ -178,12 +178,12 @@ def _make_trainer(
 
 def _records(workdir: pathlib.Path, resolved: Resolved, step: int, failures: FailureLog, shown: bool) -> list[Hook]:
     """Return what writes into a run's folder, to loggers and, where it is shown, onto the screen, in one process."""
-    config = resolved.config
-    rows = Records(workdir, step, evaluated_videos(resolved.contents))
+    config, validation = resolved.config, evaluated_videos(resolved.contents)
+    rows = Records(workdir, step, validation)
     loggers = Loggers({name: functools.partial(LOGGERS[name], workdir, config, step) for name in config.train.loggers})
     screen = Screen(rows, failures)
     on_screen: list[Hook] = [screen, Pace(screen.say)] if shown else []
-    return [rows, loggers, *on_screen, Curve(workdir, rows), WriteReport(workdir)]
+    return [rows, loggers, *on_screen, Curve(workdir, rows), WriteReport(workdir, validation)]
 
 
 def _batches(resolved: Resolved, start_step: int) -> BatchIterator:

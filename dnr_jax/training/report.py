@@ -119,15 +119,15 @@ class Curve(Hook):
 class WriteReport(Hook):
     """Writes the final evaluation into the folder of the run: see :mod:`dnr_jax.evaluation.outputs`."""
 
-    def __init__(self, workdir: pathlib.Path):
-        """Write into ``workdir``."""
-        self._workdir = workdir
+    def __init__(self, workdir: pathlib.Path, validation: str | None = None):
+        """Write into ``workdir``; ``validation`` is the fingerprint of the videos."""
+        self._workdir, self._marks = workdir, {"fingerprint": validation} if validation else {}
 
     def end(self, trainer: Trainer, report: Report) -> None:
         """Write the files."""
         config = trainer.config
         protocol = views(config.evaluation, config.data.crop_size)
-        report.write(self._workdir, step=trainer.step, views=protocol, versions=versions())
+        report.write(self._workdir, step=trainer.step, views=protocol, versions=versions(), **self._marks)
 
 
 class WritePage(Hook):
