@@ -106,7 +106,7 @@ def _score(run: Any) -> Any:
     report = evaluate(run.model, run.variables, source, run.config, make_mesh(), progress=True)
     protocol = views(run.config.evaluation, run.config.data.crop_size)
     try:
-        report.write(run.workdir, step=run.step, views=protocol, versions=versions())
+        report.write(run.workdir, step=run.step, views=protocol, versions=versions(), fingerprint=source.fingerprint())
     except OSError as error:
         reason = f"{error.filename} cannot be written ({error.strerror or error})"
         print(f"dnr report: {reason}; the page is written all the same", file=sys.stderr)

@@ -195,6 +195,14 @@ class DataConfig(KnownFields):
     max_failures: Annotated[float, Ge(0), Le(1)] = 0.1
     """The run ends when more than this share of the videos read so far, or of a validation, could not be decoded."""
 
+    def problems(self) -> Iterator[str]:
+        """Refuse colours that are meant from 0 to 1, as PySlowFast and torchvision have them."""
+        if min(self.std) < 1:
+            yield (
+                f"std: is {self.std}, where colours count from 0 to 255; of colours from 0 to 1, write mean and std "
+                f"times 255: std {tuple(round(255 * value, 3) for value in self.std)}"
+            )
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Set a field; one of a former version is answered with where it is now."""
         if elsewhere := moved(f"data.{name}"):

@@ -43,8 +43,8 @@ def override(config: ExperimentConfig, arguments: Sequence[str]) -> tuple[Experi
 
     Raises:
       ConfigError: for a field that does not exist, with the nearest name and the section's fields, for a value that
-        its field cannot take, or for a class that stands behind a field that it does not keep or has not got; a line
-        for each.
+        its field cannot take, for a class that stands behind a field that it does not keep or has not got, or for a
+        length in epochs beside one in steps; a line for each.
     """
     problems, rest, remaining, given = [], [], list(arguments), dict[str, Any]()
     while remaining:
@@ -61,6 +61,11 @@ def override(config: ExperimentConfig, arguments: Sequence[str]) -> tuple[Experi
             given[match["name"]] = value
         except ConfigError as error:
             problems.append(f"{argument.partition('=')[0]}: {error}")
+    if "train.epochs" in given and config.train.steps:
+        problems.append(
+            f"--config.train.epochs: has no effect, because train.steps is {config.train.steps}; set "
+            "--config.train.steps=0 for a length in epochs"
+        )
     if problems:
         raise ConfigError("\n".join(problems))
     return config, rest

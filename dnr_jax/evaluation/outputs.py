@@ -1,5 +1,6 @@
 """The files of an evaluation: numbers as JSON and CSV, scores as arrays, the picture of the confusion matrix."""
 
+import contextlib
 import csv
 import io
 import json
@@ -41,7 +42,7 @@ def write(
     classes: Sequence[str],
     by_views: np.ndarray | None = None,
 ) -> None:
-    """Write :data:`FILES`.
+    """Write :data:`FILES`; ``evaluation.json`` is missing until the others are complete, of whatever was there before.
 
     Args:
       folder: where they go.
@@ -62,13 +63,15 @@ def write(
     }
     text = json.dumps(content | {"classes": per_class}, indent=2) + "\n"
     writers: dict[str, Callable[[pathlib.Path], object]] = {
-        REPORT_FILE: lambda file: file.write_text(text, encoding="utf-8"),
         PREDICTIONS_FILE: lambda file: _write_csv(file, _prediction_rows(scores, labels, names, classes)),
         CONFUSION_FILE: lambda file: _write_csv(file, _confusion_rows(confusion, classes)),
         CLASSES_FILE: lambda file: _write_csv(file, _class_rows(confusion, classes)),
         PICTURE_FILE: lambda file: plot_confusion(confusion, classes, file),
         SCORES_FILE: lambda file: _write_scores(file, scores, labels, names, classes, by_views),
+        REPORT_FILE: lambda file: file.write_text(text, encoding="utf-8"),
     }
+    with contextlib.suppress(OSError):  # what cannot be removed cannot be written either, and is named then
+        (folder / REPORT_FILE).unlink()
     failed: dict[str, OSError] = {}
     for name, write_to in writers.items():
         try:

@@ -18,7 +18,7 @@ from dnr_jax.evaluation.intervals import Estimate, estimate
 from dnr_jax.report import charts
 from dnr_jax.report.page import render
 from dnr_jax.report.recipe import differing
-from dnr_jax.runs.folder import CONFIG_FILE, METRICS_FILE, read_config, read_metrics
+from dnr_jax.runs.folder import CONFIG_FILE, METRICS_FILE, comparable_validations, read_config, read_metrics
 
 _SEED = "train.seed"
 _NAMED_FIELDS = 3
@@ -57,8 +57,8 @@ class RunRecord:
 
     @property
     def best(self) -> float:
-        """The best top-1 of its validations; NaN where there was none, or none that could read a video."""
-        validations = [row for row in self.rows if row["kind"] == "validation" and row.get("videos", 1)]
+        """The best top-1 of its validations of the same videos; NaN where there was none that could read a video."""
+        validations = [row for row in comparable_validations(self.rows) if row.get("videos", 1)]
         return max((row["top1"] for row in validations), default=math.nan)
 
     @property
@@ -143,7 +143,7 @@ def find_runs(folders: Sequence[str | os.PathLike[str]]) -> tuple[list[RunRecord
 
     A copy of a run is left out: it would count as another seed. An evaluation counts where it is of some video and of a
     run that has ended, and made as most of them are: with the views of each run's configuration or with the same other
-    ones, of the latest or of the best checkpoint.
+    ones, of the latest or of the best checkpoint, and of the same videos as those of other runs with that data.
 
     Raises:
       ConfigError: where there is none.
@@ -185,6 +185,23 @@ def _judged(runs: Sequence[RunRecord]) -> list[RunRecord]:
     likes = {run.scored for run in finished if run.protocol == usual}
     others = [run for run in finished if run.protocol != usual and run.scored not in likes]
     notes = {run.folder: "its evaluation is of the {} checkpoint, views {}".format(*run.scored) for run in others}
+    return _judged_by_videos([dataclasses.replace(run, note=run.note or notes.get(run.folder, "")) for run in runs])
+
+
+def _judged_by_videos(runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return the runs with notes where data changed: evaluated on other videos than most runs with the same source."""
+    by_source: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        if run.finished and run.numbers.get("fingerprint"):  # older evaluations do not say of which videos they are
+            leaves = {name: value for name, value in flatten(run.config).items() if name.startswith("data.source")}
+            by_source.setdefault(repr(leaves), []).append(run)
+    notes: dict[pathlib.Path, str] = {}
+    for alike in by_source.values():
+        counts = collections.Counter(run.numbers["fingerprint"] for run in alike)
+        usual = max(counts, key=lambda videos: counts[videos])  # of equally usual ones, that of the first run
+        first = next(run for run in alike if run.numbers["fingerprint"] == usual)
+        note = f"its evaluation is of other videos than that of {first.folder}; dnr evaluate makes it anew"
+        notes |= {run.folder: note for run in alike if run.numbers["fingerprint"] != usual}
     return [dataclasses.replace(run, note=run.note or notes.get(run.folder, "")) for run in runs]
 
 

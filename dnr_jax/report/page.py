@@ -23,7 +23,7 @@ from dnr_jax.report.clips import Strip, Strips, Videos, data_url, first_clips, o
 from dnr_jax.report.maps import MapStrip, map_strips
 from dnr_jax.report.recipe import changes, commands, versions
 from dnr_jax.report.relays import RelayMaps
-from dnr_jax.runs.folder import METRICS_FILE, Run, read_metrics
+from dnr_jax.runs.folder import METRICS_FILE, Run, comparable_validations, read_metrics
 
 _logger = logging.getLogger(__name__)
 
@@ -152,8 +152,7 @@ def _summary(
 ) -> list[tuple[str, str, str]]:
     """Return name, value and remark of what matters most."""
     low, high = (float(end) for end in wilson(np.array(report.correct), np.array(len(report.labels))))
-    validations = [row for row in rows if row["kind"] == "validation"]
-    best = max(validations, key=lambda row: (row["top1"], row["step"]), default=None)
+    best = max(comparable_validations(rows), key=lambda row: (row["top1"], row["step"]), default=None)
     seconds = sum(row.get("time", {}).get("seconds", 0.0) for row in rows if row["kind"] == "train")
     views = details.get("views", "")
     network = type(config.model).__name__

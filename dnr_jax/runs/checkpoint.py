@@ -4,7 +4,8 @@ A checkpoint holds a :class:`~dnr_jax.runs.state.TrainState` as two items, the v
 network's, or their average where weights are averaged) and the rest, so that whoever scores clips reads the variables
 alone; and, as JSON, what the loop keeps beside it. It is written in the background and appears under its final name
 only when it is complete. The latest and the one with the best validation accuracy are kept; an old one is deleted only
-after its successor is complete, so that a disk that is full costs the new one alone.
+after its successor is complete, so that a disk that is full costs the new one alone. Accuracies on other validation
+videos than the latest are not compared with it: a run may go on with other ones.
 """
 
 import contextlib
@@ -13,8 +14,8 @@ import pathlib
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
@@ -35,9 +36,53 @@ _UNFINISHED = "*.orbax-checkpoint-tmp*"
 _NOT_EVALUATED = -1.0
 """Stands for the top-1 of a checkpoint that was not evaluated, so that it ranks below all that were."""
 
+_T = TypeVar("_T")
+
+
+def of_latest_videos(evaluations: Sequence[_T], videos: Callable[[_T], str | None]) -> list[_T]:
+    """Return the last of evaluations, as far back as they are of the same videos, so that they can be compared.
+
+    Args:
+      evaluations: in the order in which they were made.
+      videos: returns the fingerprint of the videos of one; None where it is not known, which counts as the same.
+    """
+    alike: list[_T] = []
+    latest: str | None = None
+    for evaluation in reversed(evaluations):
+        own = videos(evaluation)
+        if None not in (latest, own) and own != latest:
+            break
+        latest = latest or own
+        alike.append(evaluation)
+    return alike[::-1]
+
+
+def evaluated_videos(progress: Mapping[str, Any]) -> str | None:
+    """Return the fingerprint of the validation videos of a run, from what a checkpoint holds beside the state."""
+    return progress.get("validation", {}).get("fingerprint")
+
+
+class _Rank(NamedTuple):
+    """By what a checkpoint ranks among others: its top-1, and the fingerprint of the videos that this is of."""
+
+    top1: float
+    videos: str | None
+
 
 def _top1(metrics: dict[str, float]) -> float:
     return metrics["top1"]
+
+
+class _KeepLatestAndBest(ocp.checkpoint_managers.PreservationPolicy):
+    """Keeps the latest checkpoint, and the one that a function finds the best of some steps."""
+
+    def __init__(self, best: Callable[[Sequence[int]], int | None]):
+        self._best = best
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        """Return whether each checkpoint, in the order of their steps, is kept."""
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        return [step in (steps[-1], self._best(steps)) for step in steps]
 
 
 class Checkpoints:
@@ -52,10 +97,8 @@ class Checkpoints:
         """
         if not read_only:
             require_shared(pathlib.Path(workdir))
-        policies = ocp.checkpoint_managers
-        keep = policies.AnyPreservationPolicy([policies.LatestN(1), policies.BestN(get_metric_fn=_top1, n=1)])
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=keep,
+            preservation_policy=_KeepLatestAndBest(self._best_of),
             best_fn=_top1,
             create=not read_only,
             cleanup_tmp_directories=not read_only,  # what a killed run left half-written
@@ -66,6 +109,7 @@ class Checkpoints:
         self._folder = pathlib.Path(workdir).resolve() / CHECKPOINTS_FOLDER
         with self._reading():
             self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._ranks = {step: self._read_rank(step) for step in self._manager.all_steps()}
 
     @property
     def latest_step(self) -> int | None:
@@ -74,8 +118,26 @@ class Checkpoints:
 
     @property
     def best_step(self) -> int | None:
-        """Step of the checkpoint with the best validation top-1 (the later of equals), or the latest without one."""
-        return self._manager.best_step()
+        """Step of the checkpoint with the best validation top-1 (the later of equals), or the latest without one.
+
+        Top-1 of other videos than those of the latest evaluation does not count.
+        """
+        return self._best_of(self._manager.all_steps())
+
+    def _best_of(self, steps: Sequence[int]) -> int | None:
+        ranks = {step: self._ranks[step] for step in sorted(steps)}
+        evaluated = [step for step, rank in ranks.items() if rank.top1 != _NOT_EVALUATED]
+        alike = of_latest_videos(evaluated, lambda step: ranks[step].videos)
+        return max(alike, key=lambda step: (ranks[step].top1, step), default=max(ranks, default=None))
+
+    def _read_rank(self, step: int) -> _Rank:
+        with self._reading(step):
+            metrics = self._manager.metrics(step)
+        try:
+            progress = ocp.JsonCheckpointHandler().restore(epath.Path(self._folder) / str(step) / "progress")
+        except (OSError, ValueError):  # whoever goes on from this checkpoint is told
+            progress = {}
+        return _Rank(metrics["top1"] if metrics else _NOT_EVALUATED, evaluated_videos(progress))
 
     def save(self, state: TrainState, progress: dict[str, Any], step: int, top1: float | None = None) -> None:
         """Start to write a checkpoint; the state may be donated to the next step at once.
@@ -95,6 +157,7 @@ class Checkpoints:
             progress=ocp.args.JsonSave(progress),
         )
         metrics = {"top1": _NOT_EVALUATED if top1 is None else top1}
+        self._ranks[step] = _Rank(metrics["top1"], evaluated_videos(progress))
         with self._writing():
             self._manager.save(step, args=items, metrics=metrics, force=True)
 

@@ -17,7 +17,7 @@ from dnr_jax.config import ConfigError, ExperimentConfig, RunError, from_json, m
 from dnr_jax.dnr.statistics import Variables
 from dnr_jax.models import create_model
 from dnr_jax.models.complexity import abstract_variables
-from dnr_jax.runs.checkpoint import CHECKPOINTS_FOLDER, Checkpoints
+from dnr_jax.runs.checkpoint import CHECKPOINTS_FOLDER, Checkpoints, of_latest_videos
 from dnr_jax.runs.devices import replicated
 
 CONFIG_FILE = "config.json"
@@ -92,6 +92,12 @@ def read_metrics(path: str | pathlib.Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return rows
+
+
+def comparable_validations(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the validations among the rows of a run that can be compared: those of the videos of the latest one."""
+    validations = [row for row in rows if row["kind"] == "validation"]
+    return of_latest_videos(validations, lambda row: row.get("fingerprint"))
 
 
 def saved_classes(workdir: pathlib.Path, progress: Mapping[str, Any], count: int) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from dnr_jax.data.clips.pipeline import BatchIterator, train_iterator
 from dnr_jax.evaluation.evaluate import Report, score_videos
 from dnr_jax.models import create_model
 from dnr_jax.progress import stage
-from dnr_jax.runs.checkpoint import Checkpoints, what_is_left
+from dnr_jax.runs.checkpoint import Checkpoints, evaluated_videos, what_is_left
 from dnr_jax.runs.devices import OutOfMemoryError, explained_memory, make_mesh, state_devices
 from dnr_jax.runs.folder import CLASSES_FILE, CONFIG_FILE, INIT_REPORT_FILE, check_trained, run_folder
 from dnr_jax.runs.inference import make_eval_step
@@ -159,7 +159,7 @@ def _make_trainer(
         evaluate=evaluate,
         names=resolved.training.names,
         hooks=[
-            *(_records(workdir, config, checkpoints.latest_step or 0, failures, shown) if first else []),
+            *(_records(workdir, resolved, checkpoints.latest_step or 0, failures, shown) if first else []),
             CountFailures(failures),
             Log(failures),
             PreciseStatistics(model, config, mesh),
@@ -177,15 +177,14 @@ def _make_trainer(
     return trainer
 
 
-def _records(
-    workdir: pathlib.Path, config: ExperimentConfig, step: int, failures: FailureLog, shown: bool
-) -> list[Hook]:
+def _records(workdir: pathlib.Path, resolved: Resolved, step: int, failures: FailureLog, shown: bool) -> list[Hook]:
     """Return what writes into a run's folder, to loggers and, where it is shown, onto the screen, in one process."""
-    rows = Records(workdir, step)
+    config, validation = resolved.config, evaluated_videos(resolved.contents)
+    rows = Records(workdir, step, validation)
     loggers = Loggers({name: functools.partial(LOGGERS[name], workdir, config, step) for name in config.train.loggers})
     screen = Screen(rows, failures)
     on_screen: list[Hook] = [screen, Pace(screen.say)] if shown else []
-    return [rows, loggers, *on_screen, Curve(workdir, rows), WriteReport(workdir)]
+    return [rows, loggers, *on_screen, Curve(workdir, rows), WriteReport(workdir, validation)]
 
 
 def _batches(resolved: Resolved, start_step: int) -> BatchIterator:

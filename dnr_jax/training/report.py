@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 import jax
@@ -15,7 +16,8 @@ from matplotlib.figure import Figure
 from dnr_jax.evaluation.evaluate import Report, views
 from dnr_jax.progress import stage
 from dnr_jax.report.recipe import versions
-from dnr_jax.runs.folder import METRICS_FILE, Run, read_metrics
+from dnr_jax.runs.checkpoint import evaluated_videos
+from dnr_jax.runs.folder import METRICS_FILE, Run, comparable_validations, read_metrics
 from dnr_jax.training.hooks import Hook, Row
 
 if TYPE_CHECKING:
@@ -46,9 +48,13 @@ class Validation:
 class Records(Hook):
     """Writes every row of a run into ``metrics.jsonl``; two runs can be compared without what is under ``time``."""
 
-    def __init__(self, workdir: pathlib.Path, start_step: int = 0):
-        """Keep the rows that are there until ``start_step``; the run is about to write the others again."""
+    def __init__(self, workdir: pathlib.Path, start_step: int = 0, validation: str | None = None):
+        """Keep the rows that are there until ``start_step``; the run is about to write the others again.
+
+        ``validation`` is the fingerprint of the validation videos, with which their rows are marked.
+        """
         self._workdir = workdir
+        self._marks = {"fingerprint": validation} if validation else {}
         self.rows = [row for row in read_metrics(workdir / METRICS_FILE) if row["step"] <= start_step]
         self._file: TextIO | None = None
 
@@ -61,15 +67,22 @@ class Records(Hook):
 
     def after_row(self, trainer: Trainer, row: Row) -> None:
         """Write a row; it is on its way to the disk when the call returns, even if the process is killed."""
-        self.rows.append(row.as_json())
+        self.rows.append(row.as_json() | (self._marks if row.kind == "validation" else {}))
         if self._file:
             self._file.write(json.dumps(self.rows[-1]) + "\n")
             self._file.flush()
 
+    def restore(self, progress: Mapping[str, Any]) -> None:
+        """Mark the validations of an older run, whose rows do not say of which videos they are."""
+        if videos := evaluated_videos(progress):
+            for row in self.rows:
+                if row["kind"] == "validation":
+                    row.setdefault("fingerprint", videos)
+
     @property
     def validations(self) -> list[Validation]:
-        """The validations so far, in order, those before the run was stopped included."""
-        return [Validation(row["step"], row["top1"]) for row in self.rows if row["kind"] == "validation"]
+        """The validations so far of the same videos, in order, those before the run was stopped included."""
+        return [Validation(row["step"], row["top1"]) for row in comparable_validations(self.rows)]
 
     @property
     def last(self) -> Validation | None:
@@ -106,15 +119,15 @@ class Curve(Hook):
 class WriteReport(Hook):
     """Writes the final evaluation into the folder of the run: see :mod:`dnr_jax.evaluation.outputs`."""
 
-    def __init__(self, workdir: pathlib.Path):
-        """Write into ``workdir``."""
-        self._workdir = workdir
+    def __init__(self, workdir: pathlib.Path, validation: str | None = None):
+        """Write into ``workdir``; ``validation`` is the fingerprint of the videos."""
+        self._workdir, self._marks = workdir, {"fingerprint": validation} if validation else {}
 
     def end(self, trainer: Trainer, report: Report) -> None:
         """Write the files."""
         config = trainer.config
         protocol = views(config.evaluation, config.data.crop_size)
-        report.write(self._workdir, step=trainer.step, views=protocol, versions=versions())
+        report.write(self._workdir, step=trainer.step, views=protocol, versions=versions(), **self._marks)
 
 
 class WritePage(Hook):

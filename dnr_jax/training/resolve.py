@@ -102,17 +102,22 @@ def resolve(config: ExperimentConfig, saved: Saved | None = None) -> Resolved:
         the data's, or those of the classifier that it starts from.
 
     Raises:
-      ConfigError: where the data contradicts the configuration; where the weights to start from do not fit, or factors
-        of the learning rate are of no parameter; where the run to go on is one of another configuration, other classes
-        or other training videos.
+      ConfigError: where the data contradicts the configuration; where the weights to start from do not fit, factors of
+        the learning rate are of no parameter, or there are no running statistics to be estimated anew; where the run to
+        go on is one of another configuration, other classes or other training videos.
     """
     config = copy.deepcopy(config)
     make_paths_absolute(config)
     sources = load_videos(config)
     resolved = _go_on(config, sources, saved) if saved else _begin(config, sources)
-    if config.optimizer.rate_factors:
+    if config.optimizer.rate_factors or config.train.precise_statistics:
         shapes = abstract_variables(create_model(config.model), config.data.clip_shape)
         rate_factors(config.optimizer, shapes["params"])
+        if config.train.precise_statistics and not shapes.get("batch_stats"):
+            raise ConfigError(
+                f"train.precise_statistics: is {config.train.precise_statistics}, but norms on "
+                f"{config.model.norm.base.label()} keep no running statistics; expected 0"
+            )
     _warn_of_sides(resolved)
     return resolved
 
@@ -176,7 +181,10 @@ def _go_on(config: ExperimentConfig, sources: Sources, saved: Saved) -> Resolved
             f"--workdir=OTHER --config.init_from={workdir}"
         )
     if progress.get("validation") not in (None, _content(validation)):
-        _logger.warning("the validation videos are not those of the run before: its rows until now are of other ones")
+        _logger.warning(
+            "the validation videos are not those of the run before: its validations until now are of other ones, and "
+            "do not count for the best checkpoint once these are evaluated"
+        )
     return Resolved(config, training, validation)
 
 

@@ -88,6 +88,14 @@ def test_what_the_chosen_class_does_not_have_is_not_dropped(field, asked, chosen
         override(ExperimentConfig(), words[::-1])
 
 
+def test_a_length_in_epochs_beside_one_in_steps_is_refused():
+    demo = load_config("demo")
+    with pytest.raises(ConfigError, match=r"--config.train.epochs: has no effect, because train.steps is 600; set "):
+        override(demo, ["--config.train.epochs=5"])
+    config, _ = override(demo, ["--config.train.epochs=5", "--config.train.steps=0"])
+    assert (config.train.epochs, config.train.steps) == (5, 0)
+
+
 def test_right_overrides_pass():
     arguments = ["--config.optimizer.learning_rate=1e-3", "--config.train.steps", "7", "--noconfig.data.flip"]
     more = [

@@ -63,6 +63,7 @@ def test_the_defaults_need_only_data():
         ("train.epochs", float("nan"), "is nan; expected a finite number"),
         ("data.crop_size", 300, "is 300; expected at most data.short_side, which is 256"),
         ("data.std", (1.0, 0.0, 1.0), "expected a tuple of 3 (a finite number, more than 0; "),
+        ("data.std", (0.225,) * 3, "from 0 to 1, write mean and std times 255: std (57.375, 57.375, 57.375)"),
         ("data.max_failures", 1.5, "expected at most 1"),
         ("data.sampler.num_frames", 0, "is 0; expected at least 1"),
         ("optimizer.learning_rate", 0.0, "is 0.0; expected more than 0"),

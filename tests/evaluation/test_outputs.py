@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from dnr_jax.evaluation import outputs
 from dnr_jax.evaluation.evaluate import Report, read_report
-from dnr_jax.evaluation.outputs import FILES, plot_confusion, write
+from dnr_jax.evaluation.outputs import FILES, plot_confusion, read_numbers, write
 
 CLASSES = ("jump, high", 'say "go"', "löpa 日本\nrun", "unseen")
 SCORES = np.array([[0.7, 0.2, 0.1, 0], [0.1, 0.6, 0.3, 0], [0.1, 0.3, 0.6, 0], [0.05, 0.85, 0.1, 0]], np.float32)
@@ -68,7 +68,7 @@ def test_what_cannot_be_written_is_named_and_costs_nothing_else(tmp_path):
         (tmp_path / name).mkdir()
     with pytest.raises(IsADirectoryError) as caught:
         write(tmp_path, {}, SCORES, LABELS, NAMES, CLASSES)
-    named = [str(tmp_path / name) for name in ("evaluation.json", "per_class.csv", "confusion_matrix.png")]
+    named = [str(tmp_path / name) for name in ("per_class.csv", "confusion_matrix.png", "evaluation.json")]
     assert caught.value.filename == ", ".join(named) and caught.value.strerror == "Is a directory"
     assert len(rows(tmp_path / "predictions.csv")) == len(rows(tmp_path / "confusion.csv")) == 5
 
@@ -78,6 +78,19 @@ def drawn(monkeypatch, confusion: np.ndarray, classes: tuple[str, ...]) -> Figur
     monkeypatch.setattr(Figure, "savefig", lambda figure, path, dpi: figures.append(figure))
     plot_confusion(confusion, classes, "unused.png")
     return figures[0]
+
+
+def test_an_evaluation_that_is_cut_short_leaves_no_numbers_beside_scores_of_others(folder, monkeypatch):
+    assert read_numbers(folder)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(outputs, "plot_confusion", killed)
+    scored = read_report(folder)
+    with pytest.raises(KeyboardInterrupt):
+        scored.write(folder, step=9)
+    assert read_numbers(folder) == {}
 
 
 def test_few_classes_have_their_numbers_in_the_picture(monkeypatch):

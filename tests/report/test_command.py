@@ -5,6 +5,7 @@ import json
 import pytest
 
 from dnr_jax import cli
+from dnr_jax.data.catalogue.sources import video_source
 from dnr_jax.explain import embedding
 from dnr_jax.report import page
 from dnr_jax.runs.folder import Run
@@ -60,7 +61,7 @@ def test_scores_that_cannot_be_kept_cost_the_page_nothing(run, tmp_path, monkeyp
     monkeypatch.setattr(
         "dnr_jax.runs.folder.load_run", lambda folder, *rest: Run(tiny_config(str(tmp_path)), (), None, {}, 41, folder)
     )
-    monkeypatch.setattr("dnr_jax.evaluation.videos.open_data", lambda run: None)
+    monkeypatch.setattr("dnr_jax.evaluation.videos.open_data", lambda run: video_source("", ["a.mp4"], [0], ["a"]))
     monkeypatch.setattr("dnr_jax.evaluation.evaluate.evaluate", lambda *arguments, **settings: report)
     monkeypatch.setattr(type(report), "write", fail)
     monkeypatch.setattr(page, "write_page", lambda report, config, folder, run, out: out)

@@ -122,6 +122,30 @@ def test_an_evaluation_of_which_no_video_could_be_decoded_does_not_count(runs):
     assert math.isnan(dataclasses.replace(slow.runs[0], rows=rows).best)
 
 
+def test_the_best_validation_is_of_the_videos_of_the_last_one(runs):
+    rows = [
+        {"kind": "validation", "step": n, "top1": t, "fingerprint": f} for n, t, f in ((1, 0.9, "a"), (2, 0.5, "b"))
+    ]
+    (runs / "fast1" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (run,) = compare.find_runs([runs / "fast1"])[0]
+    assert run.best == 0.5
+
+
+def test_an_evaluation_of_other_videos_does_not_count_beside_those_of_the_same_data(runs):
+    def mark(name: str, videos: str) -> None:
+        file = runs / name / "evaluation.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"fingerprint": videos}))
+
+    for name, videos in (("slow/seed0", "old"), ("slow/seed1", "new"), ("fast0", "old")):
+        mark(name, videos)
+    _, slow = found(runs)
+    assert [run.config.train.seed for run in slow.finished] == [0]
+    assert f"{runs / 'slow' / 'seed1'} (its evaluation is of other videos than that of " in compare.text([slow])
+    for name in ("slow/seed0", "fast0"):
+        mark(name, "new")
+    assert len(found(runs)[1].finished) == 2
+
+
 def test_the_length_of_a_run_follows_from_its_epochs(runs):
     folder = runs / "fast0"
     rows = [{"kind": "train", "step": step, "epoch": step / 20, "loss": 1.0, "accuracy": 0.5} for step in (20, 33, 50)]

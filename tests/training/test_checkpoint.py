@@ -99,6 +99,27 @@ def test_the_latest_and_the_best_are_kept(checkpoints, tmp_path):
     assert steps_on_disk(tmp_path) == [4, 6]
 
 
+def of(videos: str) -> dict:
+    return {"validation": {"videos": 3, "fingerprint": videos}}
+
+
+@pytest.mark.compat
+def test_the_best_is_of_the_videos_of_the_latest_evaluation(tmp_path):
+    with contextlib.closing(Checkpoints(tmp_path)) as first:
+        first.save(make_state(1), of("old"), 1, 0.9)
+        first.save(make_state(2), of("old"), 2, 0.2)
+    with contextlib.closing(Checkpoints(tmp_path)) as second:
+        second.save(make_state(3), of("new"), 3)
+        second.wait()
+        assert (second.best_step, steps_on_disk(tmp_path)) == (1, [1, 3])  # none of the new ones was evaluated yet
+        for step, top1 in [(4, 0.5), (5, 0.4)]:
+            second.save(make_state(step), of("new"), step, top1)
+        second.wait()
+        assert (second.best_step, steps_on_disk(tmp_path)) == (4, [4, 5])
+    with contextlib.closing(Checkpoints(tmp_path, read_only=True)) as third:
+        assert third.best_step == 4
+
+
 def test_without_an_evaluation_the_best_is_the_latest(checkpoints):
     assert (checkpoints.latest_step, checkpoints.best_step) == (None, None)
     checkpoints.save(make_state(3), {}, 3)

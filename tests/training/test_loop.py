@@ -17,7 +17,7 @@ import pytest
 
 from dnr_jax.config import ConfigError, ExperimentConfig, RunError, flatten, from_json, to_json
 from dnr_jax.config.data import RandAugment
-from dnr_jax.dnr import DNRSpec
+from dnr_jax.dnr import DNRSpec, GroupNorm
 from dnr_jax.evaluation import outputs
 from dnr_jax.evaluation.evaluate import Report
 from dnr_jax.models import TSN
@@ -436,6 +436,14 @@ def test_factors_of_the_rate_are_refused_before_anything_is_written(videos, tmp_
     config = tiny_config(videos)
     config.optimizer.rate_factors = ("haed=10",)
     with pytest.raises(ConfigError, match="haed=10 is of no parameter of this network"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_precise_statistics_of_norms_that_keep_none_are_refused(videos, tmp_path):
+    config = tiny_config(videos, precise_statistics=2)
+    config.model = TSN(depth=18, width=4, stem="small", num_classes=0, norm=DNRSpec(relay_distance=2, base=GroupNorm()))
+    with pytest.raises(ConfigError, match="precise_statistics: is 2, but norms on gn keep no running statistics"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -7,8 +7,8 @@ from dnr_jax.training.report import CURVE_FILE, Curve, Records, Validation, plot
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def started(workdir, step: int = 0) -> Records:
-    records = Records(workdir, step)
+def started(workdir, step: int = 0, validation: str | None = None) -> Records:
+    records = Records(workdir, step, validation)
     records.start(None)
     return records
 
@@ -34,6 +34,23 @@ def test_the_best_validation_is_the_later_of_equals_and_survives_a_restart(tmp_p
     resumed = started(tmp_path, step=4)
     assert resumed.best == resumed.last == Validation(4, 0.75)
     resumed.close()
+
+
+def test_the_best_validation_is_of_the_videos_of_the_last_one(tmp_path):
+    records = started(tmp_path)  # of an older version, which did not mark the rows
+    write(records, "validation", 2, {"top1": 0.9})
+    records.close()
+    resumed = Records(tmp_path, 2, "new")
+    resumed.restore({"validation": {"videos": 3, "fingerprint": "old"}})
+    resumed.start(None)
+    assert resumed.best == Validation(2, 0.9)
+    for step, top1 in [(4, 0.5), (6, 0.25)]:
+        write(resumed, "validation", step, {"top1": top1})
+    assert (resumed.best, resumed.last) == (Validation(4, 0.5), Validation(6, 0.25))
+    resumed.close()
+    rows = read_metrics(tmp_path / METRICS_FILE)
+    assert [row["fingerprint"] for row in rows] == ["old", "new", "new"]
+    assert Records(tmp_path, 6, "old").best == Validation(4, 0.5)  # until they are evaluated again
 
 
 def test_rows_are_written_as_they_come(tmp_path):

@@ -126,6 +126,22 @@ def test_other_training_videos_are_refused_and_other_validation_videos_told(work
         begin(short_config(moved), workdir)
 
 
+def test_validations_of_other_videos_do_not_rank_with_those_of_now(workdir, moved):
+    for metrics in workdir.glob("checkpoints/*/metrics/metrics"):
+        metrics.write_text('{"top1": 2.0}')  # better than any of now
+    before = read_metrics(workdir / METRICS_FILE)
+    for number in range(3):  # named otherwise, so that they are others
+        for video in (moved / "val").rglob(f"{number:02d}.mp4"):
+            video.rename(video.with_name(f"new_{video.name}"))
+    config = short_config(moved)
+    config.train.steps = 4
+    train(config, workdir)
+    after = read_metrics(workdir / METRICS_FILE)
+    marks = [row["fingerprint"] for row in after if row["kind"] == "validation"]
+    assert len(set(marks)) == 2 and after[: len(before)] == before
+    assert load_run(workdir, mesh(), "best").step in (3, 4)
+
+
 def test_a_classifier_wider_than_the_data_names_is_refused(videos, tmp_path):
     config = short_config(videos)
     config.model.num_classes = 5

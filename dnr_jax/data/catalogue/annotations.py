@@ -42,6 +42,10 @@ _PART_COLUMNS = (
     *("start_sec", "end_sec", "start_seconds", "end_seconds", "start_frame", "end_frame", "stop_frame"),
     *("start_timestamp", "stop_timestamp", "end_timestamp"),
 )
+_SPLIT_COLUMNS = ("split", "subset", "partition", "set", "phase", "usage")
+_SPLIT_NAMES = frozenset("train training val valid validate validation test testing dev eval evaluation".split())
+_NO_LABELS = frozenset({"nan", "na", "n/a", "<na>", "null", "none", "-"})
+"""What programs write where a number is missing; where labels are names, a class may be called like that."""
 # Those of a label map. "label" and "class" are numbers where another column holds the names; an index that pandas wrote
 # has no name.
 _NUMBER_COLUMNS = (
@@ -335,6 +339,11 @@ def _own_table(file: epath.Path, name: str, label: str) -> list[Entry]:
         if not row.fields[name] or not row.fields[label]:
             raise ValueError(f"{row.place}: the {'path' if not row.fields[name] else 'label'} is empty")
     labels = [_WHOLE_NUMBER.fullmatch(row.fields[label]) for row in rows]
+    others = [row for row, number in zip(rows, labels, strict=True) if not number]
+    if 0 < len(others) < len(rows) and all(row.fields[label].lower() in _NO_LABELS for row in others):
+        raise ValueError(
+            f"{others[0].place}: the label is '{others[0].fields[label]}', where others are numbers; expected a number"
+        )
     if not all(labels):
         return [Entry(row.fields[name], row.fields[label], place=row.place) for row in rows]
     numbers = [int(number[1]) for number in labels if number]
@@ -345,8 +354,10 @@ def _own_table(file: epath.Path, name: str, label: str) -> list[Entry]:
 
 def _refuse_parts(file: epath.Path, rows: Sequence[Row], name: str) -> None:
     """Refuse a table of parts of videos, or of several splits; warn where columns only look like that."""
-    splits = sorted({row.fields.get("split") or "" for row in rows} - {""})
-    if len(splits) > 1:
+    for column in _SPLIT_COLUMNS:
+        splits = sorted({row.fields.get(column) or "" for row in rows} - {""})
+        if len(splits) < 2 or (column != "split" and not _SPLIT_NAMES.issuperset(map(str.lower, splits))):
+            continue  # other columns may hold sets of anything
         raise ValueError(f"{file}: its rows are of several splits ({', '.join(splits)}); expected a list for each")
     columns = [column for column in _PART_COLUMNS if any(row.fields.get(column) for row in rows)]
     parts: dict[str, tuple[str | None, ...]] = {}

@@ -12,6 +12,8 @@ import dataclasses
 import functools
 import itertools
 import json
+import logging
+import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
@@ -28,6 +30,8 @@ from dnr_jax.data.catalogue.tasks import PLAN_FILE, Task, check_plan, load, lost
 from dnr_jax.data.catalogue.textfiles import first_of
 from dnr_jax.locks import HeldError, hold
 from dnr_jax.progress import Progress
+
+_logger = logging.getLogger(__name__)
 
 Rows: TypeAlias = list[dict[str, Any]]
 
@@ -129,7 +133,9 @@ class Preparation:
           RuntimeError: No video of a split could be read.
         """
         with self._locked():
-            if not self.home.is_dir():
+            if self.home.is_dir():
+                self._warn_of_changes(self._prepared_rows())
+            else:
                 self._write(self.parts, workers)
             return self._put_together([self.work], title, homepage)
 
@@ -204,6 +210,7 @@ class Preparation:
     def _write(self, parts: Sequence[Part], workers: int) -> None:
         """Write those of the parts that are not complete."""
         todo = [part for part in parts if not self._is_complete(part, self.work)]
+        self._warn_of_changes((part.split, row) for part in parts if part not in todo for row in self._rows(part))
         read = functools.partial(load, reencoding=self._reencoding, frame_rate=self.catalogue.frame_rate)
         results = ordered_map(read, (task for part in todo for task in part.tasks), workers, lost)
         total = _count(parts)
@@ -214,6 +221,37 @@ class Preparation:
 
     def _is_complete(self, part: Part, work: epath.Path) -> bool:
         return (work / f"{part.name}.jsonl").is_file()
+
+    def _rows(self, part: Part, work: epath.Path | None = None) -> Rows:
+        """Return what is noted of the videos of a complete part, by default in the own folder of work."""
+        return [json.loads(line) for line in ((work or self.work) / f"{part.name}.jsonl").read_text().splitlines()]
+
+    def _prepared_rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield what is noted of all videos of a data set that was put together, with their splits."""
+        for split in self._splits:
+            for file in (records.index_name(split), left_out_name(split)):
+                yield from ((split, json.loads(line)) for line in (self.home / file).read_text().splitlines())
+
+    def _warn_of_changes(self, noted: Iterable[tuple[str, dict[str, Any]]]) -> None:
+        """Warn of videos that an earlier call could not read or that have another size now: none is read again."""
+        paths = {(split, task.name): task.path for split, tasks in self._splits.items() for task in tasks}
+        unread, changed = [], []
+        for split, row in noted:
+            if "error" in row:
+                unread.append(row["name"])
+            elif not self._reencoding and _has_other_size(paths[split, row["name"]], row["bytes"]):
+                changed.append(row["name"])
+        for names, what in ((unread, "could not be read then"), (changed, "have another size now")):
+            if names:
+                _logger.warning(
+                    "'%s' was begun before, and what is complete is not read again: %d videos that %s, such as %s. To "
+                    "read them, delete '%s'",
+                    self._out,
+                    len(names),
+                    what,
+                    first_of(names),
+                    self.home if self.home.is_dir() else self.work,
+                )
 
     def _put_together(self, works: Sequence[epath.Path], title: str, homepage: str) -> records.Prepared:
         """Make the data set of complete parts, and its card; the own folder of work is not needed any more."""
@@ -242,7 +280,7 @@ class Preparation:
         left_out: dict[str, Rows] = {split: [] for split in self._splits}
         for part in self.parts:
             work = places[part.name][0]
-            rows = [json.loads(line) for line in (work / f"{part.name}.jsonl").read_text().splitlines()]
+            rows = self._rows(part, work)
             shard = Shard(part.split, str(work / f"{part.name}.array_record"), [r for r in rows if "error" not in r])
             _check_records(shard)
             shards.append(shard)
@@ -281,6 +319,11 @@ def prepare(
 def _count(parts: Iterable[Part]) -> int:
     """Return the number of videos of some parts."""
     return sum(len(part.tasks) for part in parts)
+
+
+def _has_other_size(path: str, size: int) -> bool:
+    """Return whether a local file has not the size that was noted; folders of frames and buckets are not looked at."""
+    return "://" not in path and os.path.isfile(path) and os.path.getsize(path) != size
 
 
 def _check_records(shard: Shard) -> None:

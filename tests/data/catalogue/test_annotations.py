@@ -186,12 +186,23 @@ def test_a_table_of_parts_of_videos_or_of_several_splits_is_refused(write, caplo
         annotations.video_list(write("path,start,end,label\na.mp4,0,5,0\na.mp4,5,9,1\n"))
     with pytest.raises(ValueError, match=r"several splits \(train, val\); expected a list for each"):
         annotations.video_list(write("path,label,split\na.mp4,0,train\nb.mp4,1,val\n"))
+    with pytest.raises(ValueError, match=r"several splits \(Train, validation\); expected a list for each"):
+        annotations.video_list(write("path,label,Subset\na.mp4,0,Train\nb.mp4,1,validation\n"))
+    assert len(annotations.video_list(write("path,label,set\na.mp4,0,train\nb.mp4,1,trains and buses\n"))) == 2
     assert not caplog.records
     parts = annotations.video_list(write("path,time_start,label,split\na.mp4,7,0,val\nb.mp4,7,1,val\n"))
     assert [(entry.name, entry.label) for entry in parts] == [("a.mp4", 0), ("b.mp4", 1)]
     assert caplog.messages[0].endswith("not read: time_start; each row is the whole video")
     annotations.video_list(write("path,start,label\na.mp4,,0\na.mp4,,0\n"))
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("missing", ["nan", "None", "<NA>"])
+def test_a_number_that_is_missing_is_no_class(write, missing):
+    with pytest.raises(ValueError, match=rf":3: the label is '{missing}', where others are numbers; expected a number"):
+        annotations.video_list(write(f"path,label\na.mp4,1.0\nb.mp4,{missing}\n"))
+    entries = annotations.video_list(write(f"path,label\na.mp4,7\nb.mp4,jump\nc.mp4,{missing}\n"))
+    assert [entry.label for entry in entries] == ["7", "jump", missing]
 
 
 def test_tables_may_differ_in_case_order_and_delimiter(write):

@@ -1,7 +1,9 @@
+import contextlib
 import io
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -211,6 +213,31 @@ def test_a_complete_preparation_is_not_made_again(video_folder, tmp_path, monkey
     assert contents(tmp_path) == before
     with pytest.raises(ValueError, match="prepared from other videos or with other settings"):
         preparation.prepare(catalogue_of(video_folder), str(tmp_path), media.Reencoding(16))
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_videos_that_were_mended_since_are_told(ended, video_folder, tmp_path, caplog, monkeypatch):
+    """Neither a preparation that ended nor the complete parts of an interrupted one are made again."""
+    root = pathlib.Path(shutil.copytree(video_folder, tmp_path / "root"))
+    broken, other = sorted((root / "train").rglob("*.mp4"))[:2]
+    whole = broken.read_bytes()
+    broken.write_bytes(b"no video")
+    with monkeypatch.context() as patch:
+        if not ended:
+            patch.setattr(preparation.Preparation, "_put_together", interrupt)
+        with contextlib.suppress(KeyboardInterrupt):
+            run("folder", root, tmp_path / "out")
+    assert "was begun before" not in caplog.text
+    broken.write_bytes(whole)
+    other.write_bytes(other.read_bytes() + bytes(9))
+    run("folder", root, tmp_path / "out")
+    names = [video.relative_to(root / "train").as_posix() for video in (broken, other)]
+    assert f"not read again: 1 videos that could not be read then, such as {names[0]}. To" in caplog.text
+    assert f"not read again: 1 videos that have another size now, such as {names[1]}. To" in caplog.text
+
+
+def interrupt(*_) -> None:
+    raise KeyboardInterrupt
 
 
 def test_workers_write_the_same_records(video_folder, tmp_path):
