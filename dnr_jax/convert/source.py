@@ -308,7 +308,8 @@ def convert(
     start = fit_source(source, config)
     variables = template_of(config) if start.complete else _initialize(config)
     state = to_state_dict(start.apply(variables), names)
-    write_weight_file(target, state, own_metadata(config, source.classes, naming))
+    new_head = any(may_differ(("head",), path, "") for path in start.report.fresh)
+    write_weight_file(target, state, own_metadata(config, () if new_head else source.classes, naming))
     return start.report
 
 
