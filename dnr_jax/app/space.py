@@ -10,7 +10,7 @@ from dnr_jax.app.command import PORT, find_clips
 from dnr_jax.app.similar import FILE
 from dnr_jax.config import ConfigError
 from dnr_jax.runs.checkpoint import CHECKPOINTS_FOLDER
-from dnr_jax.runs.folder import CLASSES_FILE, CONFIG_FILE, Run
+from dnr_jax.runs.folder import CLASSES_FILE, CONFIG_FILE, INIT_REPORT_FILE, METRICS_FILE, Run
 
 RUN_FOLDER = "run"
 GRADIO = "6.31.0"
@@ -63,12 +63,18 @@ def write_space(run: Run, folder: str | os.PathLike[str], count: int | None = No
       The files, and the folder of the run.
 
     Raises:
-      ConfigError: where the folder holds something else under the name of the run.
+      ConfigError: where the folder holds something else under the name of the run, such as a run that was made
+        there.
     """
     folder = pathlib.Path(folder)
     target = folder / RUN_FOLDER
     if target.exists() and not (target / CONFIG_FILE).is_file():
         raise ConfigError(f"'{target}' is there and is no run; choose another folder for the Space")
+    if any((target / name).exists() for name in (METRICS_FILE, INIT_REPORT_FILE)):  # a Space's copy has neither
+        raise ConfigError(
+            f"'{target}' is a run that was made there, and would be replaced by the Space's; choose another folder "
+            "for the Space"
+        )
     clips, _ = find_clips(run, count, None)
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{RUN_FOLDER}.partial"

@@ -22,6 +22,7 @@ from dnr_jax.dnr.statistics import Variables
 from dnr_jax.models import create_model
 from dnr_jax.models.blocks import place_of_blocks, unstack_blocks
 from dnr_jax.models.naming import OWN
+from dnr_jax.runs.checkpoint import CHECKPOINTS_FOLDER
 from dnr_jax.runs.folder import CLASSES_FILE, CONFIG_FILE, Run
 from dnr_jax.runs.inference import normalize
 
@@ -169,7 +170,8 @@ def export_run(
 
     Args:
       run: from :func:`dnr_jax.runs.folder.load_run`.
-      folder: made where it is not there. Gets ``weights.safetensors`` (this project's names, never rounded),
+      folder: made where it is not there; loses the programs of a former export. Gets ``weights.safetensors``
+        (this project's names, never rounded),
         ``network.jax_export`` (:func:`export_program`, serialised), ``network.onnx`` (:func:`export_onnx`),
         ``network.tflite`` (:func:`export_litert`), ``classes.txt``, ``config.json``, and ``README.md`` with a program
         for each form.
@@ -180,7 +182,8 @@ def export_run(
       The files.
 
     Raises:
-      ConfigError: for a form or weights that there are not, and where a form cannot be made of this network.
+      ConfigError: for a form or weights that there are not, for the folder of a run, and where a form cannot be made of
+        this network.
     """
     if unknown := [form for form in forms if form not in FORMS] or ([] if forms else ["none"]):
         raise ConfigError(f"there is no form {unknown[0]!r} to export; expected one or more of {', '.join(FORMS)}")
@@ -189,6 +192,12 @@ def export_run(
     for form in forms:
         if weights not in (can := ("float32", *_ROUNDED[form])):
             raise ConfigError(f"--weights {weights} is not of the form {form}, which takes {' and '.join(can)}")
+    folder = pathlib.Path(folder)
+    if (folder / CHECKPOINTS_FOLDER).exists():
+        raise ConfigError(
+            f"'{folder}' is the folder of a run, whose {CONFIG_FILE} and {CLASSES_FILE} would be replaced; choose "
+            "another one for the export"
+        )
     if "litert" in forms:
         check_installed()
     variables = jax.device_get(run.variables)
@@ -202,8 +211,9 @@ def export_run(
     contents[CLASSES_FILE] = ("\n".join(run.classes) + "\n").encode()
     contents[CONFIG_FILE] = (to_json(run.config) + "\n").encode()
     contents[README_FILE] = readme(run.config, run.classes, list(contents), weights).encode()
-    folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    for program in (JAX_FILE, ONNX_FILE, LITERT_FILE):  # of a former export, with other weights than those to come
+        (folder / program).unlink(missing_ok=True)
     state = to_state_dict(variables, OWN)
     write_weight_file(folder / WEIGHTS_FILE, state, own_metadata(run.config, run.classes, "own"))
     for name, content in contents.items():

@@ -140,7 +140,9 @@ def _read_shards(path: pathlib.Path) -> WeightFile:
         )
     state: StateDict = {}
     for name in names:
-        state = {**state, **read_weight_file(path.parent / name).state}
+        held = read_weight_file(path.parent / name).state
+        # Of an array that several files hold, the one that the index says counts.
+        state |= {key: array for key, array in held.items() if shards.get(key, name) == name}
     if missing := [key for key in shards if key not in state]:
         raise ConversionError(f"'{path}' lists arrays that its files do not hold: {', '.join(missing[:5])}")
     return WeightFile(state)
@@ -304,6 +306,7 @@ def _array(tensor: Any, name: str) -> np.ndarray:
 
 def _tensor(torch: Any, array: np.ndarray) -> Any:
     """Return an array as a tensor, by way of its bits where its dtype is one that NumPy itself lacks."""
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)  # torch takes no other order of bytes
     if array.dtype.isbuiltin != 2:
         return torch.from_numpy(array)
     bits = torch.from_numpy(array.view(f"uint{8 * array.itemsize}"))

@@ -36,10 +36,12 @@ _TWINS = (
     (re.compile(r"^backbone/difference_layer1/"), "backbone/layer1/"),
 )
 """What TDN's second stem and second first stage start from where the source is a ResNet, which has one of each."""
-_IGNORED = re.compile(r"(.*\.)?(num_batches_tracked|data_preprocessor\.(mean|std))")
+_IGNORED = re.compile(r"(.*\.)?(num_batches_tracked|n_averaged|data_preprocessor\.(mean|std))")
 """Buffers that are no weights: torch's counters, and MMAction2's normalisation of the pixels."""
-_WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod)\.)+")
-"""What data parallelism and compilation put before every name."""
+_WRAPPER = r"_(?:orig_mod|checkpoint_wrapped_module|fsdp_wrapped_module|forward_module)"
+_WRAPPERS = re.compile(rf"^(?:(?:module|{_WRAPPER})\.)+|(?<=\.)(?:{_WRAPPER}\.)+")
+"""What data parallelism, averaging, compilation, recomputation and sharding put before every name, the last three also
+before those of a part of the network; ``module`` within a name may be a network's own."""
 
 
 def parse_allow(text: str) -> tuple[str, ...]:
@@ -455,7 +457,7 @@ def recognize(state: Mapping[str, np.ndarray], template: Mapping[str, Any], nami
       ConversionError: where no code base's names are in it, or there is none called ``naming``.
     """
     known = {naming: named_naming(naming)} if naming else namings()
-    given = {_WRAPPERS.sub("", key) for key in state}
+    given = {_WRAPPERS.sub("", key) for key in state if not _IGNORED.fullmatch(key)}
     paths = [path for _, path in flat(template)]
     best, hits = Recognition(naming), 0
     for name in known:

@@ -32,6 +32,7 @@ from dnr_jax.models import create_model
 from dnr_jax.models.blocks import predicting_norms, stack_blocks, unstack_blocks
 from dnr_jax.models.complexity import abstract_variables
 from dnr_jax.models.naming import OWN, ConversionError
+from dnr_jax.runs.checkpoint import CHECKPOINTS_FOLDER
 from dnr_jax.runs.devices import initializer_options, make_mesh
 from dnr_jax.runs.folder import CONFIG_FILE, check_new, load_run, write_run
 
@@ -100,8 +101,9 @@ def _read_config(text: str) -> tuple[ExperimentConfig | None, str]:
 
 
 def _is_run(path: pathlib.Path) -> bool:
-    """Return whether a folder is a run's: those of exports have a configuration too, and a file of weights."""
-    return (path / CONFIG_FILE).is_file() and not any((path / name).is_file() for name in FOLDER_FILES)
+    """Return whether a folder is a run's: those of exports have a configuration too, but a file of weights alone."""
+    exported = any((path / name).is_file() for name in FOLDER_FILES) and not (path / CHECKPOINTS_FOLDER).is_dir()
+    return (path / CONFIG_FILE).is_file() and not exported
 
 
 def own_metadata(config: ExperimentConfig, classes: tuple[str, ...], naming: str) -> dict[str, str]:

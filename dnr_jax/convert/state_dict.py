@@ -53,9 +53,14 @@ def to_state_dict(variables: Mapping[str, Any], naming: Naming) -> StateDict:
       One array for each variable. torch's ``num_batches_tracked`` counters are left out.
 
     Raises:
-      ConversionError: for a variable that the code base has no name for.
+      ConversionError: for a variable that the code base has no name for, and for two that have one name there.
     """
-    state = {}
-    for (_, path), leaf in flat(unstack_blocks(dict(variables))).items():
-        state[naming.key(path)] = naming.encode(np.asarray(leaf))
+    state: StateDict = {}
+    paths: dict[str, str] = {}
+    for (collection, path), leaf in flat(unstack_blocks(dict(variables))).items():
+        key = naming.key(path)
+        if key in state:
+            both = f"{paths[key]} and {collection}/{path}"
+            raise ConversionError(f"{both} would both be {key}; one of them would be lost")
+        state[key], paths[key] = naming.encode(np.asarray(leaf)), f"{collection}/{path}"
     return state

@@ -143,7 +143,10 @@ class Predictor:
           DecodeError: for a video that cannot be read.
           ValueError: for frames of another shape, order of axes or dtype; the message says what to do.
         """
-        if isinstance(video, list | tuple) and not (video and np.ndim(video[0]) == 3):
+        # A list within a list is a video of its own, whose frames NumPy would have to stack to count their axes.
+        if isinstance(video, list | tuple) and (
+            not video or isinstance(video[0], list | tuple) or np.ndim(video[0]) != 3
+        ):
             with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
                 return list(pool.map(functools.partial(self.attempt, rate=rate), video))
         return self._prediction(video, rate)

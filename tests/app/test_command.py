@@ -131,6 +131,16 @@ def test_a_folder_that_is_no_run_is_left_alone(run, tmp_path):
     assert (tmp_path / "run/thesis").exists() and not (tmp_path / "app.py").exists()
 
 
+def test_a_run_that_was_trained_there_is_left_alone(run, tmp_path):
+    """As ``run`` in the folder where somebody trains: its optimizer and its records would be gone."""
+    (tmp_path / "run").mkdir()
+    for name in ("config.json", "metrics.jsonl"):
+        (tmp_path / "run" / name).write_text("")
+    with pytest.raises(ConfigError, match="is a run that was made there, and would be replaced"):
+        space.write_space(run, tmp_path)
+    assert (tmp_path / "run/metrics.jsonl").exists() and not (tmp_path / "app.py").exists()
+
+
 @pytest.mark.parametrize("flags", ["--forms onnx", "--weights bfloat16", "--measure"])
 def test_a_space_is_no_program(flags, capsys):
     assert cli.main(["export", "--workdir", "runs/mine", "--space", "x", *flags.split()]) == 2

@@ -19,7 +19,7 @@ from dnr_jax.convert import litert_program as litert_module
 from dnr_jax.convert import onnx_program as onnx_module
 from dnr_jax.convert.export import export_litert, export_onnx, export_program, export_run, rounded, widened
 from dnr_jax.convert.export_readme import readme
-from dnr_jax.convert.source import template_of
+from dnr_jax.convert.source import read_source, template_of
 from dnr_jax.data.clips.pipeline import load_clip
 from dnr_jax.data.clips.sampling import Dense, Linspace, Segments, Window
 from dnr_jax.models import create_model
@@ -235,6 +235,32 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(workdir, run,
     assert cli.main(["export", "--workdir", str(workdir), "--out", str(out), "--measure"]) == 2
     assert "add --weights bfloat16" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_programs_of_a_former_export_do_not_stay_beside_new_weights(run, tmp_path):
+    for name in ("network.onnx", "network.tflite", "mine.txt"):
+        (tmp_path / name).write_text("old")
+    export_run(run, tmp_path)
+    names = {"weights.safetensors", "network.jax_export", "classes.txt", "config.json", "README.md", "mine.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+def test_the_folder_of_a_run_is_none_for_an_export(run, tmp_path):
+    """Its configuration may be another one's, and would be replaced."""
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "config.json").write_text("of a run")
+    with pytest.raises(ConfigError, match=r"is the folder of a run, whose config.json and classes.txt would be "):
+        export_run(run, tmp_path)
+    assert (tmp_path / "config.json").read_text() == "of a run"
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", "config.json"}
+
+
+def test_weights_in_the_folder_of_a_run_are_not_taken_for_its_checkpoint(workdir, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(workdir, folder)
+    (folder / "weights.safetensors").write_bytes(b"of an earlier export")
+    with tiny.known():
+        assert read_source(folder, "best").name.startswith(f"{folder} (best checkpoint, step ")
 
 
 @needs_onnx

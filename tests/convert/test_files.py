@@ -353,6 +353,20 @@ def test_shards_are_read_by_their_index_and_by_their_folder(tmp_path):
     assert_same(read_weight_file(tmp_path).state, expected)
 
 
+def test_of_an_array_in_several_shards_the_one_that_the_index_names_counts(tmp_path):
+    """As where a shard of an earlier, longer or shorter split is still in the folder."""
+    index = sharded(tmp_path)
+    other = {"bn.running_var": STATE["bn.running_var"], "conv.weight": np.zeros_like(STATE["conv.weight"])}
+    write_weight_file(tmp_path / "2.safetensors", other)
+    assert_same(read_weight_file(index).state, {key: STATE[key] for key in ("conv.weight", "bn.running_var")})
+
+
+def test_arrays_in_the_other_order_of_bytes_are_written_for_torch(tmp_path):
+    torch_or_skip()
+    write_weight_file(tmp_path / "a.pth", {"conv.weight": STATE["conv.weight"].astype(">f4")})
+    assert_same(read_weight_file(tmp_path / "a.pth").state, {"conv.weight": STATE["conv.weight"]})
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [

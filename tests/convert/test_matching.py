@@ -104,6 +104,39 @@ def test_the_code_base_is_told_by_its_names(name, variant, naming, prefix):
     assert len(found.arrays) == len(state)
 
 
+@pytest.mark.parametrize("naming", ["torchvision", "mmaction2"])
+@pytest.mark.parametrize("part", ["layer1.", "layer1.0.", "conv1."])
+@pytest.mark.parametrize("wrapper", ["_orig_mod.", "_checkpoint_wrapped_module.", "_fsdp_wrapped_module._orig_mod."])
+def test_wrappers_around_parts_are_taken_off(naming, part, wrapper):
+    """As where stages or blocks are compiled, recomputed or sharded one by one."""
+    state = {key.replace(part, part + wrapper): array for key, array in state_of("r18", naming).items()}
+    assert any(wrapper in key for key in state)
+    recognition = recognize(state, template("r18"))
+    found = match(state, template("r18"), namings()[naming], rename=recognition.rename)
+    assert not found.report.problems
+    assert len(found.arrays) == len(state)
+
+
+def test_an_average_of_weights_is_read_without_its_counter():
+    """PyTorch's ``AveragedModel`` counts in ``n_averaged``, beside the network that it wraps."""
+    state = {"module." + key: array for key, array in state_of("r18", "torchvision").items()}
+    state["n_averaged"] = np.asarray(3)
+    found = match(state, template("r18"), TORCHVISION, rename=recognize(state, template("r18")).rename)
+    assert not found.report.problems
+    assert found.report.ignored == ("1 n_averaged",)
+
+
+def test_an_average_beside_the_network_can_be_allowed_to_differ():
+    """A checkpoint of Lightning: both have half of the names, and the counter is none of them."""
+    state = state_of("r18", "torchvision")
+    both = {"net." + key: array for key, array in state.items()}
+    both |= {"average.module." + key: array + 1 for key, array in state.items()} | {"average.n_averaged": np.asarray(3)}
+    recognition = recognize(both, template("r18"))
+    found = match(both, template("r18"), TORCHVISION, rename=recognition.rename, allow=("average.*",))
+    assert not found.report.problems
+    np.testing.assert_array_equal(found.arrays["params", "head/fc/bias"], state["fc.bias"])
+
+
 @pytest.mark.parametrize("naming", ["mmaction2", "authors"])
 def test_a_backbone_alone_is_recognised(naming):
     """Saved from ``model.backbone``, whose names lack what the recogniser puts before them."""

@@ -81,6 +81,21 @@ def test_our_own_files_say_what_they_are(tmp_path):
     assert fit_source(source, config).complete
 
 
+def test_a_new_head_has_no_names_of_classes(tmp_path):
+    """Whoever starts from the file would keep a classifier that knows none of them."""
+    config = experiment()
+    names = tuple("abc")
+    write(tmp_path / "a.safetensors", config, "own", own_metadata(config, names, "own"))
+    convert(read_source(tmp_path / "a.safetensors"), tmp_path / "same.safetensors")
+    assert read_source(tmp_path / "same.safetensors").classes == names
+    other = experiment(num_classes=5)
+    other.init = InitConfig(allow="head")
+    convert(read_source(tmp_path / "a.safetensors"), tmp_path / "new.safetensors", other)
+    found = read_source(tmp_path / "new.safetensors")
+    assert found.config is not None and found.config.model.num_classes == 5
+    assert found.classes == ()
+
+
 def test_blocks_under_a_scan_are_filled(tmp_path):
     config = experiment("dnr", depth=34)
     variables = write(tmp_path / "a.safetensors", config, "own")

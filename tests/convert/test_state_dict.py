@@ -396,3 +396,16 @@ def test_everything_that_does_not_fit_is_listed():
         "  shape: fc.weight is (1000, 32); here head/fc/kernel is (32, 3)",
         "  unexpected: classifier.weight",
     ]
+
+
+@pytest.mark.parametrize(
+    ("naming", "variables", "name"),
+    [
+        (TORCHVISION, {"params": {"classify": {"kernel": np.ones((2, 3)), "scale": np.ones(3)}}}, "classify.weight"),
+        (OWN, {"params": {"norm": {"mean": np.ones(3)}}, "batch_stats": {"norm": {"mean": np.zeros(3)}}}, "norm/mean"),
+    ],
+)
+def test_two_variables_of_one_name_are_refused(naming, variables, name):
+    """As a kernel and its scale in a layer of somebody's own: the later one would take the place of the other."""
+    with pytest.raises(ConversionError, match=f"^params/.* and .*/.* would both be {name}; one of them would be lost$"):
+        to_state_dict(variables, naming)

@@ -264,6 +264,13 @@ def test_of_several_a_bad_one_costs_none_of_the_others(seen):
     assert seen.predictor([]) == []
 
 
+def test_of_several_lists_of_frames_a_bad_one_costs_none_of_the_others(seen):
+    frames = list(moving_frames(4, seed=0))
+    bad, good = seen.predictor([[*frames, frames[0][:20]], frames])
+    assert good.label == "run"
+    assert "frame 4 is (20, 48, 3), and those before are (32, 48, 3)" in bad.error
+
+
 def test_threads_share_a_predictor_and_the_device_scores_one_after_the_other(seen):
     videos = [np.full((4, 16, 16, 3), level, np.uint8) for level in range(12)]
     predictions = seen.predictor(videos)
