@@ -172,6 +172,7 @@ class Checkpoints:
           RunError: where it cannot be written.
         """
         items = ocp.args.Composite(variables=ocp.args.StandardSave(variables), progress=ocp.args.JsonSave(progress))
+        self._ranks[0] = _Rank(_NOT_EVALUATED, None)
         with self._writing():
             self._manager.save(0, args=items, metrics={"top1": _NOT_EVALUATED}, force=True)
             self._manager.wait_until_finished()
