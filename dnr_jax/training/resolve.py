@@ -18,6 +18,7 @@ from dnr_jax.config import (
     locations,
     make_paths_absolute,
 )
+from dnr_jax.convert.source import Source as WeightSource
 from dnr_jax.convert.source import Start, classes_kept, fit_classes, read_source
 from dnr_jax.data.catalogue.classes import names_for, with_classes
 from dnr_jax.data.catalogue.sources import load_sources
@@ -141,6 +142,21 @@ def load_videos(config: ExperimentConfig) -> Sources:
     return training, validation
 
 
+_PIXELS = ("mean", "std", "channel_order")
+
+
+def _warn_of_pixels(weights: WeightSource, config: ExperimentConfig) -> None:
+    """Warn where weights were trained on pixels that were normalised otherwise, as far as their source says how."""
+    if not weights.config:
+        return
+    for name in _PIXELS:
+        there, here = getattr(weights.config.data, name), getattr(config.data, name)
+        if there != here:
+            _logger.warning(
+                "data.%s is %s, and was %s where the weights of %s were trained", name, here, there, weights.name
+            )
+
+
 def _begin(config: ExperimentConfig, sources: Sources) -> Resolved:
     """Resolve a new run; ``config`` is changed.
 
@@ -154,6 +170,7 @@ def _begin(config: ExperimentConfig, sources: Sources) -> Resolved:
         kept = 0 if config.model.num_classes else classes_kept(weights, config, shown)
         config.model.num_classes = config.model.num_classes or kept or len(sources[0].classes)
         start, classes = fit_classes(weights, config, shown)
+        _warn_of_pixels(weights, config)
     config.model.num_classes = config.model.num_classes or len(sources[0].classes)
     try:
         classes = classes or names_for(sources[0].classes, config.model.num_classes)

@@ -34,7 +34,7 @@ def values(state):
     return source.to_state_dict(state.variables, source.OWN)
 
 
-def test_a_run_starts_from_another(first_run, videos, tmp_path, capsys):
+def test_a_run_starts_from_another(first_run, videos, tmp_path, capsys, caplog):
     folder, weights = first_run
     config = tiny_config(videos)
     config.init_from = str(folder)
@@ -48,6 +48,13 @@ def test_a_run_starts_from_another(first_run, videos, tmp_path, capsys):
     line = f"weights of {folder} (latest checkpoint, step 2) (own): {len(weights)} of {len(weights)} arrays loaded"
     assert line in capsys.readouterr().out
     assert (tmp_path / "second" / "init_report.txt").read_text().startswith(line)
+    assert not caplog.records
+    config.data.mean = (114.75, 114.75, 114.75)
+    resolve(config)
+    assert [record.getMessage() for record in caplog.records] == [
+        "data.mean is (114.75, 114.75, 114.75), and was (123.675, 116.28, 103.53) where the weights of "
+        f"{folder} (latest checkpoint, step 2) were trained"
+    ]
 
 
 def test_a_run_starts_from_a_file_and_a_new_head(first_run, videos, tmp_path):
