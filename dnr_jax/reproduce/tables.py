@@ -499,7 +499,13 @@ LENGTHS = (2, 4)
 SIZES = (24, 40)
 """Sides in pixels of the clips of real videos that are tried beside that of the other tables."""
 _SIZES = tuple(
-    Row(f"{row.name},size={size}", dataclasses.replace(row.setting, size=size)) for size in SIZES for row in ARMS
+    Row(
+        f"{row.name},size={size}",
+        dataclasses.replace(row.setting, size=size),
+        shown=f"{row.name}, {size} x {size} pixels",
+    )
+    for size in SIZES
+    for row in ARMS
 )
 GAIN = {"gain": 4.0}
 """Lets the predicted scales start near 1."""
