@@ -325,7 +325,7 @@ def convert_to_run(
       ConfigError: as :func:`convert` does, or where the folder holds something already.
       RunError: where the folder cannot be written.
     """
-    check_new(workdir)
+    check_new(workdir)  # before anything is computed
     filled = _fill(source, config, classes)
     names = filled.classes or tuple(map(str, range(filled.config.model.num_classes)))
     folder = write_run(workdir, filled.config, names, filled.variables, source.name, str(filled.report))

@@ -55,7 +55,8 @@ def precise_statistics(
             "another lifted transform, around it"
         )
     # Jitted throughout: arrays that several processes share cannot be touched otherwise.
-    observe = sums if isinstance(sums, jax.stages.Wrapped) else jax.jit(sums)
+    # Another function is traced anew in each call, since what it closes over may have changed.
+    observe = sums if isinstance(sums, jax.stages.Wrapped) else jax.jit(lambda *arguments: sums(*arguments))
     add = jax.jit(functools.partial(jax.tree.map, jnp.add))
     total = observe(variables, first)
     for batch in remaining:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -180,15 +181,23 @@ def write_run(
     """
     folder, config = check_new(workdir), copy.deepcopy(config)
     make_paths_absolute(config)
+    whole = folder.resolve()
+    partial = whole.with_name(f".{whole.name}.partial")  # so that nothing half-written is in the way later
+    shutil.rmtree(partial, ignore_errors=True)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        partial.mkdir(parents=True)
+        with contextlib.closing(Checkpoints(partial)) as checkpoints:
             checkpoints.save_variables(variables, {"classes": list(classes), _GIVEN: source})
-        (folder / CLASSES_FILE).write_text("".join(f"{name}\n" for name in classes))
-        (folder / INIT_REPORT_FILE).write_text(f"{report}\n")
-        (folder / CONFIG_FILE).write_text(to_json(config) + "\n")  # the last: with it the folder is a run's
+        (partial / CLASSES_FILE).write_text("".join(f"{name}\n" for name in classes))
+        (partial / INIT_REPORT_FILE).write_text(f"{report}\n")
+        (partial / CONFIG_FILE).write_text(to_json(config) + "\n")
+        folder.mkdir(exist_ok=True)  # it may be the one that somebody works in
+        for path in partial.iterdir():
+            path.rename(folder / path.name)
     except OSError as error:
         raise RunError(f"'{folder}' cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

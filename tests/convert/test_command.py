@@ -12,6 +12,7 @@ from dnr_jax.config import ConfigError, load_config
 from dnr_jax.convert import namings, to_state_dict, write_weight_file
 from dnr_jax.convert.source import fit_source, read_source, template_of
 from dnr_jax.runs import devices
+from dnr_jax.runs.checkpoint import Checkpoints
 from dnr_jax.runs.folder import load_run
 from dnr_jax.training import loop
 from tests.paths import REPOSITORY
@@ -180,6 +181,20 @@ def test_weights_become_a_run_that_is_used_and_not_trained(tmp_path, capsys):
         loop.train(run.config, folder)
     run.config.init.allow = ""
     assert fit_source(read_source(folder), run.config).complete
+
+
+def test_a_run_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch, capsys):
+    def full(self, variables, progress):
+        raise OSError(28, "No space left on device")
+
+    baseline(tmp_path / "a.safetensors")
+    words = ["convert", str(tmp_path / "a.safetensors"), "--workdir", str(tmp_path / "run"), "--config", f"{DEMO}:bn"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save_variables", full)
+        assert cli.main(words) == 1
+    assert "cannot be written: No space left on device" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+    assert cli.main(words) == 0
 
 
 def test_classes_without_names_are_called_by_number(tmp_path):

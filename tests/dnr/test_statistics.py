@@ -185,6 +185,19 @@ def test_a_jitted_pass_is_compiled_once_for_all_calls():
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9), found["batch_stats"], wanted["batch_stats"])
 
 
+def test_a_function_that_is_not_jitted_may_change_what_it_closes_over():
+    model, variables, batches = build(StaticNorm)
+    factor = [1.0]
+
+    def sums(variables, batch):
+        return model.apply(variables, factor[0] * batch, True, mutable=["moments", "batch_stats"])[1]["moments"]
+
+    once = precise_statistics(sums, variables, batches)["batch_stats"]["first"]["mean"]
+    factor[0] = 2.0
+    twice = precise_statistics(sums, variables, batches)["batch_stats"]["first"]["mean"]
+    np.testing.assert_allclose(twice, 2 * once, rtol=1e-9)
+
+
 def test_layers_under_a_scan_that_threads_the_sums_have_statistics():
     model, x = Scanned(("params", "batch_stats", "moments")), features(2, 4, 3)
     variables = model.init(jax.random.key(0), x, False)
